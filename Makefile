@@ -1,0 +1,36 @@
+# Few verbs, the same by hand and in CI. Each sets up what it needs; the second run starts in seconds.
+.PHONY: setup demo check test fast bench docs lock clean
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+setup:
+	@PYTHON="$(PYTHON)" scripts/setup
+
+demo: setup
+	@scripts/setup --system crun
+	@$(RUN)/cloister demo $(if $(CHECK),--check) $(if $(PORT),--port $(PORT))
+
+check: setup
+	@scripts/check
+
+test: check
+	@scripts/setup --system crun postgresql nodejs
+	@scripts/test
+
+fast: setup
+	@$(RUN)/pytest -q tests/unit
+
+bench: setup
+	@scripts/setup --system crun
+	@$(RUN)/python -m benchmarks $(ONLY)
+
+docs: setup
+	@$(RUN)/python scripts/docs.py
+
+lock: setup
+	@scripts/lock
+
+clean:
+	@rm -rf .demo .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

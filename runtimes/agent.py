@@ -1,0 +1,440 @@
+"""The first process of every sandbox.
+
+It begins knowing nothing but where the inner API listens and a token that works once. It dials, is told what to be,
+starts the program, passes its output on, forwards loopback ports to the platform's sockets, reaps children, and stops
+when told. Everything happens in one thread around one selector: a fork bomb in here must not stop it from listening.
+
+The output is slowed, not lost: when the platform reads slowly, the program's pipes are left full.
+"""
+
+import base64
+import ctypes
+import errno
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "vendor"))
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+
+RUN = "/run/cloister"
+TOKEN_FILE = "/dev/shm/cloister-token"
+FORWARDS = {3127: f"{RUN}/inner.sock", 3128: f"{RUN}/egress.sock"}
+HIGH_WATER = 256 * 1024
+CHUNK = 32 * 1024
+MAX_PENDING = 8  # messages kept while the platform is away; the rest waits in the pipes
+MAX_PAIRS = 60  # the platform accepts as many of one sandbox
+PR_SET_DUMPABLE = 4
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Pump:
+    """One direction of a forwarded connection."""
+
+    def __init__(self, agent, source, sink):
+        self.agent, self.source, self.sink, self.buffer, self.ended = agent, source, sink, b"", False
+        self.other = None
+        self.counted = False
+
+    def on_source(self):
+        try:
+            data = self.source.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.buffer += data
+        else:
+            self.ended = True
+        self.on_sink()
+
+    def on_sink(self):
+        try:
+            while self.buffer:
+                self.buffer = self.buffer[self.sink.send(self.buffer) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.buffer, self.ended = b"", True
+        if self.ended and not self.buffer:
+            try:
+                self.sink.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+        self.agent.watch_pair(self, self.other)
+
+
+class Agent:
+    """The loop."""
+
+    def __init__(self):
+        self.selector = selectors.DefaultSelector()
+        self.token = open(f"{RUN}/token").read().strip()
+        self.sock = None
+        self.ws = None
+        self.out = b""
+        self.ready = False
+        self.retry_at = 0.0
+        self.given = None
+        self.assignment = None
+        self.child = None
+        self.pipes = {}
+        self.paused = False
+        self.exit = None
+        self.exit_sent = False
+        self.kill_at = None
+        self.grace = 5.0
+        self.pairs, self.waiting = 0, []  # forwarded connections, and listeners that wait for one to end
+        self.pending = []  # what could not be sent while the platform was away
+
+    # -- the control channel
+
+    def dial(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.sock.connect(f"{RUN}/inner.sock")
+        except OSError:
+            self.hang_up()
+            return
+        self.sock.setblocking(False)
+        self.ws = WSConnection(ConnectionType.CLIENT)
+        self.out = self.ws.send(Request(host="cloister", target="/v1/control"))
+        self.selector.register(self.sock, READ | WRITE, self.on_channel)
+
+    def hang_up(self):
+        if self.sock is not None:
+            try:
+                self.selector.unregister(self.sock)
+            except (KeyError, ValueError):
+                pass
+            self.sock.close()
+        self.sock = self.ws = None
+        self.ready = False
+        self.out = b""
+        self.retry_at = time.monotonic() + 0.2
+
+    def send(self, **message):
+        if not self.ready:
+            self.pending.append(message)
+            self.weigh()
+            return
+        self.out += self.ws.send(TextMessage(data=json.dumps(message)))
+        self.flush()
+
+    def flush(self):
+        if self.sock is None:
+            return
+        try:
+            while self.out:
+                self.out = self.out[self.sock.send(self.out) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.hang_up()
+            return
+        self.selector.modify(self.sock, READ | WRITE if self.out else READ, self.on_channel)
+        self.weigh()
+
+    def weigh(self):
+        """Leave the program's pipes full while too much waits to be sent."""
+        self.pause(len(self.out) > HIGH_WATER or (not self.ready and len(self.pending) >= MAX_PENDING))
+
+    def on_channel(self, mask):
+        if mask & WRITE:
+            self.flush()
+        if self.sock is None or not mask & READ:
+            return
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.hang_up()
+            return
+        self.ws.receive_data(data)
+        text = getattr(self, "partial", "")
+        for event in self.ws.events():
+            if isinstance(event, AcceptConnection):
+                self.out += self.ws.send(TextMessage(data=json.dumps({"type": "HELLO", "token": self.token})))
+            elif isinstance(event, TextMessage):
+                text += event.data
+                if event.message_finished:
+                    self.on_message(json.loads(text))
+                    text = ""
+            elif isinstance(event, Ping):
+                self.out += self.ws.send(event.response())
+            elif isinstance(event, (CloseConnection, RejectConnection, BytesMessage)):
+                self.hang_up()
+                return
+        self.partial = text
+        self.flush()
+
+    def on_message(self, message):
+        kind = message["type"]
+        if kind == "INIT":
+            self.token = message["next_token"]
+            self.ready = True
+            self.exit_sent = False  # the platform may not have heard it
+            self.out += self.ws.send(TextMessage(data=json.dumps({"type": "READY"})))
+            self.given = message
+            pending, self.pending = self.pending, []
+            for waiting in pending:
+                self.send(**waiting)
+            self.weigh()
+        elif kind == "START" and self.assignment is None and self.given is not None:
+            self.begin(self.given)  # only now: the token that lay in the open is gone
+        elif kind == "TERMINATE":
+            self.terminate()
+        elif kind == "RESTART" and self.assignment is not None:
+            self.kill_all()
+            self.reap()
+            self.start_program()
+
+    # -- the program
+
+    def begin(self, assignment):
+        self.assignment = assignment
+        self.grace = assignment.get("grace", 5.0)
+        descriptor = os.open(TOKEN_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+        os.write(descriptor, assignment["access_token"].encode())
+        os.close(descriptor)
+        home = assignment["cwd"]
+        for path, text in assignment.get("files", {}).items():
+            full = os.path.normpath(os.path.join(home, path))
+            if not full.startswith(home + "/"):
+                continue
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            with open(full, "wb") as file:
+                file.write(base64.b64decode(text))
+        for port, path in FORWARDS.items():
+            if os.path.exists(path):
+                self.forward(port, path)
+        self.start_program()
+
+    def start_program(self):
+        read_out, write_out = os.pipe()
+        read_err, write_err = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self.send(type="STATUS", level="ERROR", text=f"cannot start: {error.strerror}\n")
+            self.exit = 71
+            return
+        if pid == 0:
+            self.exec_program(write_out, write_err)
+        self.child = pid
+        os.close(write_out)
+        os.close(write_err)
+        for descriptor, level in ((read_out, "INFO"), (read_err, "ERROR")):
+            os.set_blocking(descriptor, False)
+            self.pipes[descriptor] = level
+            if not self.paused:
+                self.selector.register(descriptor, READ, lambda _mask, d=descriptor: self.on_output(d))
+        self.send(type="STARTED")
+
+    def exec_program(self, out, err):
+        try:
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            null = os.open("/dev/null", os.O_RDONLY)
+            for source, target in ((null, 0), (out, 1), (err, 2)):
+                os.dup2(source, target)
+            os.closerange(3, 1024)
+            os.chdir(self.assignment["cwd"])
+            command = self.assignment["command"]
+            os.execvpe(command[0], command, {**os.environ, **self.assignment.get("environ", {})})
+        except BaseException as error:
+            os.write(2, f"cannot run {self.assignment['command'][0]!r}: {error}\n".encode())
+        os._exit(127)
+
+    def on_output(self, descriptor):
+        try:
+            data = os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            return
+        if data:
+            self.send(type="STATUS", level=self.pipes[descriptor], text=data.decode("utf-8", "replace"))
+            return
+        self.selector.unregister(descriptor)
+        os.close(descriptor)
+        del self.pipes[descriptor]
+
+    def pause(self, wanted):
+        if wanted == self.paused:
+            return
+        self.paused = wanted
+        for descriptor in self.pipes:
+            if wanted:
+                self.selector.unregister(descriptor)
+            else:
+                self.selector.register(descriptor, READ, lambda _mask, d=descriptor: self.on_output(d))
+
+    def reap(self):
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.child:
+                self.child = None
+                self.exit = os.waitstatus_to_exitcode(status)
+                self.kill_all()
+
+    def kill_all(self):
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def terminate(self):
+        if self.child is None:
+            self.exit = 0 if self.exit is None else self.exit
+            return
+        try:
+            os.killpg(self.child, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+        self.kill_at = time.monotonic() + self.grace
+
+    # -- loopback ports
+
+    def forward(self, port, path):
+        try:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            listener.listen(64)
+        except OSError:
+            return  # no loopback here: programs can still use the sockets themselves
+        listener.setblocking(False)
+        self.listen_on(listener, path)
+
+    def listen_on(self, listener, path):
+        self.selector.register(listener, READ, lambda _mask: self.on_connection(listener, path))
+
+    def on_connection(self, listener, path):
+        if self.pairs >= MAX_PAIRS:
+            self.selector.unregister(listener)  # until one of them ends: callers wait in the backlog
+            self.waiting.append((listener, path))
+            return
+        near = far = None
+        try:
+            near, _ = listener.accept()
+            far = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            far.setblocking(False)  # a full backlog must not make us wait
+            far.connect(path)
+        except OSError:
+            for sock in (near, far):
+                if sock is not None:
+                    sock.close()
+            return
+        self.pairs += 1
+        near.setblocking(False)
+        there, back = Pump(self, near, far), Pump(self, far, near)
+        there.other, back.other = back, there
+        self.selector.register(near, READ, lambda mask: self.on_pair(mask, there, back))
+        self.selector.register(far, READ, lambda mask: self.on_pair(mask, back, there))
+
+    @staticmethod
+    def on_pair(mask, reading, writing):
+        if mask & READ and not reading.ended:
+            reading.on_source()
+        if mask & WRITE:
+            writing.on_sink()
+
+    def watch_pair(self, pump, other):
+        if pump.ended and other.ended and not pump.buffer and not other.buffer:
+            for sock in (pump.source, pump.sink):
+                try:
+                    self.selector.unregister(sock)
+                except (KeyError, ValueError):
+                    pass
+                sock.close()
+            if not pump.counted:
+                pump.counted = other.counted = True
+                self.pairs -= 1
+                for listener, path in self.waiting:
+                    self.listen_on(listener, path)
+                self.waiting = []
+            return
+        for one, two in ((pump, other), (other, pump)):
+            want = (READ if not one.ended and len(one.buffer) < HIGH_WATER else 0) | (WRITE if two.buffer else 0)
+            try:
+                key = self.selector.get_key(one.source)
+            except (KeyError, ValueError):
+                if want:
+                    reader, writer = one, two
+                    self.selector.register(one.source, want, lambda mask, r=reader, w=writer: self.on_pair(mask, r, w))
+                continue
+            if want:
+                self.selector.modify(one.source, want, key.data)
+            else:
+                self.selector.unregister(one.source)
+
+    # -- the loop
+
+    def run(self):
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self.terminate())
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+        def on_signal(_mask):
+            try:
+                os.read(wake_read, 512)
+            except BlockingIOError:
+                pass
+
+        self.selector.register(wake_read, READ, on_signal)
+        while True:
+            now = time.monotonic()
+            if self.sock is None and now >= self.retry_at:
+                self.dial()
+            if self.kill_at is not None and now >= self.kill_at:
+                self.kill_at = None
+                self.kill_all()
+            waits = [self.retry_at - now] if self.sock is None else []
+            waits += [self.kill_at - now] if self.kill_at is not None else []
+            for key, mask in self.selector.select(max(0.0, min(waits)) if waits else None):
+                key.data(mask)
+            self.reap()
+            if self.exit is not None and not self.pipes and not self.exit_sent and self.ready:
+                self.exit_sent = True
+                self.send(type="EXIT", code=self.exit)
+
+
+def main():
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # programs of the same user can't look in here
+    try:
+        Agent().run()
+    except OSError as error:
+        sys.stderr.write(f"agent: {errno.errorcode.get(error.errno or 0, '?')} {error}\n")
+        raise
+
+
+main()

@@ -1,0 +1,93 @@
+"""What programs in a sandbox use: governed data.
+
+    import cloister
+    table = cloister.sql("select country, count(*) from patients group by country")
+    frame = cloister.sql("select * from patients where age > $age", {"age": 65}).to_pandas()
+    cloister.datasets()
+
+In a notebook, ``%load_ext cloister`` adds ``%%sql``.
+"""
+
+import http.client
+import json
+import os
+import socket
+
+__all__ = ["QueryError", "datasets", "sql"]
+
+
+class QueryError(Exception):
+    """The platform did not answer with data; ``code`` is stable, the text says what to do."""
+
+    def __init__(self, code, detail):
+        super().__init__(detail)
+        self.code = code
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over the inner API's Unix socket."""
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(os.environ.get("CLOISTER_INNER", "/run/cloister/inner.sock"))
+
+
+def _token():
+    with open(os.environ.get("CLOISTER_TOKEN_FILE", "/dev/shm/cloister-token")) as file:
+        return file.read().strip()
+
+
+def _request(method, path, body=None, accept="application/json"):
+    connection = _Connection("cloister")
+    headers = {"Authorization": f"Bearer {_token()}", "Accept": accept, "Content-Type": "application/json"}
+    connection.request(method, path, None if body is None else json.dumps(body, default=str), headers)
+    response = connection.getresponse()
+    if response.status != 200:
+        try:
+            problem = json.loads(response.read())
+        except ValueError:
+            problem = {}
+        raise QueryError(problem.get("code", "internal"), problem.get("detail", f"status {response.status}"))
+    return response
+
+
+def sql(query, params=None, *, as_=None):
+    """Ask governed data; return a ``pyarrow.Table``, or a pandas or Polars frame (``as_="pandas"``, ``"polars"``).
+
+    Raises:
+        QueryError: when the statement is refused or fails.
+    """
+    import pyarrow as pa
+
+    response = _request("POST", "/v1/query", {"sql": query, "params": params}, "application/vnd.apache.arrow.stream")
+    try:
+        with pa.ipc.open_stream(response) as reader:
+            table = reader.read_all()
+    except (http.client.IncompleteRead, ConnectionError, pa.ArrowInvalid) as error:
+        raise QueryError(
+            "query.interrupted", "The answer was cut off: the query was cancelled or met a limit."
+        ) from error
+    if as_ == "pandas":
+        return table.to_pandas()
+    if as_ == "polars":
+        import polars as pl
+
+        return pl.from_arrow(table)
+    return table
+
+
+def datasets():
+    """The tables that may be queried here: a list of dictionaries with ``table``, ``version`` and ``columns``."""
+    return json.loads(_request("GET", "/v1/datasets").read())["items"]
+
+
+def load_ipython_extension(ipython):
+    """Add the cell magic ``%%sql [NAME]``: shows the answer as a data frame, and keeps it under a name."""
+
+    def magic(line, cell):
+        frame = sql(cell, as_="pandas")
+        if line.strip():
+            ipython.user_ns[line.strip()] = frame
+        return frame
+
+    ipython.register_magic_function(magic, "cell", "sql")

@@ -1,0 +1,3 @@
+"""Cloister: a self-hosted data collaborative."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,52 @@
+"""The one helper through which rows of spaces are read and changed.
+
+A statement made here reaches the rows of a `Scope` and no others. ``scripts/check_fences.py`` (part of
+``make check``) forbids domains above to make statements about their tables in any other way.
+"""
+
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Select,
+    Update,
+    delete,
+    false,
+    select,
+    update,
+)
+
+from cloister.core.principal import Scope
+from cloister.platform import Base, UnitOfWork
+
+M = TypeVar("M", bound=Base)
+
+
+def _reach(model: type[Base], scope: Scope) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    columns: Any = model
+    if scope.space is not None:
+        conditions.append(columns.space == scope.space)
+    if scope.teams is not None and hasattr(model, "team"):
+        conditions.append(columns.team.in_(sorted(scope.teams)) if scope.teams else false())
+    return conditions
+
+
+def scoped_select(model: type[M], scope: Scope) -> Select[M]:
+    """Select the rows of a model that a scope reaches."""
+    return select(model).where(*_reach(model, scope))
+
+
+def scoped_update(model: type[M], scope: Scope) -> Update:
+    return update(model).where(*_reach(model, scope))
+
+
+def scoped_delete(model: type[M], scope: Scope) -> Delete:
+    return delete(model).where(*_reach(model, scope))
+
+
+async def scoped_get(uow: UnitOfWork, model: type[M], scope: Scope, **key: object) -> M | None:
+    """The one row with a key, if the scope reaches it."""
+    query = scoped_select(model, scope).filter_by(**key)
+    return (await uow.session.scalars(query)).one_or_none()

@@ -1,0 +1,70 @@
+"""Finding records: by person, team, space, dataset, sandbox, time and name, newest or oldest first."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, select
+
+from cloister.audit.models import AuditRecord
+from cloister.audit.record import timestamp
+from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.platform import Database, UnitOfWork
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What to find. ``name`` may end in ``*``. Unset fields match everything."""
+
+    space: str | None = None
+    person: int | None = None
+    team: int | None = None
+    sandbox: str | None = None
+    subject: str | None = None
+    name: str | None = None
+    outcome: str | None = None
+    request_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def apply(self, query: Select[AuditRecord]) -> Select[AuditRecord]:
+        for field in ("space", "person", "team", "sandbox", "subject", "outcome", "request_id"):
+            value = getattr(self, field)
+            if value is not None:
+                query = query.where(getattr(AuditRecord, field) == value)
+        if self.name is not None:
+            query = query.where(
+                AuditRecord.name.startswith(self.name[:-1], autoescape=True)
+                if self.name.endswith("*")
+                else AuditRecord.name == self.name
+            )
+        if self.since is not None:
+            query = query.where(AuditRecord.time >= timestamp(self.since))
+        if self.until is not None:
+            query = query.where(AuditRecord.time < timestamp(self.until))
+        return query
+
+
+async def search(uow: UnitOfWork, wanted: Filter, cursor: str | None, limit: int) -> Page[AuditRecord]:
+    """A page of records, newest first."""
+    before = decode_cursor(cursor, int)
+    query = wanted.apply(select(AuditRecord)).order_by(AuditRecord.seq.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(AuditRecord.seq < before)
+    rows = (await uow.session.scalars(query)).all()
+    return page_of(rows, limit, lambda row: row.seq)
+
+
+async def stream(
+    database: Database, wanted: Filter, after: int = 0, page: int = 5_000
+) -> AsyncIterator[Sequence[AuditRecord]]:
+    """All matching records after a number, oldest first, in pages."""
+    while True:
+        async with database.read() as uow:
+            query = wanted.apply(select(AuditRecord)).where(AuditRecord.seq > after)
+            rows = (await uow.session.scalars(query.order_by(AuditRecord.seq).limit(page))).all()
+        if rows:
+            yield rows
+            after = rows[-1].seq
+        if len(rows) < page:
+            return

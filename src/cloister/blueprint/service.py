@@ -1,0 +1,198 @@
+"""Comparing what is declared with what is, and making it so. Applying twice is applying once."""
+
+import hashlib
+import importlib.util
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloister.access import scoped_get
+from cloister.audit import Name, record
+from cloister.blueprint.document import Blueprint, BlueprintError
+from cloister.core.principal import Principal
+from cloister.datasets import (
+    DatasetDeclaration,
+    Datasets,
+    DatasetVersion,
+    GrantDeclaration,
+    Grants,
+    Metadata,
+    Source,
+    Table,
+    format_of,
+)
+from cloister.platform import Database, Settings, UnitOfWork
+from cloister.platform.objects import Stored, read_chunks, s3_chunks
+from cloister.spaces import Space, SpaceDeclaration, Spaces, in_space
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference: ``+`` will be made, ``~`` changed, ``-`` ended."""
+
+    sign: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.what}"
+
+
+@dataclass
+class Blueprints:
+    """Plan, apply, export."""
+
+    settings: Settings
+    database: Database
+    spaces: Spaces
+    datasets: Datasets
+    grants: Grants
+
+    async def plan(self, blueprint: Blueprint, folder: Path) -> list[Change]:
+        """What `apply` would do."""
+        async with self.database.read() as uow:
+            present = await self._present(uow, blueprint.slug)
+            changes = _compare_space(present, blueprint)
+            changes += await self._compare_datasets(uow, present, blueprint, folder)
+        have = {(g.to, g.dataset): g for g in present.grants} if present else {}
+        for grant in blueprint.grants:
+            earlier = have.pop((grant.to, grant.dataset), None)
+            if earlier != grant:
+                changes.append(Change("~" if earlier else "+", f"grant of {grant.dataset} to {grant.to}"))
+        changes += [Change("-", f"grant of {dataset} to {to}") for to, dataset in have]
+        return changes
+
+    async def _compare_datasets(
+        self, uow: UnitOfWork, present: Blueprint | None, blueprint: Blueprint, folder: Path
+    ) -> list[Change]:
+        have = {dataset.name: dataset for dataset in present.datasets} if present else {}
+        changes = []
+        for declaration in blueprint.datasets:
+            earlier = have.get(declaration.name)
+            if earlier is None:
+                changes.append(Change("+", f"dataset {declaration.name} with {len(declaration.tables)} table(s)"))
+                continue
+            if earlier.metadata != declaration.metadata:
+                changes.append(Change("~", f"description of dataset {declaration.name}"))
+            versions = await self.datasets.versions(uow, in_space(blueprint.slug), declaration.name)
+            wanted = {await self._sum(table, folder) for table in declaration.tables}
+            latest = {str(source["sha256"]) for source in versions[0].sources} if versions else set()
+            if wanted != latest or versions[0].state == "failed":
+                changes.append(Change("~", f"content of dataset {declaration.name}: a new version"))
+        return changes
+
+    async def _sum(self, table: Table, folder: Path) -> str:
+        digest = hashlib.sha256()
+        try:
+            async for chunk in self._read(table.source, folder):
+                digest.update(chunk)
+        except OSError as error:
+            raise BlueprintError(f"The file of table “{table.name}” is not there: {table.source}.") from error
+        return digest.hexdigest()
+
+    def _read(self, source: str, folder: Path) -> AsyncIterator[bytes]:
+        if source.startswith("s3://"):
+            return s3_chunks(self.settings, source)
+        return read_chunks(locate(source, folder))
+
+    async def apply(self, blueprint: Blueprint, folder: Path, say: Say, actor: Principal) -> list[DatasetVersion]:
+        """Make it so; return the versions that are (being) loaded.
+
+        Raises:
+            BlueprintError: when a source is not there.
+            CloisterError: whatever the domains refuse.
+        """
+        sums = {(d.name, table.name): await self._sum(table, folder) for d in blueprint.datasets for table in d.tables}
+        async with self.database.write(actor) as uow:
+            changed = await self.spaces.declare(uow, blueprint.space())
+            record(uow, Name.BLUEPRINT_APPLIED, space=blueprint.slug, subject=blueprint.slug, changed=changed)
+        say(f"space {blueprint.slug}: {'declared' if changed else 'unchanged'}")
+        versions = [await self._apply_dataset(blueprint.slug, d, folder, sums, say, actor) for d in blueprint.datasets]
+        async with self.database.write(actor) as uow:
+            uow.unrecorded("each change of a grant is recorded")
+            count = await self.grants.declare(uow, blueprint.slug, blueprint.grants)
+        say(f"grants: {count} changed" if count else "grants: unchanged")
+        return versions
+
+    async def _apply_dataset(
+        self,
+        space: str,
+        declaration: DatasetDeclaration,
+        folder: Path,
+        sums: dict[tuple[str, str], str],
+        say: Say,
+        actor: Principal,
+    ) -> DatasetVersion:
+        async with self.database.read() as uow:
+            earlier = await self.datasets.versions(uow, in_space(space), declaration.name)
+        stored = {str(s["sha256"]): s for version in earlier for s in version.sources}
+        sources = []
+        for table in declaration.tables:
+            known = stored.get(sums[declaration.name, table.name])
+            original = (
+                Stored(str(known["key"]), int(known["size"]), str(known["sha256"]))
+                if known
+                else await self.datasets.store_original(space, self._read(table.source, folder))
+            )
+            sources.append(Source(table, original, format_of(table.source, table.format)))
+        async with self.database.write(actor) as uow:
+            uow.unrecorded("nothing changed")
+            await self.datasets.declare(uow, space, declaration.name, declaration.metadata)
+            version = await self.datasets.new_version(uow, space, declaration.name, sources, unless_same=True)
+        state = "unchanged" if version.state == "ready" else "loading"
+        say(f"dataset {declaration.name}: version {version.number} {state}")
+        return version
+
+    async def export(self, slug: str) -> Blueprint:
+        """The declaration of a space as it is.
+
+        Raises:
+            BlueprintError: when there is no such space.
+        """
+        async with self.database.read() as uow:
+            present = await self._present(uow, slug)
+        if present is None:
+            raise BlueprintError(f"There is no space “{slug}”.")
+        return present
+
+    async def _present(self, uow: UnitOfWork, slug: str) -> Blueprint | None:
+        space = await scoped_get(uow, Space, in_space(slug))
+        if space is None:
+            return None
+        declaration = SpaceDeclaration.model_validate(space.declaration)
+        data: dict[str, Any] = declaration.model_dump(exclude_defaults=True)
+        listed = await self.datasets.catalogue(uow, in_space(slug), None, None, 500)
+        data["datasets"] = []
+        for dataset in listed.items:
+            versions = await self.datasets.versions(uow, in_space(slug), dataset.name)
+            if versions:
+                metadata = Metadata.model_validate(dataset.metadata_)
+                tables = [Table.model_validate(source["table"]) for source in versions[0].sources]
+                data["datasets"].append({"name": dataset.name, **metadata.model_dump(), "tables": tables})
+        grants = [g for g in await self.grants.current(uow, in_space(slug)) if g.source == "blueprint"]
+        data["grants"] = [GrantDeclaration.model_validate(grant.policy) for grant in grants]
+        return Blueprint.model_validate(data)
+
+
+def _compare_space(present: Blueprint | None, blueprint: Blueprint) -> list[Change]:
+    if present is None:
+        return [Change("+", f"{blueprint.kind} {blueprint.slug}: {blueprint.title}")]
+    before, after = present.space().model_dump(), blueprint.space().model_dump()
+    return [Change("~", f"{name} of {blueprint.slug}") for name in after if before[name] != after[name]]
+
+
+def locate(source: str, folder: Path) -> Path:
+    """The file that a source names: beside the declaration, or inside an installed package.
+
+    Raises:
+        BlueprintError: when the package is not installed.
+    """
+    if source.startswith("package:"):
+        package, _, inner = source.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise BlueprintError(f"The package “{package}” is not installed; it has the data of {source}.")
+        return Path(next(iter(spec.submodule_search_locations)), inner)
+    return folder / source

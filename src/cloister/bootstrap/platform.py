@@ -1,0 +1,276 @@
+"""Everything, put together from settings."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO
+
+from cloister.access import Bindings, Decider
+from cloister.audit import CheckpointController, Recorder, seal
+from cloister.blueprint import Blueprints, Endings
+from cloister.bootstrap.housekeeping import HousekeepingController
+from cloister.bootstrap.migrations import upgrade_schema
+from cloister.core.clock import Clock
+from cloister.core.errors import Conflict
+from cloister.core.principal import Role
+from cloister.datasets import Datasets, Grants, VersionController
+from cloister.identity import (
+    Claims,
+    OidcSignIn,
+    Person,
+    Sessions,
+    Tokens,
+    canonical_email,
+)
+from cloister.platform import (
+    Bus,
+    Controller,
+    Database,
+    ObjectStore,
+    OidcProvider,
+    SecretBox,
+    Settings,
+    UnitOfWork,
+)
+from cloister.platform.logs import logger
+from cloister.platform.mail import MailController
+from cloister.platform.operations import Operations
+from cloister.query import (
+    Broker,
+    EditionController,
+    GrantedData,
+    Relations,
+    SandboxConverter,
+    Workers,
+    register_inner,
+)
+from cloister.sandboxes import (
+    Backend,
+    EgressProxy,
+    EnvironmentController,
+    Environments,
+    InnerApi,
+    SandboxController,
+    Sandboxes,
+    VolumeDisks,
+    install_agent,
+)
+from cloister.spaces import AdmissionController, Enrolments, Spaces
+
+log = logger(__name__)
+
+
+class StateInUse(Conflict):
+    """Another Cloister process uses this state directory."""
+
+    code = "platform.state_in_use"
+
+
+def runtimes_directory() -> Path:
+    """The code that runs inside sandboxes: in the package when installed, beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    for candidate in (package / "_runtimes", package.parent.parent / "runtimes"):
+        if candidate.is_dir():
+            return candidate
+    message = "the runtimes of sandboxes are missing from this installation"
+    raise FileNotFoundError(message)
+
+
+class Platform:
+    """All services of one process."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None, backend: Backend | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or Clock()
+        settings.state_directory.mkdir(parents=True, exist_ok=True)
+        settings.run_directory.mkdir(parents=True, exist_ok=True)
+        settings.run_directory.chmod(0o711)
+        self.bus = Bus(settings.run_directory / "bus.sock")
+        self.database = Database(
+            settings.database_dsn, seal=seal, publish=self.bus.publish, pool=settings.database_pool
+        )
+        self.box = SecretBox.from_settings(settings)
+        self.objects = ObjectStore.from_settings(settings)
+        self.recorder = Recorder(self.database)
+        self.operations = Operations(self.database, self.clock)
+        self.checkpoints = CheckpointController(
+            self.database, self.box.signing_key("audit checkpoints"), self.clock,
+            settings.audit_checkpoint_seconds, settings.audit_checkpoint_directory,
+        )  # fmt: skip
+        self._identity()
+        self._spaces()
+        self._sandboxes(backend)
+        self._data()
+        self._lock: IO[str] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.operator_secret: str | None = None
+
+    def _identity(self) -> None:
+        self.sessions = Sessions(self.database, self.settings, self.clock)
+        self.tokens = Tokens(self.database, self.clock)
+        self.oidc = OidcSignIn(self.settings.oidc_providers, self.box, self.settings.public_url)
+
+    def _spaces(self) -> None:
+        self.bindings = Bindings(self.clock)
+        self.enrolments = Enrolments(self.bindings, self.clock)
+        self.decider = Decider(self.bindings, self.clock, self.enrolments.explain)
+        self.spaces = Spaces(self.bindings, self.clock)
+        self.admission = AdmissionController(self.database, self.enrolments, self.clock, self.settings.public_url)
+
+    def _sandboxes(self, backend: Backend | None) -> None:
+        settings = self.settings
+        agent = install_agent(runtimes_directory(), settings.run_directory)
+        self.backend = backend or _backend(settings, agent)
+        python = settings.sandbox_python or Path(os.path.realpath("/proc/self/exe"))
+        self.environments = Environments(
+            settings.environment_directory or settings.state_directory / "environments", python
+        )
+        self.disks = VolumeDisks(settings)
+        self.proxy = EgressProxy(settings, self.recorder)
+        self.inner = InnerApi(settings, self.recorder, self.proxy, self.box.derive("sandbox access tokens"))
+        self.sandboxes = Sandboxes(settings, self.backend, self.environments, self.disks, self.clock)
+        self.sandbox_controller = SandboxController(
+            settings, self.database, self.backend, self.inner, self.disks, self.bus, self.clock, self.recorder
+        )
+
+    def _data(self) -> None:
+        self.datasets = Datasets(self.objects, self.operations, self.clock)
+        self.grants = Grants(self.clock)
+        self.converter = SandboxConverter(
+            self.settings,
+            self.database,
+            self.sandboxes,
+            self.sandbox_controller,
+            self.environments,
+            self.disks,
+            self.bus,
+        )
+        self.relations = Relations(
+            self.database, self.objects, self.datasets, self.grants, self.clock, self.converter, self.bus
+        )
+        self.workers = Workers(
+            self.settings, self.database, self.sandboxes, self.sandbox_controller, self.environments,
+            self.relations, self.bus,
+        )  # fmt: skip
+        self.broker = Broker(
+            self.settings,
+            self.database,
+            self.relations,
+            self.workers,
+            self.recorder,
+            self.decider,
+            self.bus,
+            self.clock,
+        )
+        access = GrantedData(self.relations, self.bindings, self.clock)
+        self.sandboxes.data_access = self.sandbox_controller.data_access = access
+        register_inner(self.inner, self.broker, self.relations, self.decider, self.database)
+        self.versions = VersionController(self.database, self.objects, self.operations, self.converter, self.clock)
+        self.endings = Endings(
+            self.database, self.objects, self.disks, self.sandbox_controller, self.bindings, self.clock
+        )
+        self.blueprints = Blueprints(self.settings, self.database, self.spaces, self.datasets, self.grants)
+
+    async def on_sign_in(
+        self,
+        uow: UnitOfWork,
+        person: Person,
+        claims: Claims,
+        provider: OidcProvider | None,
+        groups: tuple[str, ...],
+    ) -> None:
+        """What a sign-in entitles to: the operator's list, directory groups, roles declared for an address."""
+        operators = {canonical_email(address) for address in self.settings.operators}
+        if claims.email_trusted and person.canonical_email in operators:
+            await self.bindings.grant(uow, person.number, Role.OPERATOR, source="settings")
+        await self.spaces.on_sign_in(uow, person, claims, provider, groups)
+
+    def lock_state(self) -> None:
+        """Make this the only process that acts on the state directory.
+
+        Raises:
+            StateInUse: when another does.
+        """
+        file = (self.settings.run_directory / "lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise StateInUse from error
+        self._lock = file
+
+    def controllers(self) -> list[Controller]:
+        return [
+            self.sandbox_controller,
+            self.admission,
+            self.versions,
+            EnvironmentController(self.database, self.environments),
+            self.workers,
+            EditionController(self.database, self.relations),
+            MailController(self.database, self.settings, self.clock),
+            self.checkpoints,
+            HousekeepingController(self.database, self.clock),
+        ]
+
+    async def start(self) -> None:
+        """Take the state directory, bring the schema up to date and let the controllers run.
+
+        Raises:
+            StateInUse: when another process has the state directory.
+        """
+        self.lock_state()
+        await upgrade_schema(self.database)
+        self.bus.listen()
+        self.operator_secret = await asyncio.to_thread(_write_operator_secret, self.settings.run_directory)
+        self._tasks = [
+            asyncio.create_task(controller.run(self.bus), name=f"controller {controller.name}")
+            for controller in self.controllers()
+        ]
+
+    async def stop(self, *, stop_sandboxes: bool = False) -> None:
+        """Let the controllers end. Sandboxes go on, for the next process to adopt, unless they are to stop."""
+        await self.sandbox_controller.shut_down(stop_sandboxes=stop_sandboxes)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self.recorder.flush()
+        self.bus.close()
+        (self.settings.run_directory / "operator-token").unlink(missing_ok=True)
+        await self.database.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, stop_sandboxes: bool = False) -> AsyncIterator["Platform"]:
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop(stop_sandboxes=stop_sandboxes)
+
+
+def _backend(settings: Settings, agent: Path) -> Backend:
+    if settings.sandbox_backend == "fake":
+        from cloister.sandboxes.backends.fake import FakeBackend  # noqa: PLC0415  (tests only)
+
+        return FakeBackend()
+    from cloister.sandboxes.backends.oci import OciBackend  # noqa: PLC0415
+
+    return OciBackend(settings, agent)
+
+
+def _write_operator_secret(folder: Path) -> str:
+    """A key for commands on this machine, new with every start, readable by this user alone."""
+    secret = secrets.token_urlsafe(32)
+    path = folder / "operator-token"
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret)
+    return secret

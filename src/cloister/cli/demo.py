@@ -1,0 +1,103 @@
+"""The demo: three spaces on real data, started with nothing but embedded defaults."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import typer
+
+from cloister.blueprint import read
+from cloister.bootstrap import Platform
+from cloister.cli.serving import http_server
+from cloister.cli.space import follow
+from cloister.cli.story import tell
+from cloister.core.principal import SYSTEM
+from cloister.platform import Settings, logs
+from cloister.platform.objects import remove_tree
+from cloister.platform.settings import load
+from cloister.query import WORKER_PACKAGES
+
+SIGN_INS = (
+    ("operator@demo.example", "operates the platform"),
+    ("owner@demo.example", "owns the three spaces"),
+    ("steward@demo.example", "guards their data, approves the study's members"),
+    ("anybody@else.example", "whoever you like: registers, signs, takes part"),
+)
+
+
+def demo_settings(state: Path, port: int) -> Settings:
+    """Embedded defaults; the environment may override each."""
+    return load(
+        mode="demo", state_directory=state, listen_port=port, public_url=f"http://localhost:{port}",
+        environment_directory=Path(".cache/environments").resolve(), log_format="console", log_level="warning",
+        operators=["operator@demo.example"], sign_ins_per_minute=600, registrations_per_minute=600,
+        query_memory_megabytes=512, audit_checkpoint_seconds=60.0,
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def run_demo(state: Path, spaces: Path, port: int, *, check: bool) -> list[str]:
+    """Start the demo and run it until it is stopped, or play its story; return the steps that failed."""
+    if check:
+        state = state / "check"
+        remove_tree(state)
+        port = 0
+    settings = demo_settings(state, port or free_port())
+    logs.configure(settings)
+    platform = Platform(settings)
+    async with _served(platform):
+        await _prepare(platform, spaces)
+        if check:
+            return await tell(platform, f"http://127.0.0.1:{settings.listen_port}")
+        _greet(settings)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+    return []
+
+
+@contextlib.asynccontextmanager
+async def _served(platform: Platform) -> AsyncIterator[None]:
+    """The platform with its HTTP server; both end with the block, and all sandboxes too."""
+    server = http_server(platform, manage=False)
+    async with platform.running(stop_sandboxes=True):
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]  # they are the demo's
+        serving = asyncio.create_task(server.serve())
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)  # uvicorn tells of its start by this flag alone
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def _prepare(platform: Platform, spaces: Path) -> None:
+    """Build what sandboxes need and declare the spaces; quick when it was done before."""
+    say = typer.echo
+    say("preparing the query worker's packages ...")
+    await platform.environments.ensure(WORKER_PACKAGES)
+    for file in sorted(spaces.glob("*/space.yaml")):
+        blueprint = read(file)
+        for environment in blueprint.environments:
+            await platform.environments.ensure(environment.packages, lambda step: say(f"  {step} ..."))
+        versions = await platform.blueprints.apply(blueprint, file.parent, lambda line: say(f"  {line}"), SYSTEM)
+        for version in versions:
+            await follow(platform, version)
+
+
+def _greet(settings: Settings) -> None:
+    typer.echo(f"\nCloister runs at {settings.public_url}  (API: {settings.public_url}/api/v1/openapi.json)\n")
+    typer.echo("Sign in with POST /api/v1/auth/demo and one of these addresses; the demo asks for no password:")
+    for address, what in SIGN_INS:
+        typer.echo(f"  {address:24} {what}")
+    typer.echo("\nCommands on this machine act as operator:")
+    typer.echo(f"  export CLOISTER_MODE=demo CLOISTER_STATE_DIRECTORY={settings.state_directory}")
+    typer.echo("  .venv/bin/cloister audit tail\n\nCtrl+C stops everything.")

@@ -1,0 +1,36 @@
+"""The root of the command line."""
+
+import sys
+
+import typer
+
+from cloister import __version__
+from cloister.cli import audit, data, operate, sandbox, space
+from cloister.cli.output import Failure
+from cloister.core.errors import CloisterError
+from cloister.platform.settings import SettingsError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Cloister: a self-hosted data collaborative.",
+)  # fmt: skip
+operate.register(app)
+app.add_typer(space.app, name="space")
+app.add_typer(audit.app, name="audit")
+app.add_typer(sandbox.app, name="sandbox")
+data.register(app)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; errors are sentences, not tracebacks."""
+    try:
+        app()
+    except (CloisterError, Failure, SettingsError) as error:
+        typer.echo(f"cloister: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Pure vocabulary shared by every layer: ids, time, errors, actions, events. No I/O happens here."""

@@ -1,0 +1,108 @@
+"""News. Published after the transaction that made it true; controllers wake on it and look for themselves.
+
+An event is a hint, never the truth: the truth is in the database, and a timer looks there too.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened."""
+
+    registry: ClassVar[dict[str, type["Event"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Event.registry[cls.__name__] = cls
+
+    def dump(self) -> bytes:
+        return json.dumps({"event": type(self).__name__, **asdict(self)}).encode()
+
+    @staticmethod
+    def load(data: bytes) -> "Event":
+        """Rebuild an event from another process.
+
+        Raises:
+            ValueError: when it is not one.
+        """
+        fields = json.loads(data)
+        if not isinstance(fields, dict) or fields.get("event") not in Event.registry:
+            message = "not an event"
+            raise ValueError(message)
+        kind = Event.registry[fields.pop("event")]
+        try:
+            return kind(**fields)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class EnrolmentWanted(Event):
+    """Somebody applied, or something they waited for arrived."""
+
+    space: str
+
+
+@dataclass(frozen=True)
+class AccessChanged(Event):
+    """Somebody's reach in a space may have shrunk: running work must be looked at again."""
+
+    space: str
+    person: int | None = None
+
+
+@dataclass(frozen=True)
+class GrantsChanged(Event):
+    """Grants or versions changed: narrowed editions may have to be made."""
+
+    space: str
+
+
+@dataclass(frozen=True)
+class SandboxWanted(Event):
+    """A sandbox's row asks for something that the world is not yet."""
+
+    sandbox: str
+
+
+@dataclass(frozen=True)
+class SandboxChanged(Event):
+    """A sandbox reached another state."""
+
+    sandbox: str
+    state: str
+
+
+@dataclass(frozen=True)
+class VersionWanted(Event):
+    """A dataset version waits to be loaded."""
+
+    version: str
+
+
+@dataclass(frozen=True)
+class MailQueued(Event):
+    """A message waits in the outbox."""
+
+
+@dataclass(frozen=True)
+class OperationChanged(Event):
+    """A long operation moved on."""
+
+    operation: str
+
+
+@dataclass(frozen=True)
+class SpaceEnding(Event):
+    """A space ends: whatever is remembered of it must be forgotten."""
+
+    space: str
+
+
+@dataclass(frozen=True)
+class SpaceChanged(Event):
+    """A space was declared anew."""
+
+    space: str

@@ -1,0 +1,48 @@
+"""Governed data: the catalogue, immutable versions, and grants."""
+
+from cloister.datasets.declaration import (
+    Column,
+    DatasetDeclaration,
+    GrantDeclaration,
+    Metadata,
+    Table,
+    TablePolicy,
+)
+from cloister.datasets.errors import (
+    BadGrant,
+    BadSource,
+    DatasetNotFound,
+    DownloadNotGranted,
+    VersionNotFound,
+)
+from cloister.datasets.grants import Grants
+from cloister.datasets.loading import VersionController
+from cloister.datasets.models import Dataset, DatasetVersion, Edition, Grant
+from cloister.datasets.ports import Converted, Converter, Progress
+from cloister.datasets.service import Datasets, Source, format_of
+
+__all__ = [
+    "BadGrant",
+    "BadSource",
+    "Column",
+    "Converted",
+    "Converter",
+    "Dataset",
+    "DatasetDeclaration",
+    "DatasetNotFound",
+    "DatasetVersion",
+    "Datasets",
+    "DownloadNotGranted",
+    "Edition",
+    "Grant",
+    "GrantDeclaration",
+    "Grants",
+    "Metadata",
+    "Progress",
+    "Source",
+    "Table",
+    "TablePolicy",
+    "VersionController",
+    "VersionNotFound",
+    "format_of",
+]

@@ -1,0 +1,105 @@
+"""Datasets and grants as they are declared: the part of ``space.yaml`` that this domain owns, and FAIR metadata."""
+
+from datetime import date, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+"""A plain SQL identifier, so that nobody needs quotes."""
+Format = Literal["csv", "tsv", "parquet", "json", "excel"]
+Operation = Literal["query", "mount", "download"]
+
+
+class Declared(BaseModel):
+    """Base of all declarations: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(Declared):
+    """What is known of a column beyond its type."""
+
+    type: str | None = None
+    """Overrides the inferred type; an SQL type such as ``INTEGER`` or ``DATE``."""
+    description: str = ""
+    unit: str | None = None
+    """As in UCUM where it fits, for example ``mg/dL``."""
+    sensitivity: Literal["public", "internal", "confidential", "restricted"] = "internal"
+
+
+class Table(Declared):
+    """One relation of a dataset, from one file."""
+
+    name: Identifier
+    source: str
+    """A path beside the declaration, ``package:NAME/PATH`` inside an installed package, or ``s3://bucket/key``."""
+    format: Format | None = None
+    """Told by the file's name when absent."""
+    null: str | None = None
+    """In CSV, the text that stands for a missing value, besides the empty one."""
+    columns: dict[str, Column] = Field(default_factory=dict)
+
+
+class Metadata(Declared):
+    """What makes a dataset findable and citable (after DCAT 3 and DataCite 4)."""
+
+    title: Annotated[str, Field(min_length=1, max_length=300)]
+    description: str = ""
+    keywords: list[str] = Field(default_factory=list)
+    license: str = ""
+    """An SPDX identifier, or the licence's name."""
+    publisher: str = ""
+    contact: str = ""
+    citation: str = ""
+    homepage: str = ""
+    temporal: tuple[date | None, date | None] | None = None
+    """First and last day that the data are about."""
+    spatial: str = ""
+
+
+class DatasetDeclaration(Metadata):
+    """A dataset with its tables."""
+
+    name: Identifier
+    tables: Annotated[list[Table], Field(min_length=1)]
+
+    @property
+    def metadata(self) -> Metadata:
+        return Metadata.model_validate(self.model_dump(exclude={"name", "tables"}))
+
+
+class TablePolicy(Declared):
+    """What of a table a grant shows."""
+
+    columns: list[str] | None = None
+    """Only these columns; all when absent."""
+    rows: str | None = None
+    """Only rows for which this SQL condition is true."""
+
+
+class GrantDeclaration(Declared):
+    """Who may do what with a dataset."""
+
+    to: Annotated[str, Field(pattern=r"^(everybody|team:[a-z0-9-]+|person:p-\d+)$")]
+    """``everybody`` in the space, ``team:NAME`` (or its number), or ``person:p-000123``. The most specific one counts."""
+    dataset: Identifier
+    allow: Annotated[list[Operation], Field(min_length=1)]
+    version: Annotated[int, Field(ge=1)] | None = None
+    """A version's number; the latest when absent."""
+    tables: dict[Identifier, TablePolicy] | None = None
+    """Only these tables, narrowed; all of all when absent."""
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+    max_bytes: Annotated[int, Field(ge=1)] | None = None
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    min_group: Annotated[int, Field(ge=2)] | None = None
+    """Only aggregates over groups of at least so many rows."""
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    @model_validator(mode="after")
+    def _groups_only_by_query(self) -> Self:
+        if self.min_group is not None and set(self.allow) != {"query"}:
+            message = "min_group can be held for queries only: allow is then [query]"
+            raise ValueError(message)
+        return self

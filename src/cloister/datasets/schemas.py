@@ -1,0 +1,128 @@
+"""Datasets, versions and grants as the API shows them."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloister.datasets.declaration import GrantDeclaration, Metadata, Table
+from cloister.datasets.models import Dataset, DatasetVersion, Grant
+
+
+class DatasetOut(BaseModel):
+    """A dataset's description."""
+
+    name: str
+    space: str
+    metadata: Metadata
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Dataset) -> "DatasetOut":
+        return cls(
+            name=row.name, space=row.space, metadata=Metadata.model_validate(row.metadata_), created_at=row.created_at
+        )
+
+
+class DatasetPage(BaseModel):
+    """Datasets by name."""
+
+    items: list[DatasetOut]
+    next_cursor: str | None
+
+
+class TableOut(BaseModel):
+    """A table of a version."""
+
+    name: str
+    rows: int
+    size: int
+    sha256: str
+    columns: list[dict[str, Any]]
+
+
+class VersionOut(BaseModel):
+    """One immutable edition of a dataset."""
+
+    dataset: str
+    number: int
+    state: str
+    error: str | None
+    operation: str
+    tables: list[TableOut]
+    created_at: datetime
+    ready_at: datetime | None
+
+    @classmethod
+    def of(cls, row: DatasetVersion) -> "VersionOut":
+        fields = TableOut.model_fields
+        return cls(
+            dataset=row.dataset,
+            number=row.number,
+            state=row.state,
+            error=row.error,
+            operation=row.operation,
+            tables=[TableOut(**{name: table[name] for name in fields}) for table in row.tables],
+            created_at=row.created_at,
+            ready_at=row.ready_at,
+        )
+
+
+class VersionList(BaseModel):
+    """Versions, newest first."""
+
+    items: list[VersionOut]
+
+
+class UploadOut(BaseModel):
+    """A file that was uploaded and waits to become a table."""
+
+    upload: str
+    size: int
+    sha256: str
+
+
+class UploadedTable(BaseModel):
+    """A table of a new version, from an upload."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upload: Annotated[str, Field(max_length=60)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0, le=2**62)]
+    table: Table
+    """Its ``source`` names the file as it was called, and tells the format unless ``format`` does."""
+
+
+class VersionIn(BaseModel):
+    """A version to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tables: Annotated[list[UploadedTable], Field(min_length=1, max_length=500)]
+
+
+class GrantOut(BaseModel):
+    """A grant."""
+
+    id: str
+    subject: str
+    policy: GrantDeclaration
+    source: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Grant) -> "GrantOut":
+        return cls(
+            id=row.id,
+            subject=row.subject,
+            policy=GrantDeclaration.model_validate(row.policy),
+            source=row.source,
+            created_at=row.created_at,
+        )
+
+
+class GrantList(BaseModel):
+    """The grants that count."""
+
+    items: list[GrantOut]

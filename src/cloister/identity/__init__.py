@@ -1,0 +1,32 @@
+"""People, how they sign in, their sessions and API tokens."""
+
+from cloister.identity.emails import BadAddress, canonical_email
+from cloister.identity.models import ApiToken, Person
+from cloister.identity.oidc import OidcSignIn
+from cloister.identity.people import (
+    Claims,
+    EmailTaken,
+    PersonDisabled,
+    get_person,
+    person_by_address,
+    sign_in_person,
+)
+from cloister.identity.sessions import Sessions, secret_hash
+from cloister.identity.tokens import Tokens
+
+__all__ = [
+    "ApiToken",
+    "BadAddress",
+    "Claims",
+    "EmailTaken",
+    "OidcSignIn",
+    "Person",
+    "PersonDisabled",
+    "Sessions",
+    "Tokens",
+    "canonical_email",
+    "get_person",
+    "person_by_address",
+    "secret_hash",
+    "sign_in_person",
+]

@@ -1,0 +1,103 @@
+"""People, sessions and tokens as the API shows them."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from cloister.core.ids import person_label
+from cloister.identity.models import ApiToken, Person
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class PersonOut(BaseModel):
+    """Somebody who signs in."""
+
+    number: str
+    name: str
+    email: str | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, person: Person) -> "PersonOut":
+        return cls(
+            number=person_label(person.number), name=person.name, email=person.email, created_at=person.created_at
+        )
+
+
+class ProviderOut(BaseModel):
+    """One way to sign in."""
+
+    name: str
+    title: str
+    start: str
+
+
+class SignInOptions(BaseModel):
+    """All ways to sign in here."""
+
+    providers: list[ProviderOut]
+    demo: bool
+
+
+class DemoSignIn(BaseModel):
+    """Demo mode only: be whoever you say you are."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: Annotated[str, Field(max_length=254)]
+    name: Annotated[str, Field(max_length=200)] = ""
+
+
+class SignedOut(BaseModel):
+    """From how many browsers somebody was signed out."""
+
+    sessions: int
+
+
+class TokenIn(BaseModel):
+    """A token to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Text
+    scopes: Annotated[list[str], Field(min_length=1, max_length=50)]
+    """Actions such as ``query.run``, or domains such as ``query.*``."""
+    days: Annotated[int, Field(ge=1, le=366)] = 90
+
+
+class TokenOut(BaseModel):
+    """A token, without its text."""
+
+    id: str
+    name: str
+    hint: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None
+
+    @classmethod
+    def of(cls, token: ApiToken) -> "TokenOut":
+        return cls(
+            id=token.id,
+            name=token.name,
+            hint=token.hint,
+            scopes=token.scopes,
+            created_at=token.created_at,
+            expires_at=token.expires_at,
+            used_at=token.used_at,
+        )
+
+
+class NewToken(TokenOut):
+    """A token with its text, which is shown this once."""
+
+    token: str
+
+
+class TokenList(BaseModel):
+    """Somebody's tokens."""
+
+    items: list[TokenOut]

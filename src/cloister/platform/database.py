@@ -1,0 +1,207 @@
+"""The database and the unit of work: one transaction per request or task, committed at the edge.
+
+SQLite has one writer at a time. Here its writers queue for the only connection of a pool of one, in order, instead
+of racing for the file's lock; readers have connections of their own and never wait (WAL).
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, DateTime, Dialect, MetaData, String, event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeDecorator
+
+from cloister.core.events import Event
+from cloister.core.principal import SYSTEM, Principal
+
+
+class UnrecordedWriteError(RuntimeError):
+    """A transaction changed rows, but no audit record goes with it. Add one, or say why none is needed."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC, on databases that know time zones and on those that do not."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            message = "a naive datetime has no place in the database"
+            raise ValueError(message)
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Every table. Cross-domain foreign keys go by table name."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        list[str]: JSON,
+        str: String,
+    }
+
+
+@dataclass
+class UnitOfWork:
+    """One transaction, the audit records that commit with it, and the events that follow it."""
+
+    session: AsyncSession
+    actor: Principal = SYSTEM
+    request_id: str | None = None
+    records: list[Any] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    exempt: str | None = None
+
+    def publish(self, item: Event) -> None:
+        """Announce something once, after the commit that makes it true."""
+        if item not in self.events:
+            self.events.append(item)
+
+    def unrecorded(self, why: str) -> None:
+        """Say why this transaction's writes need no audit record (bookkeeping that nobody asked for)."""
+        self.exempt = why
+
+
+Sealer = Callable[[UnitOfWork], Awaitable[None]]
+Publisher = Callable[[list[Event]], None]
+
+
+class Database:
+    """The engines and the one way to get a transaction."""
+
+    def __init__(self, dsn: str, *, seal: Sealer, publish: Publisher, pool: int = 16) -> None:
+        self.dsn = dsn
+        self.is_sqlite = dsn.startswith("sqlite")
+        self._seal = seal
+        self._publish = publish
+        if self.is_sqlite:
+            Path(dsn.split("///", 1)[1]).parent.mkdir(parents=True, exist_ok=True)
+            self.writer = _sqlite_engine(dsn, begin="BEGIN IMMEDIATE", size=1)
+            self.reader = _sqlite_engine(dsn, begin="BEGIN", size=min(pool, 8))
+        else:
+            self.writer = self.reader = create_async_engine(
+                dsn, pool_size=pool, max_overflow=0, pool_timeout=60, json_serializer=_dumps
+            )
+        event.listen(self.writer.sync_engine, "before_cursor_execute", _note_write)
+        event.listen(self.writer.sync_engine, "begin", _forget_write)
+
+    @asynccontextmanager
+    async def write(self, actor: Principal = SYSTEM, request_id: str | None = None) -> AsyncIterator[UnitOfWork]:
+        """A transaction that commits when its block ends well, with its audit records, then publishes its events.
+
+        Raises:
+            UnrecordedWriteError: when rows changed and nothing was recorded.
+        """
+        async with AsyncSession(self.writer, expire_on_commit=False) as session:
+            uow = UnitOfWork(session, actor, request_id)
+            yield uow
+            await self.commit(uow)
+
+    async def commit(self, uow: UnitOfWork) -> None:
+        """Seal the audit records, commit, publish. Called once, at the edge."""
+        await uow.session.flush()
+        connection = await uow.session.connection()
+        wrote = connection.info.pop("wrote", False)
+        if wrote and not uow.records and uow.exempt is None:
+            raise UnrecordedWriteError(UnrecordedWriteError.__doc__)
+        if uow.records:
+            await self._seal(uow)
+        await uow.session.commit()
+        events, uow.events = uow.events, []
+        uow.records = []
+        self._publish(events)
+
+    @asynccontextmanager
+    async def read(self, actor: Principal = SYSTEM) -> AsyncIterator[UnitOfWork]:
+        """A transaction that only looks."""
+        async with AsyncSession(self.reader, expire_on_commit=False) as session:
+            yield UnitOfWork(session, actor)
+
+    async def ping(self) -> None:
+        async with self.reader.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.writer.dispose()
+        if self.reader is not self.writer:
+            await self.reader.dispose()
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _note_write(
+    connection: Connection, _cursor: object, statement: str, _parameters: object, _context: object, _many: bool
+) -> None:
+    if statement[:6].upper() in {"INSERT", "UPDATE", "DELETE"}:
+        connection.info["wrote"] = True
+
+
+def _forget_write(connection: Connection) -> None:
+    """Connections are used again: what an earlier transaction wrote, and undid, is not this one's."""
+    connection.info.pop("wrote", None)
+
+
+def _sqlite_engine(dsn: str, *, begin: str, size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        dsn,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=120,
+        connect_args={"timeout": 60, "isolation_level": None},
+        json_serializer=_dumps,
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # a committed record survives a power cut
+            "foreign_keys=ON",
+            "cache_size=-16000",
+            "temp_store=MEMORY",
+            "wal_autocheckpoint=4000",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.info.pop("wrote", None)
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+__all__ = ["Base", "Database", "IntegrityError", "UnitOfWork", "UnrecordedWriteError", "UtcDateTime"]

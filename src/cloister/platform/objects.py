@@ -1,0 +1,159 @@
+"""The object store: a local folder, or anything S3-compatible. Objects are immutable and named by their owner."""
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.store import LocalStore, S3Store
+
+from cloister.core.errors import Unavailable
+from cloister.core.ids import new_id
+from cloister.platform.settings import Settings
+
+CHUNK = 1024 * 1024
+
+
+class ObjectDamaged(Unavailable):
+    """A stored object is not what was stored: its checksum differs. Restore it from a backup."""
+
+    code = "object.damaged"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as stored."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class ObjectStore:
+    """Streams in, streams out, and a verified local copy for what must be a file."""
+
+    def __init__(self, store: LocalStore | S3Store, root: Path | None, cache: Path) -> None:
+        self._store = store
+        self._root = root
+        self._cache = cache
+        cache.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "ObjectStore":
+        cache = settings.state_directory / "object-cache"
+        if settings.object_store_url is None:
+            root = settings.state_directory / "objects"
+            root.mkdir(parents=True, exist_ok=True)
+            return cls(LocalStore(root, automatic_cleanup=True), root, cache)
+        url = urlsplit(settings.object_store_url)
+        if url.scheme != "s3":
+            message = "object_store_url must look like s3://bucket/prefix"
+            raise ValueError(message)
+        return cls(s3_store(settings, url.netloc, url.path.strip("/") or None), None, cache)
+
+    async def put(self, key: str, data: AsyncIterator[bytes]) -> Stored:
+        """Store a stream under a key; nothing is visible there before all of it arrived."""
+        digest = hashlib.sha256()
+        size = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for chunk in data:
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+
+        await obstore.put_async(self._store, key, counted())
+        return Stored(key, size, digest.hexdigest())
+
+    async def put_file(self, key: str, path: Path) -> Stored:
+        return await self.put(key, read_chunks(path))
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        result = await obstore.get_async(self._store, key)
+        async for chunk in result.stream(min_chunk_size=CHUNK):
+            yield bytes(chunk)
+
+    async def exists(self, key: str) -> bool:
+        try:
+            await obstore.head_async(self._store, key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def keys(self, prefix: str) -> list[str]:
+        keys: list[str] = []
+        async for batch in obstore.list(self._store, prefix.rstrip("/")):
+            keys.extend(str(item["path"]) for item in batch)
+        return sorted(keys)
+
+    async def delete(self, keys: list[str]) -> None:
+        if keys:
+            await obstore.delete_async(self._store, keys)
+
+    async def local_file(self, key: str, sha256: str) -> Path:
+        """A read-only file with this object's content, fetched and verified once per machine.
+
+        Raises:
+            ObjectDamaged: when the content does not have the expected checksum.
+        """
+        if self._root is not None:
+            return self._root / key
+        target = self._cache / sha256
+        if not target.exists():
+            partial = self._cache / new_id("part")
+            digest = hashlib.sha256()
+            with await asyncio.to_thread(partial.open, "wb") as file:
+                async for chunk in self.stream(key):
+                    digest.update(chunk)
+                    await asyncio.to_thread(file.write, chunk)
+            if digest.hexdigest() != sha256:
+                partial.unlink()
+                raise ObjectDamaged(key=key)
+            partial.chmod(0o444)
+            partial.replace(target)
+        return target
+
+
+def s3_store(settings: Settings, bucket: str, prefix: str | None = None) -> S3Store:
+    """A bucket, with the endpoint and credentials of the settings."""
+    options: dict[str, str] = {"region": settings.s3_region}
+    if settings.s3_endpoint:
+        options["endpoint"] = settings.s3_endpoint
+    if settings.s3_access_key_id and settings.s3_secret_access_key:
+        options["access_key_id"] = settings.s3_access_key_id.get_secret_value()
+        options["secret_access_key"] = settings.s3_secret_access_key.get_secret_value()
+    plain_http = {"allow_http": True} if (settings.s3_endpoint or "").startswith("http://") else {}
+    return S3Store(bucket, prefix=prefix, client_options=plain_http, **options)  # type: ignore[arg-type]
+
+
+async def s3_chunks(settings: Settings, url: str) -> AsyncIterator[bytes]:
+    """An object's bytes by its ``s3://bucket/key``.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    parts = urlsplit(url)
+    result = await obstore.get_async(s3_store(settings, parts.netloc), parts.path.lstrip("/"))
+    async for chunk in result.stream(min_chunk_size=CHUNK):
+        yield bytes(chunk)
+
+
+async def read_chunks(path: Path) -> AsyncIterator[bytes]:
+    """A file's bytes, read in threads. Links are not followed: the path may lie in a folder that others write."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not make us wait
+    descriptor = await asyncio.to_thread(os.open, path, flags)
+    with os.fdopen(descriptor, "rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it, if it is there."""
+    if path.exists():
+        shutil.rmtree(path)

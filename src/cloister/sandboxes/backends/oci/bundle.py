@@ -1,0 +1,191 @@
+"""The OCI bundle of a sandbox: pure, from a spec to ``config.json``."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloister.sandboxes.spec import (
+    AGENT_MOUNT,
+    ENVIRONMENT_MOUNT,
+    HOME,
+    PYTHON_MOUNT,
+    Place,
+    SandboxSpec,
+)
+
+USER = 1000
+"""The user id inside; outside it is the team's own."""
+INODES = 65536
+MOUNT_POINTS = (
+    "usr", "etc", "proc", "dev", "sys", "tmp", "var/tmp", "home/user", "data",
+    "opt/python", "opt/env", "opt/cloister", "opt/worker", "run/cloister", "run/app", "out",
+)  # fmt: skip
+USR_LINKS = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
+MASKED = [
+    f"/proc/{name}"
+    for name in (
+        "acpi", "asound", "kcore", "keys", "key-users", "kmsg", "kpagecount", "kpageflags", "kpagecgroup",
+        "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi", "interrupts", "cmdline", "config.gz",
+        "kallsyms", "modules", "mtrr", "vmallocinfo", "pagetypeinfo", "slabinfo", "pressure", "loadavg", "vmstat", "locks", "zoneinfo", "buddyinfo", "schedstat", "partitions",
+        "diskstats", "swaps", "softirqs", "iomem", "ioports",
+    )
+]  # fmt: skip
+READ_ONLY = [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger", "driver")]
+NAMESPACES = ("user", "pid", "mount", "network", "ipc", "uts", "cgroup")
+
+
+@dataclass(frozen=True)
+class Python:
+    """The interpreter that sandboxes use, and how it is reached inside."""
+
+    prefix: Path
+    executable: str
+
+    @classmethod
+    def of(cls, interpreter: Path | None) -> "Python":
+        """The given interpreter, or the one that runs Cloister."""
+        name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        real = (interpreter or Path(sys.base_prefix) / "bin" / name).resolve()
+        prefix = real.parent.parent
+        inside = f"{prefix}/bin/{real.name}" if prefix == Path("/usr") else f"{PYTHON_MOUNT}/bin/{real.name}"
+        return cls(prefix, inside)
+
+    @property
+    def mounted(self) -> bool:
+        return self.prefix != Path("/usr")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """A relocated Python with a shared library would else find the host's library of another patch level."""
+        return {"LD_LIBRARY_PATH": f"{PYTHON_MOUNT}/lib"} if self.mounted else {}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is the same for all sandboxes of this machine."""
+
+    rootfs: Path
+    etc: Path
+    agent: Path
+    python: Python
+    seccomp: dict[str, Any]
+    root_uid: int
+    """The host user id that stands for root inside; nothing runs as it."""
+    cgroup: str
+    """The parent of the sandboxes' control groups: this installation's own."""
+    rootless: bool = False
+
+
+def _bind(source: Path | str, target: str, *options: str, writable: bool = False) -> dict[str, Any]:
+    return {
+        "destination": target,
+        "type": "bind",
+        "source": str(source),
+        "options": ["bind", "rw" if writable else "ro", "nosuid", "nodev", "private", *options],
+    }
+
+
+def _tmpfs(target: str, size: int, *options: str) -> dict[str, Any]:
+    return {
+        "destination": target,
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": ["nosuid", "nodev", f"size={size}", f"nr_inodes={INODES}", *options],
+    }
+
+
+def _mounts(spec: SandboxSpec, place: Place, layout: Layout, volume: Path | None) -> list[dict[str, Any]]:
+    scratch = spec.limits.scratch_bytes
+    mounts = [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+        {
+            "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "noexec", "strictatime", "mode=755", "size=64k", "nr_inodes=64"],
+        },
+        {
+            "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+        },
+        _tmpfs("/dev/shm", scratch, "noexec", "mode=1777"),  # noqa: S108  (inside)
+        _tmpfs("/tmp", scratch, "mode=1777"),  # noqa: S108  (inside)
+        _bind("/usr", "/usr"),
+        _bind(layout.etc, "/etc"),
+        _bind("/etc/ssl/certs", "/etc/ssl/certs"),
+        _bind("/etc/alternatives", "/etc/alternatives"),
+        _bind(layout.agent, AGENT_MOUNT),
+        _bind(place.sockets, "/run/cloister", "noexec"),
+        _bind(place.app, "/run/app", "noexec", writable=True),
+    ]  # fmt: skip
+    if layout.python.mounted:
+        mounts.append(_bind(layout.python.prefix, PYTHON_MOUNT))
+    if spec.environment:
+        mounts.append(_bind(spec.environment, ENVIRONMENT_MOUNT))
+    if volume is not None:
+        mounts.append(_bind(volume, HOME, writable=True))
+    else:
+        mounts.append(_tmpfs(HOME, scratch, "mode=1777"))
+    if any(mount.target.startswith("/data/") for mount in spec.mounts):
+        mounts.append(_tmpfs("/data", 65536, "mode=755"))
+    mounts += [_bind(mount.source, mount.target, "noexec") for mount in spec.mounts]
+    return mounts
+
+
+def environ(layout: Layout) -> dict[str, str]:
+    """The environment of the agent and of the programs it starts. Nothing secret is ever in it."""
+    return {
+        **layout.python.environ,
+        "PATH": f"{ENVIRONMENT_MOUNT}/bin:{Path(layout.python.executable).parent}:/usr/bin:/bin",
+        "HOME": HOME,
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def config(id_: str, spec: SandboxSpec, place: Place, layout: Layout, uid: int, volume: Path | None) -> dict[str, Any]:
+    """The contents of ``config.json`` (OCI runtime specification 1.0.2)."""
+    limits = spec.limits
+    none: list[str] = []
+    me = {"containerID": USER, "hostID": uid, "size": 1}
+    maps = [me] if layout.rootless else [{"containerID": 0, "hostID": layout.root_uid, "size": 1}, me]
+    resources = {
+        "devices": [{"allow": False, "access": "rwm"}],
+        "memory": {"limit": limits.memory_bytes, "swap": limits.memory_bytes},
+        "cpu": {
+            "quota": max(1000, int(limits.cpus * 100_000)),
+            "period": 100_000,
+            "shares": max(2, int(limits.cpus * 1024)),
+        },
+        "pids": {"limit": limits.processes},
+    }
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": False,
+            "user": {"uid": USER, "gid": USER, "umask": 0o027},
+            "args": [layout.python.executable, "-I", "-S", f"{AGENT_MOUNT}/agent.py"],
+            "env": [f"{name}={value}" for name, value in environ(layout).items()],
+            "cwd": "/",
+            "capabilities": dict.fromkeys(("bounding", "effective", "inheritable", "permitted", "ambient"), none),
+            "noNewPrivileges": True,
+            "oomScoreAdj": 500,
+            "rlimits": [
+                {"type": "RLIMIT_NOFILE", "soft": limits.files, "hard": limits.files},
+                {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            ],
+        },
+        "root": {"path": str(layout.rootfs), "readonly": True},
+        "hostname": "sandbox",
+        "mounts": _mounts(spec, place, layout, volume),
+        "linux": {
+            "uidMappings": maps,
+            "gidMappings": maps,
+            "namespaces": [{"type": name} for name in NAMESPACES],
+            "cgroupsPath": f"/{layout.cgroup}/{id_}",
+            **({} if layout.rootless else {"resources": resources}),
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+            "seccomp": layout.seccomp,
+        },
+    }

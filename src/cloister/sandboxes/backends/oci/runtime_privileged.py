@@ -1,0 +1,280 @@
+"""Runs the OCI runtime. This file starts processes and enters mount namespaces; nothing else does either."""
+
+import asyncio
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from cloister.platform import Settings
+from cloister.platform.logs import logger
+from cloister.sandboxes.backends.oci import doctor_privileged as doctor
+from cloister.sandboxes.backends.oci.bundle import (
+    MOUNT_POINTS,
+    USER,
+    USR_LINKS,
+    Layout,
+    Python,
+    config,
+)
+from cloister.sandboxes.backends.oci.seccomp import profile
+from cloister.sandboxes.errors import BackendFailed
+from cloister.sandboxes.ports import Usage, Wall
+from cloister.sandboxes.spec import Place, SandboxSpec
+
+log = logger(__name__)
+HIDE_UNIFIED = 'umount /sys/fs/cgroup/unified && exec "$@"'
+"""crun refuses hosts with both cgroup versions mounted: it is started where the second cannot be seen."""
+
+
+class OciBackend:
+    """crun, runc or runsc, one process tree per sandbox."""
+
+    def __init__(self, settings: Settings, agent: Path) -> None:
+        self._runtime = settings.oci_runtime
+        self._root = settings.run_directory / "oci"
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._root.chmod(0o700)
+        rootless = os.geteuid() != 0
+        self._state = self._root / self._runtime
+        # The runtime leaves its sandboxes behind; as their reaper we see them end, whatever process 1 here does.
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._hybrid = Path("/sys/fs/cgroup/unified/cgroup.procs").exists()
+        self._host = doctor.examine(settings)
+        self.layout = Layout(
+            # The runtime looks this up as the sandbox's user, so every folder above it must be searchable by all.
+            rootfs=self._root / "rootfs" if rootless else settings.sandbox_rootfs,
+            etc=self._root / "etc",
+            agent=agent,
+            python=Python.of(settings.sandbox_python),
+            seccomp=profile(),
+            root_uid=settings.sandbox_uid_base,
+            cgroup="cloister-" + hashlib.sha256(os.fsencode(self._root)).hexdigest()[:10],
+            rootless=rootless,
+        )
+        _write_rootfs(self.layout.rootfs)
+        _write_etc(self.layout.etc)
+
+    def walls(self) -> list[Wall]:
+        return self._host.walls
+
+    def _bundle(self, id_: str) -> Path:
+        return self._root / "bundles" / id_
+
+    def _command(self, *arguments: str, limits: bool = False) -> list[str]:
+        base = [self._runtime, "--root", str(self._state)]
+        if self._runtime == "crun":
+            base.append("--cgroup-manager=" + ("disabled" if self.layout.rootless else "cgroupfs"))
+        elif self._runtime == "runsc":
+            base += [
+                "--network=none",
+                "--platform=systrap",
+                *(["--rootless", "--ignore-cgroups"] if self.layout.rootless else []),
+            ]
+        base += arguments
+        if limits and self._hybrid and not self.layout.rootless:
+            return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", HIDE_UNIFIED, "sh", *base]
+        return base
+
+    async def _run(self, *command: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode("utf-8", "replace").strip()
+
+    async def start(self, id_: str, spec: SandboxSpec, place: Place, uid: int, volume: Path | None) -> int:
+        if (pid := await self.alive(id_)) is not None:
+            return pid
+        bundle = self._bundle(id_)
+        document = json.dumps(config(id_, spec, place, self.layout, uid, volume))
+        await asyncio.to_thread(_prepare, bundle, place, document, None if self.layout.rootless else uid)
+        pid_file = bundle / "pid"
+        command = self._command(
+            "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(bundle), id_, limits=True
+        )
+        # The agent inherits the error stream; a file, so that it outlives this process.
+        with await asyncio.to_thread(place.agent_log.open, "wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=errors
+            )
+            code = await process.wait()
+        if code != 0:
+            said = (await asyncio.to_thread(place.agent_log.read_text, errors="replace")).strip()[-2000:]
+            log.error("sandbox.runtime_failed", sandbox=id_, runtime=self._runtime, code=code, output=said)
+            await self.remove(id_, place)
+            raise BackendFailed(f"{self._runtime}: {said or f'exit {code}'}")
+        return int(await asyncio.to_thread(pid_file.read_text))
+
+    async def alive(self, id_: str) -> int | None:
+        if not self._bundle(id_).exists():
+            return None
+        code, output = await self._run(*self._command("state", id_))
+        if code != 0:
+            return None
+        state = json.loads(output[output.index("{") :])
+        return int(state["pid"]) if state.get("status") in {"running", "created", "paused"} else None
+
+    async def wait(self, pid: int) -> None:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def on_end() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        loop.add_reader(descriptor, on_end)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(descriptor)
+            _reap(descriptor)
+            os.close(descriptor)
+
+    async def remove(self, id_: str, place: Place) -> None:
+        bundle = self._bundle(id_)
+        groups = _cgroups(self.layout.cgroup, id_)
+        if not bundle.exists() and not groups:
+            return
+        code, output = await self._run(*self._command("delete", "--force", id_))
+        if code != 0 and "does not exist" not in output and "No such file" not in output:
+            log.warning("sandbox.delete_failed", sandbox=id_, output=output[-500:])
+        for group in _cgroups(self.layout.cgroup, id_):
+            await asyncio.to_thread(_kill_cgroup, group)
+        if place.app.is_mount():
+            await asyncio.to_thread(unmount, place.app)
+        await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+
+    async def usage(self, id_: str) -> Usage | None:
+        return await asyncio.to_thread(_usage, self.layout.cgroup, id_)
+
+    async def known(self) -> set[str]:
+        bundles = self._root / "bundles"
+        known = {path.name for path in bundles.iterdir()} if bundles.exists() else set()
+        return known | {path.name for path in _cgroups(self.layout.cgroup, "*")}
+
+
+def _reap(descriptor: int) -> None:
+    """Take an ended sandbox off the process table, where it is ours (it is not after a restart)."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_CHILD_SUBREAPER = 36
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MNT_DETACH = 2, 4, 8, 2
+
+
+def mount_tmpfs(target: Path, options: str) -> None:
+    """Mount a small file system in memory; nothing on it can be run, nor be a device.
+
+    Raises:
+        OSError: when the kernel refuses.
+    """
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    if _LIBC.mount(b"tmpfs", os.fsencode(target), b"tmpfs", flags, options.encode()) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
+
+
+def unmount(target: Path) -> None:
+    if _LIBC.umount2(os.fsencode(target), _MNT_DETACH) != 0:
+        log.warning("sandbox.unmount_failed", path=str(target), error=os.strerror(ctypes.get_errno()))
+
+
+def _prepare(bundle: Path, place: Place, document: str, uid: int | None) -> None:
+    bundle.mkdir(parents=True, exist_ok=True)
+    (bundle / "config.json").write_text(document)
+    for folder in (place.sockets, place.app):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+    place.app.chmod(0o700)
+    if uid is not None and not place.app.is_mount():
+        # A file system of its own bounds what can be written there. The flags are set here because crun drops them
+        # from writable binds when it runs as root with a user namespace; a bind inherits them from its source.
+        mount_tmpfs(place.app, f"size=256k,nr_inodes=32,mode=0700,uid={uid},gid={uid}")
+
+
+def _write_rootfs(root: Path) -> None:
+    """Nothing but mount points and links; shared by all sandboxes, read-only."""
+    for name in MOUNT_POINTS:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in USR_LINKS:
+        link = root / name
+        if not link.is_symlink() and (Path("/usr") / name).exists():
+            link.symlink_to(f"usr/{name}")
+    for name in ("tmp", "var/tmp", "home/user"):  # runc gives a mount the mode of its mount point
+        (root / name).chmod(0o1777)
+    root.chmod(0o755)
+
+
+def _write_etc(etc: Path) -> None:
+    etc.mkdir(parents=True, exist_ok=True)
+    etc.chmod(0o755)
+    texts = {
+        "passwd": f"root:x:0:0:root:/:/usr/sbin/nologin\nuser:x:{USER}:{USER}:user:/home/user:/bin/bash\n",
+        "group": f"root:x:0:\nuser:x:{USER}:\n",
+        "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+        "hostname": "sandbox\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n",
+    }
+    for name, text in texts.items():
+        (etc / name).write_text(text)
+    for name in ("ld.so.cache", "services", "protocols", "mime.types"):
+        if (Path("/etc") / name).is_file():
+            shutil.copyfile(Path("/etc") / name, etc / name)
+    for path in etc.iterdir():
+        if path.is_file():
+            path.chmod(0o644)
+    for name in ("ssl/certs", "alternatives"):
+        (etc / name).mkdir(parents=True, exist_ok=True)
+
+
+def _cgroups(parent: str, id_: str) -> list[Path]:
+    """The folders of a sandbox's control groups (of all of them: ``*``), one per hierarchy."""
+    top = Path("/sys/fs/cgroup")
+    tops = [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
+    return [group for path in tops for group in (path / parent).glob(id_) if group.is_dir()]
+
+
+def _kill_cgroup(group: Path) -> None:
+    """Whatever the runtime left in a group: kill it, and remove the group when it is empty."""
+    for line in (group / "cgroup.procs").read_text().split():
+        try:
+            os.kill(int(line), signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    try:
+        group.rmdir()
+    except OSError:
+        log.warning("sandbox.cgroup_left", path=str(group))
+
+
+def _usage(parent: str, id_: str) -> Usage | None:
+    values: dict[str, int] = {}
+    for group in _cgroups(parent, id_):
+        for name, file, scale in (
+            ("memory", "memory.usage_in_bytes", 1), ("memory", "memory.current", 1), ("pids", "pids.current", 1),
+            ("cpu", "cpuacct.usage", 1),
+        ):  # fmt: skip
+            path = group / file
+            if path.exists():
+                values[name] = int(path.read_text()) * scale
+        if (group / "cpu.stat").exists() and "cpu" not in values:
+            stat = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+            if "usage_usec" in stat:
+                values["cpu"] = int(stat["usage_usec"]) * 1000
+    if not values:
+        return None
+    return Usage(values.get("cpu", 0) / 1e9, values.get("memory", 0), values.get("pids", 0))

@@ -1,0 +1,399 @@
+"""The controller of sandboxes: makes the world match the rows, adopts what still runs, reaps what nobody knows."""
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import or_
+
+from cloister.access import scoped_get, scoped_select, scoped_update
+from cloister.audit import Name, Outcome, Recorder, record
+from cloister.core.clock import Clock
+from cloister.core.errors import CloisterError
+from cloister.core.events import AccessChanged, Event, SandboxChanged, SandboxWanted
+from cloister.core.ids import new_id
+from cloister.core.principal import EVERYTHING
+from cloister.identity import secret_hash
+from cloister.platform import Bus, Controller, Database, Settings, UnitOfWork, metrics
+from cloister.platform.logs import logger
+from cloister.platform.objects import remove_tree
+from cloister.sandboxes.errors import BackendFailed
+from cloister.sandboxes.inner import Connected, InnerApi
+from cloister.sandboxes.models import Sandbox
+from cloister.sandboxes.output import OutputLog
+from cloister.sandboxes.ports import Backend, DataAccess
+from cloister.sandboxes.spec import HOME, Place, SandboxSpec
+from cloister.sandboxes.starting import make_place, start_error, tail
+from cloister.sandboxes.states import FINAL, LIVE, State, check_transition
+from cloister.sandboxes.volume_use import VolumeUse
+from cloister.sandboxes.volumes_privileged import VolumeDisks
+from cloister.spaces import SpaceNotFound, declared, get_space
+
+log = logger(__name__)
+LEASE = timedelta(seconds=30)
+GRACE_SECONDS = 3.0
+READOPT_SECONDS = 20.0
+
+
+@dataclass
+class Live:
+    """A sandbox that this process looks after."""
+
+    id: str
+    stop: asyncio.Event
+    revoked: str | None = None
+    connected: Connected | None = None
+    task: "asyncio.Task[None] | None" = None
+
+
+def node_id(settings: Settings) -> str:
+    """This machine's name for itself, kept in its state directory."""
+    path = settings.run_directory / "node"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(new_id("node"))
+    return path.read_text()
+
+
+class SandboxController(Controller):
+    """One per machine."""
+
+    name = "sandboxes"
+    wakes_on = (SandboxWanted, AccessChanged)
+    interval = 5.0
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        backend: Backend,
+        inner: InnerApi,
+        disks: VolumeDisks,
+        bus: Bus,
+        clock: Clock,
+        recorder: Recorder,
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._database = database
+        self._backend = backend
+        self._inner = inner
+        self._disks = disks
+        self._bus = bus
+        self._clock = clock
+        self._recorder = recorder
+        self._node = node_id(settings)
+        self._me = new_id("ctl")
+        self._swept = False
+        self._volumes = VolumeUse(database, disks)
+        self._check_access = True
+        self.data_access: DataAccess | None = None
+        self.live: dict[str, Live] = {}
+
+    def wake(self, event: Event | None = None) -> None:
+        self._check_access = self._check_access or event is None or isinstance(event, AccessChanged)
+        super().wake(event)
+
+    def place(self, id_: str) -> Place:
+        return Place(self._settings.run_directory / "sandboxes" / id_)
+
+    async def look(self) -> float | None:
+        if not self._swept:
+            await self._sweep()
+            self._swept = True
+        rows = await self._claim()
+        for row in rows:
+            if row.id not in self.live:
+                live = self.live[row.id] = Live(row.id, asyncio.Event())
+                live.task = asyncio.create_task(self._look_after(live, row), name=f"sandbox {row.id}")
+            if row.wanted == "stopped":
+                self.live[row.id].stop.set()
+        check, self._check_access = self._check_access, False
+        if check:
+            await self._recheck(rows)
+        return None
+
+    async def _claim(self) -> list[Sandbox]:
+        """Take (or keep) the lease of every live row that is this machine's or nobody's.
+
+        The state directory belongs to one process at a time, so a lease on this node under another name is dead.
+        """
+        now = self._clock.now()
+        wanted = scoped_select(Sandbox, EVERYTHING).where(
+            Sandbox.state.in_([state.value for state in LIVE]),
+            or_(Sandbox.node == self._node, Sandbox.node.is_(None)),
+        )
+        async with self._database.read() as uow:
+            rows = list((await uow.session.scalars(wanted.order_by(Sandbox.id))).all())
+        renew = [
+            row.id for row in rows
+            if row.lease_owner != self._me or row.lease_until is None or row.lease_until < now + LEASE / 2
+        ]  # fmt: skip
+        if renew:
+            async with self._database.write() as uow:
+                uow.unrecorded("leases")
+                await uow.session.execute(
+                    scoped_update(Sandbox, EVERYTHING)
+                    .where(Sandbox.id.in_(renew), or_(Sandbox.node == self._node, Sandbox.node.is_(None)))
+                    .values(lease_owner=self._me, lease_until=now + LEASE, node=self._node)
+                )
+        return rows
+
+    async def _sweep(self) -> None:
+        """Once at the start: remove what runs here under a name that the database does not have as live."""
+        async with self._database.read() as uow:
+            live = set(
+                (
+                    await uow.session.scalars(
+                        scoped_select(Sandbox, EVERYTHING)
+                        .where(Sandbox.state.in_([state.value for state in LIVE]))
+                        .with_only_columns(Sandbox.id)
+                    )
+                ).all()
+            )
+        for id_ in await self._backend.known() - live:
+            log.warning("sandbox.reaped", sandbox=id_)
+            await self._backend.remove(id_, self.place(id_))
+        in_use = {row.spec.get("volume") for row in await self._claim() if row.spec.get("volume")}
+        for volume in self._disks.all_mounted() - in_use:
+            await self._disks.unmount(volume)
+
+    async def _recheck(self, rows: list[Sandbox]) -> None:
+        """End what runs on access that is gone: no member left, or data no longer granted."""
+        if self.data_access is None:
+            return
+        for row in rows:
+            editions = row.spec.get("datasets", [])
+            if row.team is None or row.id not in self.live:
+                continue
+            async with self._database.read() as uow:
+                kept = await self.data_access.still_granted(uow, row.space, row.team, row.person, editions)
+            live = self.live.get(row.id)  # it may have ended meanwhile
+            if not kept and live is not None:
+                live.revoked = "access to the data or the space has ended"
+                live.stop.set()
+
+    # -- one sandbox
+
+    async def _look_after(self, live: Live, row: Sandbox) -> None:
+        try:
+            await self._life(live, row)
+        except Exception as error:  # the boundary of one sandbox: the others must not suffer
+            log.exception("sandbox.lost", sandbox=row.id)
+            with contextlib.suppress(Exception):
+                await self._end(live, row, State.FAILED, f"the platform failed to look after it: {error}", None)
+        finally:
+            del self.live[row.id]
+            self.wake()
+
+    async def _life(self, live: Live, row: Sandbox) -> None:
+        state = State(row.state)
+        if row.wanted == "stopped" and state is State.REQUESTED:
+            await self._set(row, State.STOPPED, reason="stopped before it started")
+            return
+        if state is State.STOPPING:
+            await self._end(live, row, State.STOPPED, row.reason, row.exit_code)
+            return
+        pid = await self._backend.alive(row.id)
+        if state is State.RUNNING and pid is None:
+            await self._end(live, row, State.FAILED, "it ended while the platform was away", None)
+            return
+        try:
+            if pid is None or state is not State.RUNNING:
+                pid = await self._start(live, row)
+            else:
+                await self._adopt(live, row)
+        except CloisterError as error:
+            await self._end(live, row, State.FAILED, error.detail, None)
+            return
+        await self._watch(live, row, pid)
+
+    async def _connect(self, live: Live, row: Sandbox, token_hash: str, next_hash: str | None) -> Connected:
+        spec = SandboxSpec.load(row.spec)
+        async with self._database.read() as uow:
+            try:
+                rules = declared(await get_space(uow, row.space)).policies.egress if spec.egress else []
+            except SpaceNotFound:
+                rules = []
+
+        async def save(current: str, following: str | None) -> None:
+            async with self._database.write() as uow:
+                uow.unrecorded("tokens of a control channel")
+                stored = await self._row(uow, row.id)
+                stored.token_hash, stored.next_token_hash = current, following
+
+        assignment = {
+            "command": list(spec.command),
+            "environ": spec.environ,
+            "cwd": HOME,
+            "files": spec.files,
+            "grace": GRACE_SECONDS,
+            "egress": spec.egress,
+        }
+        live.connected = Connected(
+            id=row.id, space=row.space, team=row.team, person=row.person, place=self.place(row.id),
+            assignment=assignment, rules=rules,
+            output=OutputLog(self.place(row.id).log, self._settings.sandbox_output_bytes),
+            token_hash=token_hash, next_token_hash=next_hash, save_tokens=save,
+        )  # fmt: skip
+        await self._inner.open(live.connected)
+        return live.connected
+
+    async def _start(self, live: Live, row: Sandbox) -> int:
+        """From a row to a running program. Whatever an earlier attempt left is removed first."""
+        token = secrets.token_urlsafe(32)
+        place = self.place(row.id)
+        if row.state == State.STARTING:
+            await self._backend.remove(row.id, place)
+        await self._set(row, State.STARTING, token_hash=secret_hash(token))
+        await asyncio.to_thread(make_place, place, token)
+        spec = SandboxSpec.load(row.spec)
+        volume = await self._volumes.mount(row, spec) if spec.volume else None
+        connected = await self._connect(live, row, secret_hash(token), None)
+
+        async def write_down() -> None:
+            if row.state == State.STARTING:
+                now = self._clock.now()
+                metrics.SANDBOX_START_SECONDS.labels(row.purpose).observe((now - row.created_at).total_seconds())
+                deadline = None if spec.seconds is None else now + timedelta(seconds=spec.seconds)
+                await self._set(row, State.RUNNING, running_at=now, deadline_at=deadline)
+
+        connected.before_start = write_down
+        pid = await self._backend.start(row.id, spec, place, row.uid, volume)
+        gone = asyncio.ensure_future(self._backend.wait(pid))
+        here = asyncio.ensure_future(connected.started.wait())
+        try:
+            await asyncio.wait(
+                {gone, here}, timeout=self._settings.sandbox_start_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not connected.started.is_set() and not connected.exited.done():
+                said = await asyncio.to_thread(tail, place.agent_log)
+                raise start_error(said, ended=gone.done())
+        finally:
+            gone.cancel()
+            here.cancel()
+        return pid
+
+    async def _adopt(self, live: Live, row: Sandbox) -> None:
+        """Take up a sandbox that outlived an earlier process: listen where its agent dials."""
+        log.info("sandbox.adopted", sandbox=row.id)
+        spec = SandboxSpec.load(row.spec)
+        if spec.volume:
+            await self._volumes.mount(row, spec)
+        connected = await self._connect(live, row, row.token_hash or "", row.next_token_hash)
+        connected.started.set()
+        try:
+            await asyncio.wait_for(connected.agent_here.wait(), READOPT_SECONDS)
+        except TimeoutError as error:
+            raise BackendFailed("It did not come back to the platform after a restart.") from error
+
+    async def _watch(self, live: Live, row: Sandbox, pid: int) -> None:
+        """Wait until it ends: by itself, on request, or because its time is up."""
+        connected = live.connected
+        if connected is None:
+            message = "a sandbox is watched only once it is connected"
+            raise RuntimeError(message)
+        gone = asyncio.ensure_future(self._backend.wait(pid))
+        stop = asyncio.ensure_future(live.stop.wait())
+        left = None if row.deadline_at is None else max(0.0, (row.deadline_at - self._clock.now()).total_seconds())
+        waits: set[asyncio.Future[Any]] = {gone, stop, connected.exited}
+        try:
+            await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            exit_code = connected.exited.result() if connected.exited.done() else None
+            if exit_code is not None:
+                reason, state = (
+                    None if exit_code >= 0 else f"its program was ended by signal {-exit_code}",
+                    State.STOPPED,
+                )
+                await self._set(row, State.STOPPING, exit_code=exit_code, reason=reason)
+            elif gone.done():
+                state, reason = State.FAILED, "it was killed, most likely for using more memory than its size allows"
+                await self._set(row, State.STOPPING, reason=reason)
+            else:
+                state = State.STOPPED
+                reason = live.revoked or ("stopped on request" if live.stop.is_set() else "its time limit was reached")
+                await self._set(row, State.STOPPING, reason=reason)
+                exit_code = await self._stop_gently(connected, gone)
+        finally:
+            gone.cancel()
+            stop.cancel()
+        await self._end(live, row, state, reason, exit_code)
+
+    async def _stop_gently(self, connected: Connected, gone: "asyncio.Future[None]") -> int | None:
+        await self._inner.terminate(connected)
+        waits: set[asyncio.Future[Any]] = {gone, connected.exited}
+        await asyncio.wait(waits, timeout=GRACE_SECONDS + 1, return_when=asyncio.FIRST_COMPLETED)
+        return connected.exited.result() if connected.exited.done() else None
+
+    async def _end(self, live: Live, row: Sandbox, state: State, reason: str | None, exit_code: int | None) -> None:
+        """Remove every trace and say how it ended."""
+        if row.state == State.RUNNING:
+            await self._set(row, State.STOPPING, reason=reason)
+        if live.connected is not None:
+            await self._inner.close(live.connected)
+        place = self.place(row.id)
+        await self._backend.remove(row.id, place)
+        spec = SandboxSpec.load(row.spec)
+        if spec.volume:
+            await self._volumes.release(spec.volume, row.id)
+        for folder in (place.sockets, place.app):
+            await asyncio.to_thread(remove_tree, folder)
+        await self._set(row, state, reason=reason, exit_code=exit_code, ended_at=self._clock.now())
+
+    async def _row(self, uow: UnitOfWork, id_: str) -> Sandbox:
+        row = await scoped_get(uow, Sandbox, EVERYTHING, id=id_)
+        if row is None:
+            message = f"the row of sandbox {id_} is gone"
+            raise RuntimeError(message)
+        return row
+
+    async def _set(self, row: Sandbox, state: State, **values: str | int | datetime | None) -> None:
+        """Move a row along the table of transitions, with a record where people care."""
+        async with self._database.write() as uow:
+            stored = await self._row(uow, row.id)
+            if stored.state in FINAL:
+                return
+            check_transition(State(stored.state), state)
+            stored.state = state.value
+            for name, value in values.items():
+                setattr(stored, name, value)
+            uow.publish(SandboxChanged(row.id, state.value))
+            _record_state(uow, stored, state)
+        row.state, row.reason, row.exit_code = stored.state, stored.reason, stored.exit_code
+        row.deadline_at = stored.deadline_at
+
+    async def shut_down(self, *, stop_sandboxes: bool) -> None:
+        """End this process's care. Sandboxes go on for the next process to adopt, or are stopped first."""
+        lives = list(self.live.values())
+        tasks = [live.task for live in lives if live.task is not None]
+        if stop_sandboxes:
+            async with self._database.write() as uow:
+                uow.unrecorded("the platform stops; each end is recorded")
+                await uow.session.execute(
+                    scoped_update(Sandbox, EVERYTHING)
+                    .where(Sandbox.state.in_([state.value for state in LIVE]), Sandbox.node == self._node)
+                    .values(wanted="stopped")
+                )
+            for live in self.live.values():
+                live.stop.set()
+            await asyncio.wait(tasks, timeout=15) if tasks else None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for live in lives:
+            if live.connected is not None:
+                await self._inner.close(live.connected)  # again or not: agents dial the next process
+
+
+def _record_state(uow: UnitOfWork, row: Sandbox, state: State) -> None:
+    names = {State.RUNNING: Name.SANDBOX_STARTED, State.STOPPED: Name.SANDBOX_ENDED, State.FAILED: Name.SANDBOX_ENDED}
+    if state not in names:
+        uow.unrecorded("a step between two recorded ones")
+        return
+    record(
+        uow, names[state], outcome=Outcome.FAILED if state is State.FAILED else Outcome.OK, person=row.person,
+        team=row.team, space=row.space, sandbox=row.id, subject=row.purpose, reason=row.reason, exit_code=row.exit_code,
+    )  # fmt: skip

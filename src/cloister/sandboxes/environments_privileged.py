@@ -1,0 +1,179 @@
+"""Environments: a set of packages, locked, built once, content-addressed, shared read-only. This file runs ``uv``."""
+
+import asyncio
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uv
+
+from cloister.platform.logs import logger
+from cloister.sandboxes.errors import EnvironmentBuildFailed
+
+log = logger(__name__)
+VENDORED = ("wsproto", "h11")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built environment."""
+
+    id: str
+    path: Path
+    packages: list[str]
+    size_bytes: int
+
+
+class Environments:
+    """The store of built environments."""
+
+    def __init__(self, root: Path, python: Path) -> None:
+        self._root = root
+        self._python = python
+        self._locks: dict[str, asyncio.Lock] = {}
+        root.mkdir(parents=True, exist_ok=True)
+
+    async def ensure(self, packages: list[str], progress: Callable[[str], None] | None = None) -> Built:
+        """Return the environment of some requirements, locked and built on the first call.
+
+        Raises:
+            EnvironmentBuildFailed: with the end of the installer's output.
+        """
+        wanted, base, key = _key(packages)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            lock = self._root / f"{key}.lock"
+            if not lock.exists():
+                if progress:
+                    progress("resolving packages")
+                await self._lock(wanted, lock)
+            path = self._path(base, lock)
+            if not path.exists():
+                if progress:
+                    progress("installing packages")
+                await self._install(lock, path)
+            return self._describe(path)
+
+    def ready(self, packages: list[str]) -> Built | None:
+        """The environment of some requirements if it is built already."""
+        _, base, key = _key(packages)
+        lock = self._root / f"{key}.lock"
+        if not lock.exists() or not (path := self._path(base, lock)).exists():
+            return None
+        return self._describe(path)
+
+    def _path(self, base: str, lock: Path) -> Path:
+        return self._root / hashlib.sha256(base.encode() + lock.read_bytes()).hexdigest()[:24]
+
+    async def _lock(self, wanted: str, lock: Path) -> None:
+        source = lock.with_suffix(f".{os.getpid()}.in")
+        partial = lock.with_suffix(f".{os.getpid()}.partial")
+        source.write_text(wanted)
+        try:
+            await self._uv(
+                "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url",
+                "--python", str(self._python), "--output-file", str(partial), str(source),
+            )  # fmt: skip
+            partial.replace(lock)
+        finally:
+            source.unlink()
+            partial.unlink(missing_ok=True)
+
+    async def _install(self, lock: Path, path: Path) -> None:
+        partial = self._root / f".{path.name}.{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        (partial / "lib").mkdir()
+        if lock.read_text().strip():
+            await self._uv(
+                "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--compile-bytecode", "--link-mode", "copy",
+                "--python", str(self._python), "--target", str(partial / "lib"), "--requirements", str(lock),
+            )  # fmt: skip
+        shutil.copyfile(lock, partial / "lock.txt")
+        scripts = partial / "lib" / "bin"
+        if scripts.is_dir():
+            scripts.rename(partial / "bin")
+        await asyncio.to_thread(_finish, partial)
+        partial.rename(path)
+        log.info("environment.built", environment=path.name)
+
+    async def _uv(self, *arguments: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            uv.find_uv_bin(), *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        if process.returncode != 0:
+            raise EnvironmentBuildFailed(output.decode("utf-8", "replace").strip()[-2000:])
+
+    def _describe(self, path: Path) -> Built:
+        meta = json.loads((path / "meta.json").read_text())
+        return Built(path.name, path, meta["packages"], meta["size_bytes"])
+
+    def all(self) -> list[Built]:
+        return [self._describe(path) for path in sorted(self._root.iterdir()) if (path / "meta.json").exists()]
+
+    async def collect(self, used: set[str]) -> list[str]:
+        """Remove the environments that are not in use; return which."""
+        gone = [built for built in self.all() if built.id not in used]
+        for built in gone:
+            await asyncio.to_thread(shutil.rmtree, built.path)
+        return [built.id for built in gone]
+
+
+def _key(packages: list[str]) -> tuple[str, str, str]:
+    """The requirements as a file, with what else decides the result, and the hash of both."""
+    wanted = "\n".join(sorted(packages)) + "\n"
+    base = f"{wanted}{sys.version_info[:2]}{platform.machine()}{sysconfig.get_platform()}"
+    return wanted, base, hashlib.sha256(base.encode()).hexdigest()[:24]
+
+
+def _finish(path: Path) -> None:
+    """Make everything readable by every team, and note what is in it."""
+    size = 0
+    for folder, _, names in os.walk(path):
+        os.chmod(folder, 0o755)
+        for name in names:
+            file = Path(folder, name)
+            if file.is_symlink():
+                continue
+            size += file.stat().st_size
+            file.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
+    packages = [line.split(" ")[0] for line in (path / "lock.txt").read_text().splitlines() if line[:1].isalnum()]
+    (path / "meta.json").write_text(json.dumps({"packages": packages, "size_bytes": size}))
+
+
+def install_agent(source: Path, target: Path) -> Path:
+    """Copy the agent and the library of sandboxes, with bytecode compiled, to where sandboxes mount it from."""
+    import compileall  # noqa: PLC0415  (only at start)
+
+    digest = hashlib.sha256(str(sys.version_info).encode())
+    files = {path.relative_to(source).as_posix(): path for path in source.rglob("*.py")}
+    for name in VENDORED:  # the agent's only libraries, as they are pinned for Cloister itself
+        package = Path(next(iter(importlib.util.find_spec(name).submodule_search_locations)))  # type: ignore[union-attr, arg-type]
+        files |= {f"vendor/{name}/{path.relative_to(package).as_posix()}": path for path in package.rglob("*.py")}
+    for name, file in sorted(files.items()):
+        digest.update(name.encode() + b"\0" + file.read_bytes())
+    path = target / f"agent-{digest.hexdigest()[:16]}"
+    if not path.exists():
+        partial = target / f".agent.{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        for name, file in files.items():
+            copy = partial / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        compileall.compile_dir(str(partial), quiet=2, invalidation_mode=None)
+        for folder, _, names in os.walk(partial):
+            os.chmod(folder, 0o755)
+            for name in names:
+                Path(folder, name).chmod(0o644)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    return path

@@ -1,0 +1,87 @@
+"""What can go wrong with sandboxes. An executor's error is another thing than a job's failure."""
+
+from cloister.core.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+
+
+class SandboxNotFound(NotFound):
+    """There is no such sandbox that you may see."""
+
+    code = "sandbox.not_found"
+
+
+class EnvironmentUnknown(Invalid):
+    """This space has no such environment."""
+
+    code = "sandbox.environment_unknown"
+
+
+class SizeUnknown(Invalid):
+    """This space has no such size."""
+
+    code = "sandbox.size_unknown"
+
+
+class TeamNeeded(Invalid):
+    """Say which team the sandbox is for."""
+
+    code = "sandbox.team_needed"
+
+
+class TooManySandboxes(Conflict):
+    """Your team runs as many sandboxes as it may. Stop one first."""
+
+    code = "sandbox.too_many"
+
+
+class WallsMissing(Unavailable):
+    """This machine cannot isolate code as it must, so none is started. “cloister doctor” says what is missing."""
+
+    code = "sandbox.walls_missing"
+
+
+class BackendFailed(Unavailable):
+    """The sandbox could not be started on this machine."""
+
+    code = "sandbox.backend_failed"
+
+
+class EnvironmentBuildFailed(Unavailable):
+    """The environment could not be built; the end of the installer's output says why."""
+
+    code = "sandbox.environment_build_failed"
+
+
+class EnvironmentNotReady(Unavailable):
+    """This environment is still being built. Try again in a minute."""
+
+    code = "sandbox.environment_not_ready"
+
+
+class VolumeNotFound(NotFound):
+    """There is no such volume."""
+
+    code = "volume.not_found"
+
+
+class VolumeBusy(Conflict):
+    """The volume is in use. Stop what uses it first."""
+
+    code = "volume.busy"
+
+
+class VolumeFailed(Unavailable):
+    """The volume could not be prepared on this machine."""
+
+    code = "volume.failed"
+
+
+class BadToken(Forbidden):
+    """This token is not for this sandbox, or was used before."""
+
+    code = "sandbox.bad_token"
+
+
+class EgressDenied(Forbidden):
+    """This space does not let its sandboxes reach that host."""
+
+    code = "egress.denied"

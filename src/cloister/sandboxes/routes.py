@@ -1,0 +1,135 @@
+"""Sandboxes and volumes over HTTP."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.responses import StreamingResponse
+
+from cloister.access import scoped_select
+from cloister.core.actions import Action, guard
+from cloister.core.ids import parse_label
+from cloister.core.pagination import MAX_PAGE
+from cloister.platform import Call, Database
+from cloister.platform.call import current_call
+from cloister.sandboxes.controller import SandboxController
+from cloister.sandboxes.errors import SandboxNotFound
+from cloister.sandboxes.models import Volume
+from cloister.sandboxes.output import OutputLog
+from cloister.sandboxes.schemas import (
+    GrowIn,
+    RunIn,
+    SandboxOut,
+    SandboxPage,
+    SnapshotOut,
+    UsageOut,
+    VolumeList,
+    VolumeOut,
+)
+from cloister.sandboxes.service import RunRequest, Sandboxes
+from cloister.spaces import TeamNotFound
+
+CallDep = Annotated[Call, Depends(current_call)]
+Slug = Annotated[str, Path(max_length=60)]
+Cursor = Annotated[str | None, Query(max_length=400)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+
+
+def router(sandboxes: Sandboxes, controller: SandboxController, database: Database) -> APIRouter:
+    api = APIRouter(tags=["sandboxes"])
+
+    @api.post("/spaces/{space}/sandboxes", openapi_extra=guard(Action.SANDBOX_RUN), status_code=202)
+    async def run(space: Slug, body: RunIn, call: CallDep) -> SandboxOut:
+        """Run a command of your team in a sandbox."""
+        del space
+        try:
+            team = None if body.team is None else parse_label(body.team, "t")
+        except ValueError as error:
+            raise TeamNotFound from error
+        wanted = RunRequest(
+            command=tuple(body.command), environment=body.environment, size=body.size, team=team, files=body.files,
+            volume=body.volume, seconds=body.seconds,
+        )  # fmt: skip
+        return SandboxOut.of(await sandboxes.run(call.uow, call.scope, wanted))
+
+    @api.get("/spaces/{space}/sandboxes", openapi_extra=guard(Action.SANDBOX_READ))
+    async def list_sandboxes(
+        space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50, live: bool = False
+    ) -> SandboxPage:
+        """The sandboxes of your team, or of all teams for the organisers."""
+        del space
+        page = await sandboxes.page(call.uow, call.scope, cursor, limit, live=live)
+        return SandboxPage(items=[SandboxOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @api.get("/spaces/{space}/sandboxes/{sandbox}", openapi_extra=guard(Action.SANDBOX_READ))
+    async def show(space: Slug, sandbox: str, call: CallDep) -> SandboxOut:
+        """One sandbox."""
+        del space
+        return SandboxOut.of(await sandboxes.get(call.uow, call.scope, sandbox))
+
+    @api.delete("/spaces/{space}/sandboxes/{sandbox}", openapi_extra=guard(Action.SANDBOX_RUN), status_code=202)
+    async def stop(space: Slug, sandbox: str, call: CallDep) -> SandboxOut:
+        """Stop a sandbox."""
+        del space
+        return SandboxOut.of(await sandboxes.stop(call.uow, call.scope, sandbox))
+
+    @api.get("/spaces/{space}/sandboxes/{sandbox}/usage", openapi_extra=guard(Action.SANDBOX_READ))
+    async def usage(space: Slug, sandbox: str, call: CallDep) -> UsageOut:
+        """What a running sandbox uses now."""
+        del space
+        row = await sandboxes.get(call.uow, call.scope, sandbox)
+        found = await sandboxes.backend.usage(row.id)
+        if found is None:
+            raise SandboxNotFound("That sandbox does not run.")
+        return UsageOut(cpu_seconds=found.cpu_seconds, memory_bytes=found.memory_bytes, processes=found.processes)
+
+    @api.get(
+        "/spaces/{space}/sandboxes/{sandbox}/output",
+        openapi_extra=guard(Action.SANDBOX_READ, transaction=False),
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object per line"}},
+    )
+    async def output(space: Slug, sandbox: str, call: CallDep, follow: bool = False) -> StreamingResponse:
+        """What a sandbox printed; with ``follow``, also what it prints from now on."""
+        del space
+        async with database.read(call.principal) as uow:
+            row = await sandboxes.get(uow, call.scope, sandbox)
+        live = controller.live.get(row.id)
+        connected = live.connected if live is not None else None
+        log = connected.output if connected is not None else OutputLog(controller.place(row.id).log, 0)
+
+        async def lines() -> AsyncIterator[str]:
+            async for line in log.lines(follow=follow and connected is not None):
+                yield line
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @api.get("/spaces/{space}/volumes", openapi_extra=guard(Action.SANDBOX_READ))
+    async def list_volumes(space: Slug, call: CallDep) -> VolumeList:
+        """The volumes of your team."""
+        del space
+        rows = (await call.uow.session.scalars(scoped_select(Volume, call.scope).order_by(Volume.id).limit(500))).all()
+        return VolumeList(items=[VolumeOut.of(row, sandboxes.disks.snapshots(row.id)) for row in rows])
+
+    @api.post("/spaces/{space}/volumes/{volume}/size", openapi_extra=guard(Action.SPACE_CONFIGURE))
+    async def grow(space: Slug, volume: str, body: GrowIn, call: CallDep) -> VolumeOut:
+        """Make a volume larger, in use or not."""
+        del space
+        row = await sandboxes.grow_volume(call.uow, call.scope, volume, body.size_bytes)
+        return VolumeOut.of(row, sandboxes.disks.snapshots(row.id))
+
+    @api.post("/spaces/{space}/volumes/{volume}/snapshots", openapi_extra=guard(Action.SANDBOX_RUN), status_code=201)
+    async def snapshot(space: Slug, volume: str, call: CallDep) -> SnapshotOut:
+        """Copy a volume as it is now."""
+        del space
+        return SnapshotOut(snapshot=await sandboxes.snapshot_volume(call.uow, call.scope, volume))
+
+    @api.post("/spaces/{space}/volumes/{volume}/restore", openapi_extra=guard(Action.SANDBOX_RUN))
+    async def restore(space: Slug, volume: str, body: SnapshotOut, call: CallDep) -> VolumeOut:
+        """Put a snapshot in a volume's place. What came after it is lost; the volume must not be in use."""
+        del space
+        await sandboxes.restore_volume(call.uow, call.scope, volume, body.snapshot)
+        row = await sandboxes.volume(call.uow, call.scope, volume)
+        return VolumeOut.of(row, sandboxes.disks.snapshots(row.id))
+
+    return api

@@ -1,0 +1,327 @@
+"""Asking for sandboxes and volumes, and looking at them."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func
+
+from cloister.access import scoped_get, scoped_select
+from cloister.audit import Name, record
+from cloister.core.clock import Clock
+from cloister.core.errors import Invalid
+from cloister.core.events import SandboxWanted
+from cloister.core.ids import new_id
+from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.principal import Scope
+from cloister.platform import Settings, UnitOfWork
+from cloister.sandboxes.environments_privileged import Environments
+from cloister.sandboxes.errors import (
+    EnvironmentNotReady,
+    EnvironmentUnknown,
+    SandboxNotFound,
+    SizeUnknown,
+    TeamNeeded,
+    TooManySandboxes,
+    VolumeBusy,
+    VolumeNotFound,
+    WallsMissing,
+)
+from cloister.sandboxes.models import Sandbox, Volume
+from cloister.sandboxes.ports import Backend, DataAccess
+from cloister.sandboxes.spec import Mount, SandboxSpec
+from cloister.sandboxes.states import FINAL, LIVE
+from cloister.sandboxes.volumes_privileged import VolumeDisks
+from cloister.spaces import Size, SpaceDeclaration, active_space, get_team, in_space
+
+MAX_FILES_BYTES = 512 * 1024
+PLATFORM_UID_OFFSET = 1
+"""The user id of sandboxes that belong to no team (conversion of data), next to that of their root."""
+
+
+class BadFile(Invalid):
+    """A file's name must be a relative path without “..”, and all files together at most 512 kB."""
+
+    code = "sandbox.bad_file"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What somebody asks to run."""
+
+    command: tuple[str, ...]
+    environment: str | None = None
+    size: str | None = None
+    team: int | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    volume: str | None = None
+    seconds: float | None = None
+
+
+@dataclass
+class Sandboxes:
+    """Request, stop, list."""
+
+    settings: Settings
+    backend: Backend
+    environments: Environments
+    disks: VolumeDisks
+    clock: Clock
+    data_access: DataAccess | None = None
+
+    def check_walls(self) -> None:
+        """Refuse to go on where isolation is not what it must be.
+
+        Raises:
+            WallsMissing: naming each wall.
+        """
+        missing = [
+            wall for wall in self.backend.walls()
+            if wall.required and not wall.enforced and wall.name not in self.settings.sandbox_allow_unenforced
+        ]  # fmt: skip
+        if missing:
+            raise WallsMissing(
+                "This machine cannot isolate code as it must: "
+                + "; ".join(f"{wall.name} ({wall.detail})" for wall in missing)
+                + ". “cloister doctor” says more."
+            )
+
+    def uid_of(self, team: int | None) -> int:
+        """The host user id of a team; 0 stands for none, and the first two are the platform's."""
+        return self.settings.sandbox_uid_base + (PLATFORM_UID_OFFSET if team is None else 1 + team)
+
+    async def request(
+        self,
+        uow: UnitOfWork,
+        *,
+        space: str,
+        team: int | None,
+        person: int | None,
+        purpose: str,
+        environment: str,
+        size: str,
+        spec: SandboxSpec,
+    ) -> Sandbox:
+        """Ask for a sandbox; the controller starts it as soon as this is committed."""
+        self.check_walls()
+        row = Sandbox(
+            id=new_id("sbx"),
+            space=space,
+            team=team,
+            person=person,
+            purpose=purpose,
+            environment=environment,
+            size=size,
+            spec=spec.dump(),
+            uid=self.uid_of(team),
+            state="requested",
+            wanted="running",
+            created_at=self.clock.now(),
+        )
+        uow.session.add(row)
+        record(
+            uow, Name.SANDBOX_REQUESTED, person=person, team=team, space=space, sandbox=row.id, subject=purpose,
+            command=list(spec.command), environment=environment, size=size,
+        )  # fmt: skip
+        if spec.datasets:
+            record(
+                uow, Name.SANDBOX_MOUNTED, person=person, team=team, space=space, sandbox=row.id,
+                datasets=list(spec.datasets),
+            )  # fmt: skip
+        uow.publish(SandboxWanted(row.id))
+        return row
+
+    async def run(self, uow: UnitOfWork, scope: Scope, wanted: RunRequest) -> Sandbox:
+        """Run a command for a team, in an environment and size of its space, beside the data granted to it.
+
+        Raises:
+            TeamNeeded, TeamNotFound: when it is not clear for which team.
+            EnvironmentUnknown, SizeUnknown, BadFile: naming what is wrong.
+            TooManySandboxes: when the team's share is used up.
+            WallsMissing: when this machine cannot isolate it.
+        """
+        if scope.space is None:
+            raise TeamNeeded
+        _, declaration = await active_space(uow, scope.space)
+        team = await self._team(uow, scope, wanted.team)
+        await self._check_share(uow, scope.space, team, declaration)
+        size_name, size = self._size(declaration, wanted.size)
+        environment_name, packages = self._environment(declaration, wanted.environment)
+        built = self.environments.ready(packages)
+        if built is None:
+            raise EnvironmentNotReady(environment=environment_name)
+        mounts: list[Mount] = []
+        editions: list[str] = []
+        if self.data_access is not None:
+            mounts, editions = await self.data_access.mounts(uow, scope.principal, scope.space, team)
+        volume = None
+        if wanted.volume is not None:
+            volume = (await self.ensure_volume(uow, scope.space, team, wanted.volume, size.disk_bytes)).id
+        spec = SandboxSpec(
+            command=wanted.command,
+            environment=str(built.path),
+            size=size.model_dump(),
+            mounts=tuple(mounts),
+            datasets=tuple(editions),
+            volume=volume,
+            files=_check_files(wanted.files),
+            environ=program_environ(),
+            seconds=min(wanted.seconds or size.seconds, size.seconds),
+        )
+        return await self.request(
+            uow, space=scope.space, team=team, person=scope.principal.person, purpose="run",
+            environment=environment_name, size=size_name, spec=spec,
+        )  # fmt: skip
+
+    async def _team(self, uow: UnitOfWork, scope: Scope, wanted: int | None) -> int:
+        if wanted is None and scope.teams is not None and len(scope.teams) == 1:
+            wanted = next(iter(scope.teams))
+        if wanted is None:
+            raise TeamNeeded(
+                "You are in no team yet. Make or join one first."
+                if scope.teams is not None and not scope.teams
+                else None
+            )
+        return (await get_team(uow, scope, wanted)).team
+
+    async def _check_share(self, uow: UnitOfWork, space: str, team: int, declaration: SpaceDeclaration) -> None:
+        running = await uow.session.scalar(
+            scoped_select(Sandbox, in_space(space))
+            .where(Sandbox.team == team, Sandbox.purpose == "run", Sandbox.state.in_([s.value for s in LIVE]))
+            .with_only_columns(func.count())
+        )
+        if (running or 0) >= declaration.policies.sandboxes_per_team:
+            raise TooManySandboxes
+
+    @staticmethod
+    def _size(declaration: SpaceDeclaration, name: str | None) -> tuple[str, Size]:
+        name = name or next(iter(declaration.sizes))
+        if name not in declaration.sizes:
+            raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
+        return name, declaration.sizes[name]
+
+    @staticmethod
+    def _environment(declaration: SpaceDeclaration, name: str | None) -> tuple[str, list[str]]:
+        known = {environment.name: environment for environment in declaration.environments}
+        name = name or next(iter(known))
+        if name not in known:
+            raise EnvironmentUnknown(f"This space has the environments {', '.join(known)}.")
+        return name, known[name].packages
+
+    async def get(self, uow: UnitOfWork, scope: Scope, id_: str) -> Sandbox:
+        """Return a sandbox that a scope reaches.
+
+        Raises:
+            SandboxNotFound: when there is none.
+        """
+        row = await scoped_get(uow, Sandbox, scope, id=id_)
+        if row is None:
+            raise SandboxNotFound
+        return row
+
+    async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int, *, live: bool) -> Page[Sandbox]:
+        """The sandboxes that a scope reaches, newest first."""
+        query = scoped_select(Sandbox, scope)
+        if live:
+            query = query.where(Sandbox.state.in_([state.value for state in LIVE]))
+        before = decode_cursor(cursor, str)
+        if before is not None:
+            query = query.where(Sandbox.id < before)
+        rows: Sequence[Sandbox] = (await uow.session.scalars(query.order_by(Sandbox.id.desc()).limit(limit + 1))).all()
+        return page_of(rows, limit, lambda row: row.id)
+
+    async def stop(self, uow: UnitOfWork, scope: Scope, id_: str) -> Sandbox:
+        """Ask for a sandbox's end. Asking twice is asking once."""
+        row = await self.get(uow, scope, id_)
+        if row.state not in FINAL and row.wanted != "stopped":
+            row.wanted = "stopped"
+            record(uow, Name.SANDBOX_STOP_REQUESTED, team=row.team, space=row.space, sandbox=row.id)
+            uow.publish(SandboxWanted(row.id))
+        else:
+            uow.unrecorded("nothing changed")
+        return row
+
+    # -- volumes
+
+    async def ensure_volume(self, uow: UnitOfWork, space: str, team: int | None, name: str, size_bytes: int) -> Volume:
+        """Return a team's volume of a name, made on the first call."""
+        found = await scoped_get(uow, Volume, in_space(space), team=team, name=name)
+        if found is not None:
+            return found
+        volume = Volume(
+            id=new_id("vol"), space=space, team=team, name=name, size_bytes=size_bytes, created_at=self.clock.now()
+        )
+        uow.session.add(volume)
+        record(uow, Name.VOLUME_CREATED, team=team, space=space, subject=volume.id, bytes=size_bytes)
+        await uow.session.flush()
+        return volume
+
+    async def volume(self, uow: UnitOfWork, scope: Scope, id_: str) -> Volume:
+        """Return a volume that a scope reaches.
+
+        Raises:
+            VolumeNotFound: when there is none.
+        """
+        found = await scoped_get(uow, Volume, scope, id=id_)
+        if found is None:
+            raise VolumeNotFound
+        return found
+
+    async def grow_volume(self, uow: UnitOfWork, scope: Scope, id_: str, size_bytes: int) -> Volume:
+        """Make a volume larger, in use or not."""
+        volume = await self.volume(uow, scope, id_)
+        if size_bytes > volume.size_bytes:
+            await self.disks.create(volume.id, volume.size_bytes, self.uid_of(volume.team))
+            await self.disks.grow(volume.id, size_bytes)
+            volume.size_bytes = size_bytes
+        record(uow, Name.VOLUME_CHANGED, team=volume.team, space=volume.space, subject=volume.id, bytes=size_bytes)
+        return volume
+
+    async def snapshot_volume(self, uow: UnitOfWork, scope: Scope, id_: str) -> str:
+        """Copy a volume as it is now; return the snapshot's name."""
+        volume = await self.volume(uow, scope, id_)
+        name = self.clock.now().strftime("%Y%m%dT%H%M%S%f")
+        await self.disks.snapshot(volume.id, name)
+        record(uow, Name.VOLUME_CHANGED, team=volume.team, space=volume.space, subject=volume.id, snapshot=name)
+        return name
+
+    async def restore_volume(self, uow: UnitOfWork, scope: Scope, id_: str, name: str) -> None:
+        """Put a snapshot in a volume's place.
+
+        Raises:
+            VolumeNotFound: when there is no such volume or snapshot.
+            VolumeBusy: when a sandbox uses it.
+        """
+        volume = await self.volume(uow, scope, id_)
+        if name not in self.disks.snapshots(volume.id):
+            raise VolumeNotFound("There is no such snapshot.")
+        if self.disks.mounted(volume.id):
+            raise VolumeBusy
+        await self.disks.restore(volume.id, name)
+        record(uow, Name.VOLUME_CHANGED, team=volume.team, space=volume.space, subject=volume.id, restored=name)
+
+
+def program_environ() -> dict[str, str]:
+    """What programs find in their environment: where things are, never a secret."""
+    proxy = "http://127.0.0.1:3128"
+    return {
+        "PYTHONPATH": "/opt/env/lib:/opt/cloister/python",
+        "HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "http_proxy": proxy, "https_proxy": proxy,
+        "NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1",
+        "CLOISTER_INNER": "/run/cloister/inner.sock",
+        "CLOISTER_TOKEN_FILE": "/dev/shm/cloister-token",  # noqa: S108  (inside the sandbox)
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+    }  # fmt: skip
+
+
+def _check_files(files: dict[str, str]) -> dict[str, Any]:
+    total = 0
+    for path, text in files.items():
+        parts = path.split("/")
+        if {"", ".", ".."} & set(parts) or "\0" in path or len(path) > 200:
+            raise BadFile(path=path[:200])
+        total += len(text)
+    if total > MAX_FILES_BYTES:
+        raise BadFile
+    return {path: base64.b64encode(text.encode()).decode() for path, text in files.items()}

@@ -1,0 +1,88 @@
+"""What a sandbox is to be. Complete, serialisable, and free of secrets."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloister.spaces import Size
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file or folder of the host that is visible, read-only, inside."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """The assignment of a sandbox: what runs, in what, with which limits, next to which data."""
+
+    command: tuple[str, ...]
+    environment: str | None
+    """Path of a built environment, or None for the bare interpreter."""
+    size: dict[str, Any]
+    mounts: tuple[Mount, ...] = ()
+    datasets: tuple[str, ...] = ()
+    """The data editions among the mounts: this is the access record's data part."""
+    volume: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    """Small text files put into the working folder before the start, by relative path."""
+    environ: dict[str, str] = field(default_factory=dict)
+    egress: bool = True
+    serves: bool = False
+    """Whether it listens on the app socket."""
+    seconds: float | None = None
+    """Wall-clock limit; None for services."""
+
+    @property
+    def limits(self) -> Size:
+        return Size.model_validate(self.size)
+
+    def dump(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> "SandboxSpec":
+        values = dict(data)
+        values["command"] = tuple(values["command"])
+        values["mounts"] = tuple(Mount(**mount) for mount in values["mounts"])
+        values["datasets"] = tuple(values["datasets"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things of one sandbox are on this machine. The parent of ``root`` is closed to everybody but us."""
+
+    root: Path
+
+    @property
+    def sockets(self) -> Path:
+        """Seen read-only inside as ``/run/cloister``: the inner API's and egress proxy's sockets, the token."""
+        return self.root / "sockets"
+
+    @property
+    def app(self) -> Path:
+        """Seen writable inside as ``/run/app``: where a program listens for us."""
+        return self.root / "app"
+
+    @property
+    def token(self) -> Path:
+        return self.sockets / "token"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def agent_log(self) -> Path:
+        return self.root / "agent.log"
+
+
+AGENT_MOUNT = "/opt/cloister"
+ENVIRONMENT_MOUNT = "/opt/env"
+PYTHON_MOUNT = "/opt/python"
+DATA_MOUNT = "/data"
+HOME = "/home/user"

@@ -1,0 +1,48 @@
+"""Which volumes are in use: mounted for the first sandbox that needs one, unmounted after the last."""
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+
+from cloister.access import scoped_get
+from cloister.core.principal import EVERYTHING
+from cloister.platform import Database
+from cloister.sandboxes.errors import VolumeNotFound
+from cloister.sandboxes.models import Sandbox, Volume
+from cloister.sandboxes.spec import SandboxSpec
+from cloister.sandboxes.volumes_privileged import VolumeDisks
+
+
+class VolumeUse:
+    """Counts users of volumes on this machine."""
+
+    def __init__(self, database: Database, disks: VolumeDisks) -> None:
+        self._database = database
+        self._disks = disks
+        self._users: dict[str, set[str]] = defaultdict(set)
+        self._lock = asyncio.Lock()
+
+    async def mount(self, row: Sandbox, spec: SandboxSpec) -> Path:
+        """Mount a sandbox's volume; return where.
+
+        Raises:
+            VolumeNotFound: when it is not a volume of the sandbox's own team.
+        """
+        async with self._database.read() as uow:
+            volume = await scoped_get(uow, Volume, EVERYTHING, id=spec.volume)
+        if volume is None or volume.space != row.space or volume.team != row.team:
+            raise VolumeNotFound
+        async with self._lock:
+            await self._disks.create(volume.id, volume.size_bytes, row.uid)
+            path = await self._disks.mount(volume.id)
+            self._users[volume.id].add(row.id)
+        return path
+
+    async def release(self, volume: str, sandbox: str) -> None:
+        """One user less. A sandbox that ended before this process knew it was no user here."""
+        async with self._lock:
+            users = self._users[volume]
+            if sandbox in users:
+                users.remove(sandbox)
+                if not users:
+                    await self._disks.unmount(volume)

@@ -1,0 +1,37 @@
+"""Spaces, teams, enrolments and agreements: who is in, on what terms and for how long."""
+
+from cloister.spaces.admission import AdmissionController
+from cloister.spaces.declaration import (
+    EgressRule,
+    EnvironmentDeclaration,
+    Size,
+    SpaceDeclaration,
+    parse_bytes,
+)
+from cloister.spaces.enrolment import Application, Enrolments
+from cloister.spaces.errors import SpaceNotFound, TeamNotFound
+from cloister.spaces.lifecycle import Spaces
+from cloister.spaces.models import Enrolment, Space, Team
+from cloister.spaces.store import active_space, declared, get_space, get_team, in_space
+
+__all__ = [
+    "AdmissionController",
+    "Application",
+    "EgressRule",
+    "Enrolment",
+    "Enrolments",
+    "EnvironmentDeclaration",
+    "Size",
+    "Space",
+    "SpaceDeclaration",
+    "SpaceNotFound",
+    "Spaces",
+    "Team",
+    "TeamNotFound",
+    "active_space",
+    "declared",
+    "get_space",
+    "get_team",
+    "in_space",
+    "parse_bytes",
+]

@@ -1,0 +1,167 @@
+"""Publishing agreements and signing them."""
+
+import difflib
+from typing import Any
+
+from cloister.access import Bindings, scoped_get, scoped_select
+from cloister.audit import Name, record
+from cloister.core.clock import Clock
+from cloister.core.events import EnrolmentWanted
+from cloister.core.principal import Role
+from cloister.platform import UnitOfWork
+from cloister.spaces.declaration import AgreementDeclaration
+from cloister.spaces.errors import AgreementNotFound, AgreementOutdated
+from cloister.spaces.models import AgreementVersion, Enrolment, Signature
+from cloister.spaces.store import current_agreements, in_space, unsigned
+
+
+def missing_sentence(agreements: list[AgreementVersion]) -> str:
+    titles = " and ".join(f"“{agreement.title}”" for agreement in agreements)
+    return f"Read and sign {titles} first."
+
+
+async def publish(
+    uow: UnitOfWork, space: str, wanted: list[AgreementDeclaration], bindings: Bindings, clock: Clock
+) -> None:
+    """Make the declared texts the current versions; whoever must sign again rests until they do."""
+    current = {agreement.name: agreement for agreement in await current_agreements(uow, space)}
+    changed = False
+    for declaration in wanted:
+        before = current.pop(declaration.name, None)
+        if before is not None and before.hash == declaration.version_hash:
+            if before.required != declaration.required:
+                before.required = declaration.required
+                changed = True
+            before.title = declaration.title
+            continue
+        number = 1 + max([v.number for v in await versions(uow, space, declaration.name)], default=0)
+        if before is not None:
+            before.current = False
+        uow.session.add(
+            AgreementVersion(
+                space=space,
+                name=declaration.name,
+                number=number,
+                title=declaration.title,
+                text=declaration.text,
+                hash=declaration.version_hash,
+                required=declaration.required,
+                floor=number if declaration.sign_again or before is None else before.floor,
+                current=True,
+                published_at=clock.now(),
+            )
+        )
+        record(
+            uow,
+            Name.AGREEMENT_PUBLISHED,
+            space=space,
+            subject=declaration.name,
+            number=number,
+            hash=declaration.version_hash,
+        )
+        changed = True
+    for gone in current.values():
+        gone.current = False  # its versions and signatures stay
+        changed = True
+    await uow.session.flush()
+    if changed:
+        await _rest_or_resume(uow, space, bindings)
+
+
+async def _rest_or_resume(uow: UnitOfWork, space: str, bindings: Bindings) -> None:
+    members = await bindings.in_space(uow, space, Role.MEMBER)
+    missing = await unsigned(uow, space, [binding.person for binding in members])
+    for binding in members:
+        agreements = missing[binding.person]
+        reason = missing_sentence(agreements) if agreements else None
+        if binding.suspended != reason:
+            await bindings.suspend(uow, space, [binding.person], reason)
+    uow.publish(EnrolmentWanted(space))
+
+
+async def versions(uow: UnitOfWork, space: str, name: str) -> list[AgreementVersion]:
+    query = scoped_select(AgreementVersion, in_space(space)).where(AgreementVersion.name == name)
+    return list((await uow.session.scalars(query.order_by(AgreementVersion.number))).all())
+
+
+async def difference(uow: UnitOfWork, space: str, name: str, since: int) -> str:
+    """A unified diff from one version of an agreement to its current one.
+
+    Raises:
+        AgreementNotFound: when there is no such agreement or version.
+    """
+    known = await versions(uow, space, name)
+    old = next((v for v in known if v.number == since), None)
+    new = next((v for v in known if v.current), None)
+    if old is None or new is None:
+        raise AgreementNotFound
+    return "".join(
+        difflib.unified_diff(
+            old.text.splitlines(keepends=True),
+            new.text.splitlines(keepends=True),
+            f"{name} version {old.number}",
+            f"{name} version {new.number}",
+        )
+    )
+
+
+async def sign(
+    uow: UnitOfWork,
+    space: str,
+    person: int,
+    name: str,
+    version_hash: str,
+    answers: dict[str, Any],
+    address: str | None,
+    bindings: Bindings,
+    clock: Clock,
+) -> Signature:
+    """Sign the current version of an agreement. Signing twice is signing once.
+
+    Raises:
+        AgreementNotFound: when there is no such agreement.
+        AgreementOutdated: when the version read is not the current one.
+    """
+    current = next((a for a in await current_agreements(uow, space) if a.name == name), None)
+    if current is None:
+        raise AgreementNotFound
+    if current.hash != version_hash:
+        raise AgreementOutdated(hash=current.hash)
+    existing = await scoped_get(uow, Signature, in_space(space), person=person, agreement=name, number=current.number)
+    if existing is not None:
+        return existing
+    signature = Signature(
+        space=space,
+        person=person,
+        agreement=name,
+        number=current.number,
+        hash=current.hash,
+        answers=answers,
+        address=address,
+        signed_at=clock.now(),
+    )
+    uow.session.add(signature)
+    record(
+        uow,
+        Name.AGREEMENT_SIGNED,
+        person=person,
+        space=space,
+        subject=name,
+        number=current.number,
+        hash=current.hash,
+    )
+    await uow.session.flush()
+    await _after_signature(uow, space, person, bindings)
+    return signature
+
+
+async def _after_signature(uow: UnitOfWork, space: str, person: int, bindings: Bindings) -> None:
+    missing = (await unsigned(uow, space, [person]))[person]
+    reason = missing_sentence(missing) if missing else None
+    here = [b for b in await bindings.of(uow, person, space) if b.space == space and b.role == Role.MEMBER]
+    if any(binding.suspended != reason for binding in here):
+        await bindings.suspend(uow, space, [person], reason)
+    enrolment = await scoped_get(uow, Enrolment, in_space(space), person=person)
+    if enrolment is not None and enrolment.state == "applied":
+        enrolment.waiting_for = None  # look again
+        uow.publish(EnrolmentWanted(space))

@@ -1,0 +1,265 @@
+"""What a space is declared to be: the part of ``space.yaml`` that this domain owns, validated."""
+
+import hashlib
+import re
+import zoneinfo
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+import pycountry
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from cloister.core.errors import Invalid
+from cloister.core.principal import Role
+
+Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
+"""A DNS label: it becomes part of host names."""
+_BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class BadAnswer(Invalid):
+    """An answer in the registration form is missing or wrong."""
+
+    code = "registration.bad_answer"
+
+
+def parse_bytes(text: str | int) -> int:
+    """``512M`` → 536870912. Units are powers of 1024.
+
+    Raises:
+        ValueError: when the text is no size.
+    """
+    match = _BYTES.match(str(text).strip())
+    if match is None:
+        message = f"“{text}” is no size; write for example 512M or 2G"
+        raise ValueError(message)
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+class Declared(BaseModel):
+    """Base of all declarations: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FormField(Declared):
+    """One question of the registration form."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+    type: Literal["text", "choice", "country", "time-zone", "affiliation", "checkbox", "consent"]
+    label: Annotated[str, Field(min_length=1, max_length=300)]
+    help: str = ""
+    required: bool = True
+    options: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _options_for_choice(self) -> Self:
+        if (self.type == "choice") != bool(self.options):
+            message = "options belong to a field of type choice, and it needs them"
+            raise ValueError(message)
+        return self
+
+    def check(self, answer: object) -> object:
+        """Return a valid answer, or None where there is none and none is needed.
+
+        Raises:
+            BadAnswer: with the field's name.
+        """
+        missing = answer is None or (isinstance(answer, str) and not answer.strip())
+        if self.type == "consent":
+            if answer is not True and self.required:
+                raise BadAnswer(f"“{self.label}” needs your consent.", field=self.name)
+            return answer is True
+        if self.type == "checkbox":
+            if not isinstance(answer, bool | None):
+                raise BadAnswer(f"“{self.label}” is answered with true or false.", field=self.name)
+            return bool(answer)
+        if missing:
+            if self.required:
+                raise BadAnswer(f"“{self.label}” needs an answer.", field=self.name)
+            return None
+        if not isinstance(answer, str) or len(answer) > 500 or not answer.isprintable():
+            raise BadAnswer(f"“{self.label}” is answered with a text of at most 500 characters.", field=self.name)
+        return self._check_text(answer.strip())
+
+    def _check_text(self, text: str) -> str:
+        if self.type == "choice" and text not in self.options:
+            raise BadAnswer(f"“{self.label}” is one of: {', '.join(self.options)}.", field=self.name)
+        if self.type == "country":
+            country = pycountry.countries.get(alpha_2=text.upper())
+            if country is None:
+                raise BadAnswer(f"“{text}” is no country code (ISO 3166, two letters).", field=self.name)
+            return str(country.alpha_2)
+        if self.type == "time-zone" and text not in zoneinfo.available_timezones():
+            raise BadAnswer(f"“{text}” is no time zone; an example is Europe/Lisbon.", field=self.name)
+        return text
+
+
+class EnrolmentPolicy(Declared):
+    """How people get in and how long they stay."""
+
+    mode: Literal["open", "code", "allow-list", "approval"] = "open"
+    code: str | None = None
+    """For mode ``code``: the code as given out. Only its hash is kept."""
+    code_sha256: str | None = None
+    days: Annotated[int, Field(ge=1, le=3660)] | None = None
+    """How long an enrolment lasts; until the space ends when absent."""
+    opens: datetime | None = None
+    closes: datetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hash_code(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("code"):
+            values = dict(values)
+            values["code_sha256"] = hashlib.sha256(str(values.pop("code")).encode()).hexdigest()
+        return values
+
+    @model_validator(mode="after")
+    def _code_for_code(self) -> Self:
+        if (self.mode == "code") != (self.code_sha256 is not None):
+            message = "a code belongs to the mode “code”, and it needs one"
+            raise ValueError(message)
+        return self
+
+
+class AgreementDeclaration(Declared):
+    """Terms that people sign."""
+
+    name: Slug
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    text: Annotated[str, Field(min_length=1, max_length=500_000)]
+    """Markdown."""
+    required: bool = True
+    sign_again: bool = True
+    """Whether those who signed an earlier version must sign this one before they go on."""
+
+    @property
+    def version_hash(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+class TeamPolicy(Declared):
+    """How large teams are. In a course every learner is a team of one."""
+
+    max_members: Annotated[int, Field(ge=1, le=1000)] = 5
+
+
+class Size(Declared):
+    """The limits of a sandbox."""
+
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 0.5
+    memory: str = "512M"
+    disk: str = "1G"
+    scratch: str = "64M"
+    processes: Annotated[int, Field(ge=4, le=100_000)] = 128
+    files: Annotated[int, Field(ge=64, le=1_048_576)] = 1024
+    """Open files of one process."""
+    seconds: Annotated[float, Field(gt=0)] = 3600
+    """Wall-clock limit of a run; workspaces have none."""
+
+    @field_validator("memory", "disk", "scratch")
+    @classmethod
+    def _is_size(cls, value: str) -> str:
+        parse_bytes(value)
+        return value
+
+    @property
+    def memory_bytes(self) -> int:
+        return parse_bytes(self.memory)
+
+    @property
+    def disk_bytes(self) -> int:
+        return parse_bytes(self.disk)
+
+    @property
+    def scratch_bytes(self) -> int:
+        return parse_bytes(self.scratch)
+
+
+class EnvironmentDeclaration(Declared):
+    """What is inside a sandbox. ``packages`` are requirements as pip writes them; a lock is made and kept."""
+
+    name: Slug
+    title: str = ""
+    packages: list[str] = Field(default_factory=list)
+
+
+class EgressRule(Declared):
+    """A host that sandboxes may reach. ``*.example.org`` is every name under it."""
+
+    host: Annotated[
+        str, Field(pattern=r"^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    ]
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(default_factory=lambda: [443])
+
+
+class Policies(Declared):
+    """What holds in the whole space."""
+
+    egress: list[EgressRule] = Field(default_factory=list)
+    sandboxes_per_team: Annotated[int, Field(ge=0, le=1000)] = 4
+
+
+class SpaceDeclaration(Declared):
+    """A space as its owner declares it."""
+
+    slug: Slug
+    kind: Literal["competition", "course", "study"]
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    description: str = ""
+    starts: datetime | None = None
+    ends: datetime | None = None
+    listed: bool = True
+    """Whether the front page shows it to everybody."""
+    enrolment: EnrolmentPolicy = EnrolmentPolicy()
+    registration: list[FormField] = Field(default_factory=list)
+    agreements: list[AgreementDeclaration] = Field(default_factory=list)
+    teams: TeamPolicy = TeamPolicy()
+    sizes: dict[Slug, Size] = Field(default_factory=lambda: {"small": Size()})
+    environments: list[EnvironmentDeclaration] = Field(
+        default_factory=lambda: [EnvironmentDeclaration(name="python-basic", title="Python")]
+    )
+    policies: Policies = Policies()
+    roles: dict[Literal["owner", "steward", "reviewer", "viewer"], list[str]] = Field(default_factory=dict)
+    """Role to e-mail addresses; it is given at the first sign-in with a verified one."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, names in (
+            ("registration field", [field.name for field in self.registration]),
+            ("agreement", [agreement.name for agreement in self.agreements]),
+            ("environment", [environment.name for environment in self.environments]),
+        ):
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                message = f"{what} “{min(twice)}” is declared twice"
+                raise ValueError(message)
+        if self.starts and self.ends and self.ends <= self.starts:
+            message = "ends must be after starts"
+            raise ValueError(message)
+        if not self.sizes or not self.environments:
+            message = "a space needs at least one size and one environment"
+            raise ValueError(message)
+        return self
+
+    def expected_roles(self, canonical_address: str, canonical: Any) -> set[Role]:
+        """The roles that an address is to have, both sides in canonical spelling."""
+        return {
+            Role(role)
+            for role, addresses in self.roles.items()
+            if canonical_address in {canonical(address) for address in addresses}
+        }
+
+    def check_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
+        """Validate a filled-in registration form.
+
+        Raises:
+            BadAnswer: naming the field.
+        """
+        known = {field.name for field in self.registration}
+        for name in answers:
+            if name not in known:
+                raise BadAnswer(f"“{name[:60]}” is no field of this form.", field=name[:60])
+        return {field.name: field.check(answers.get(field.name)) for field in self.registration}

@@ -1,0 +1,202 @@
+"""Declaring a space, and what of it shows to whom."""
+
+import csv
+import io
+from dataclasses import dataclass
+
+from cloister.access import Bindings, scoped_get, scoped_select
+from cloister.audit import Name, record
+from cloister.core.clock import Clock
+from cloister.core.errors import Conflict, Invalid
+from cloister.core.events import EnrolmentWanted, SpaceChanged
+from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.principal import EVERYTHING, Role, Scope
+from cloister.identity import (
+    BadAddress,
+    Claims,
+    Person,
+    canonical_email,
+    person_by_address,
+)
+from cloister.platform import OidcProvider, UnitOfWork
+from cloister.spaces import agreements
+from cloister.spaces.declaration import SpaceDeclaration
+from cloister.spaces.enrolment import ALLOW_LIST
+from cloister.spaces.errors import SpaceEnded
+from cloister.spaces.models import AllowListEntry, Enrolment, Space, Team
+from cloister.spaces.store import declared, get_space, in_space
+
+
+class KindChanged(Conflict):
+    """A space's kind is for life. Declare another space."""
+
+    code = "space.kind_changed"
+
+
+@dataclass(frozen=True)
+class RowReport:
+    """What became of one row of an allow-list."""
+
+    row: int
+    address: str
+    outcome: str  # added, known, wrong
+    why: str = ""
+
+
+@dataclass
+class Spaces:
+    """Declare, list, and keep the roles that a declaration promises."""
+
+    bindings: Bindings
+    clock: Clock
+
+    async def declare(self, uow: UnitOfWork, declaration: SpaceDeclaration) -> bool:
+        """Make a space be what is declared; return whether anything changed.
+
+        Raises:
+            SpaceEnded: when the slug belonged to a space that is over.
+            KindChanged: when the kind is another.
+        """
+        wanted = declaration.model_dump(mode="json", exclude_defaults=True)
+        now = self.clock.now()
+        space = await scoped_get(uow, Space, in_space(declaration.slug))
+        if space is None:
+            space = Space(space=declaration.slug, kind=declaration.kind, state="active", version=0, created_at=now)
+            space.declaration = {}
+            uow.session.add(space)
+        elif space.state != "active":
+            raise SpaceEnded(f"The slug “{declaration.slug}” belonged to a space that has ended. Choose another.")
+        elif space.kind != declaration.kind:
+            raise KindChanged
+        elif space.declaration == wanted:
+            return False
+        before = SpaceDeclaration.model_validate(space.declaration) if space.declaration else None
+        space.title, space.listed = declaration.title, declaration.listed
+        space.starts_at, space.ends_at = declaration.starts, declaration.ends
+        space.declaration, space.updated_at = wanted, now
+        space.version += 1
+        await uow.session.flush()
+        record(uow, Name.SPACE_APPLIED, space=declaration.slug, subject=declaration.slug, version=space.version)
+        await agreements.publish(uow, declaration.slug, declaration.agreements, self.bindings, self.clock)
+        if before is None or before.roles != declaration.roles:
+            await self._give_roles(uow, declaration)
+        if before is not None and before.enrolment != declaration.enrolment:
+            await self._judge_again(uow, declaration.slug)
+        uow.publish(SpaceChanged(declaration.slug))
+        return True
+
+    async def _give_roles(self, uow: UnitOfWork, declaration: SpaceDeclaration) -> None:
+        """Give the declared roles to people who are known already, and take those no longer declared."""
+        wanted: set[tuple[int, Role]] = set()
+        for declared_role, addresses in declaration.roles.items():
+            for address in addresses:
+                person = await person_by_address(uow, address)
+                if person is not None:
+                    wanted.add((person.number, Role(declared_role)))
+        here = await self.bindings.in_space(uow, declaration.slug)
+        have = {(b.person, Role(b.role)) for b in here if b.source == "blueprint"}
+        for number, role in wanted - have:
+            await self.bindings.grant(uow, number, role, source="blueprint", space=declaration.slug)
+        for number, role in have - wanted:
+            await self.bindings.revoke(uow, number, space=declaration.slug, role=role, source="blueprint")
+
+    async def _judge_again(self, uow: UnitOfWork, slug: str) -> None:
+        waiting = scoped_select(Enrolment, in_space(slug)).where(Enrolment.state == "applied")
+        for row in (await uow.session.scalars(waiting)).all():
+            row.waiting_for = None
+        uow.publish(EnrolmentWanted(slug))
+
+    async def on_sign_in(
+        self,
+        uow: UnitOfWork,
+        person: Person,
+        claims: Claims,
+        provider: OidcProvider | None,
+        groups: tuple[str, ...],
+    ) -> None:
+        """Give what a sign-in entitles to: roles by directory group, and roles declared for a verified address."""
+        if provider is not None:
+            await self.bindings.sync_provider(uow, person.number, provider, groups)
+        if not claims.email_trusted or person.canonical_email is None:
+            return
+        have = {(b.space, b.role) for b in await self.bindings.of(uow, person.number, None) if b.source == "blueprint"}
+        active = scoped_select(Space, EVERYTHING).where(Space.state == "active")
+        for space in (await uow.session.scalars(active)).all():
+            for role in declared(space).expected_roles(person.canonical_email, canonical_email):
+                if (space.space, role.value) not in have:
+                    await self.bindings.grant(uow, person.number, role, source="blueprint", space=space.space)
+
+    async def list_for(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Space]:
+        """The spaces that everybody may see, and those that the caller has a role in."""
+        query = scoped_select(Space, EVERYTHING).where(Space.state == "active")
+        if not scope.principal.operator:
+            mine = (
+                {b.space for b in await self.bindings.of(uow, scope.principal.person, None)}
+                if scope.principal.person is not None
+                else set()
+            )
+            query = query.where(Space.listed | Space.space.in_(mine))
+        after = decode_cursor(cursor, str)
+        if after is not None:
+            query = query.where(Space.space > after)
+        rows = (await uow.session.scalars(query.order_by(Space.space).limit(limit + 1))).all()
+        return page_of(rows, limit, lambda row: row.space)
+
+    async def add_to_allow_list(self, uow: UnitOfWork, slug: str, text: str) -> list[RowReport]:
+        """Add the addresses of a CSV (address, then anything) and report on every row."""
+        await get_space(uow, slug)
+        known = {
+            entry.canonical_email
+            for entry in (await uow.session.scalars(scoped_select(AllowListEntry, in_space(slug)))).all()
+        }
+        reports, added = [], []
+        try:
+            lines = list(csv.reader(io.StringIO(text)))
+        except csv.Error as error:
+            raise Invalid(f"This is no CSV: {error}.") from error
+        for number, cells in enumerate(lines, start=1):
+            address = cells[0].strip() if cells else ""
+            if not address or (number == 1 and address.lower() in {"email", "e-mail", "address"}):
+                continue
+            try:
+                canonical = canonical_email(address)
+            except BadAddress as error:
+                reports.append(RowReport(number, address[:254], "wrong", error.detail))
+                continue
+            if canonical in known:
+                reports.append(RowReport(number, address, "known"))
+                continue
+            known.add(canonical)
+            added.append(AllowListEntry(space=slug, canonical_email=canonical, note=",".join(cells[1:])[:500]))
+            reports.append(RowReport(number, address, "added"))
+        uow.session.add_all(added)
+        record(uow, Name.ALLOW_LIST_CHANGED, space=slug, rows=len(reports), added=len(added))
+        waiting = scoped_select(Enrolment, in_space(slug)).where(Enrolment.waiting_for == ALLOW_LIST)
+        for row in (await uow.session.scalars(waiting)).all():
+            row.waiting_for = None
+        uow.publish(EnrolmentWanted(slug))
+        return reports
+
+
+async def list_teams(uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Team]:
+    """The teams that a scope reaches."""
+    query = scoped_select(Team, scope)
+    after = decode_cursor(cursor, int)
+    if after is not None:
+        query = query.where(Team.team > after)
+    rows = (await uow.session.scalars(query.order_by(Team.team).limit(limit + 1))).all()
+    return page_of(rows, limit, lambda row: row.team)
+
+
+async def list_enrolments(
+    uow: UnitOfWork, scope: Scope, state: str | None, cursor: str | None, limit: int
+) -> Page[Enrolment]:
+    """The enrolments of a space, oldest first."""
+    query = scoped_select(Enrolment, scope)
+    if state is not None:
+        query = query.where(Enrolment.state == state)
+    after = decode_cursor(cursor, int)
+    if after is not None:
+        query = query.where(Enrolment.id > after)
+    rows = (await uow.session.scalars(query.order_by(Enrolment.id).limit(limit + 1))).all()
+    return page_of(rows, limit, lambda row: row.id)

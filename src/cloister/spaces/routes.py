@@ -1,0 +1,263 @@
+"""Spaces, registration, agreements, enrolments and teams over HTTP."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+
+from cloister.core.actions import Action, guard
+from cloister.core.errors import PreconditionFailed, PreconditionRequired
+from cloister.core.ids import parse_label
+from cloister.core.pagination import MAX_PAGE
+from cloister.core.principal import Scope
+from cloister.platform import Call, Settings
+from cloister.platform.call import current_call
+from cloister.platform.ratelimit import RateLimit
+from cloister.spaces import agreements, teams
+from cloister.spaces.enrolment import Application, Enrolments
+from cloister.spaces.errors import EnrolmentNotFound, TeamNotFound
+from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams
+from cloister.spaces.models import Enrolment
+from cloister.spaces.schemas import (
+    AgreementDiff,
+    AgreementOut,
+    AllowListIn,
+    AllowListReport,
+    AllowListRow,
+    ApplicationIn,
+    EnrolmentOut,
+    EnrolmentPage,
+    InvitationOut,
+    JoinIn,
+    MemberList,
+    MemberOut,
+    Reason,
+    RegistrationOut,
+    SignatureIn,
+    SignatureOut,
+    SpaceOut,
+    SpacePage,
+    TeamIn,
+    TeamOut,
+    TeamPage,
+)
+from cloister.spaces.store import active_space, current_agreements, get_space, get_team
+
+CallDep = Annotated[Call, Depends(current_call)]
+Slug = Annotated[str, Path(max_length=60)]
+Cursor = Annotated[str | None, Query(max_length=400)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+IfMatch = Annotated[str | None, Header(max_length=200)]
+
+
+def _person(label: str) -> int:
+    try:
+        return parse_label(label, "p")
+    except ValueError as error:
+        raise EnrolmentNotFound from error
+
+
+def _team(label: str) -> int:
+    try:
+        return parse_label(label, "t")
+    except ValueError as error:
+        raise TeamNotFound from error
+
+
+def _etag(row: Enrolment) -> str:
+    return f'"{row.id}-{row.version}"'
+
+
+def _check_etag(row: Enrolment, if_match: str | None) -> None:
+    if if_match is None:
+        raise PreconditionRequired
+    if if_match not in {_etag(row), "*"}:
+        raise PreconditionFailed
+
+
+def router(settings: Settings, spaces: Spaces, enrolments: Enrolments) -> APIRouter:
+    api = APIRouter(tags=["spaces"])
+    _space_routes(api, spaces)
+    _enrolment_routes(api, enrolments, RateLimit(settings.registrations_per_minute))
+    _review_routes(api, spaces, enrolments)
+    _team_routes(api, enrolments)
+    return api
+
+
+def _space_routes(api: APIRouter, spaces: Spaces) -> None:
+    @api.get("/spaces", openapi_extra=guard(Action.PUBLIC_READ))
+    async def list_spaces(call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> SpacePage:
+        """The spaces that everybody may see, and yours."""
+        page = await spaces.list_for(call.uow, call.scope, cursor, limit)
+        return SpacePage(items=[SpaceOut.of(space) for space in page.items], next_cursor=page.next_cursor)
+
+    @api.get("/spaces/{space}", openapi_extra=guard(Action.SPACE_SEE))
+    async def see_space(space: Slug, call: CallDep) -> SpaceOut:
+        """A space's front page."""
+        return SpaceOut.of(await get_space(call.uow, space))
+
+    @api.get("/spaces/{space}/registration", openapi_extra=guard(Action.SPACE_SEE))
+    async def registration(space: Slug, call: CallDep) -> RegistrationOut:
+        """The form to fill in and the agreements to sign."""
+        _, declaration = await active_space(call.uow, space)
+        current = await current_agreements(call.uow, space)
+        return RegistrationOut(
+            fields=declaration.registration,
+            agreements=[AgreementOut.of(version) for version in current],
+            needs_code=declaration.enrolment.mode == "code",
+            chooses_team=declaration.kind != "course",
+        )
+
+    @api.get("/spaces/{space}/agreements/{agreement}/diff", openapi_extra=guard(Action.SPACE_SEE))
+    async def agreement_diff(
+        space: Slug, agreement: str, call: CallDep, since: Annotated[int, Query(ge=1, le=2**31)]
+    ) -> AgreementDiff:
+        """What changed in an agreement since a version."""
+        return AgreementDiff(diff=await agreements.difference(call.uow, space, agreement, since))
+
+
+def _enrolment_routes(api: APIRouter, enrolments: Enrolments, limit: RateLimit) -> None:
+    @api.post(
+        "/spaces/{space}/agreements/{agreement}/signatures", openapi_extra=guard(Action.SPACE_ENROL), status_code=201
+    )
+    async def sign(space: Slug, agreement: str, body: SignatureIn, call: CallDep) -> SignatureOut:
+        """Sign the version of an agreement that you read."""
+        await active_space(call.uow, space)
+        signature = await agreements.sign(
+            call.uow,
+            space,
+            call.person,
+            agreement,
+            body.hash,
+            dict(body.answers),
+            call.address,
+            enrolments.bindings,
+            enrolments.clock,
+        )
+        return SignatureOut(
+            agreement=signature.agreement,
+            number=signature.number,
+            hash=signature.hash,
+            signed_at=signature.signed_at,
+        )
+
+    @api.post("/spaces/{space}/enrolment", openapi_extra=guard(Action.SPACE_ENROL), status_code=202)
+    async def register(space: Slug, body: ApplicationIn, call: CallDep, response: Response) -> EnrolmentOut:
+        """Register. The answer comes at once; you are admitted within a second of having all that is needed."""
+        limit.take(str(call.person))
+        application = Application(
+            answers=body.answers,
+            signatures=body.signatures,
+            code=body.code,
+            team_name=body.team,
+            invitation=body.invitation,
+        )
+        row = await enrolments.apply(call.uow, space, call.person, application, call.address)
+        response.headers["ETag"] = _etag(row)
+        return EnrolmentOut.of(row)
+
+    @api.get("/spaces/{space}/enrolment", openapi_extra=guard(Action.SPACE_ENROL))
+    async def my_enrolment(space: Slug, call: CallDep, response: Response) -> EnrolmentOut:
+        """How far your own registration is."""
+        row = await enrolments.mine(call.uow, space, call.person)
+        response.headers["ETag"] = _etag(row)
+        return EnrolmentOut.of(row)
+
+    @api.delete("/spaces/{space}/enrolment", openapi_extra=guard(Action.SPACE_ENROL))
+    async def withdraw(space: Slug, call: CallDep) -> EnrolmentOut:
+        """Leave the space. Your team's files stay."""
+        row = await enrolments.mine(call.uow, space, call.person)
+        await enrolments.end(call.uow, row, "withdrawn", None)
+        return EnrolmentOut.of(row)
+
+
+def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> None:
+    @api.get("/spaces/{space}/enrolments", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def all_enrolments(
+        space: Slug,
+        call: CallDep,
+        state: Annotated[str | None, Query(max_length=20)] = None,
+        cursor: Cursor = None,
+        limit: Limit = 50,
+    ) -> EnrolmentPage:
+        """Everybody's enrolments."""
+        await get_space(call.uow, space)
+        page = await list_enrolments(call.uow, call.scope, state, cursor, limit)
+        return EnrolmentPage(items=[EnrolmentOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @api.get("/spaces/{space}/enrolments/{person}", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def one_enrolment(space: Slug, person: str, call: CallDep, response: Response) -> EnrolmentOut:
+        """Somebody's enrolment, with the ETag that a change needs."""
+        row = await enrolments.find(call.uow, call.scope, _person(person))
+        response.headers["ETag"] = _etag(row)
+        return EnrolmentOut.of(row)
+
+    @api.post("/spaces/{space}/enrolments/{person}/approval", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def approve(space: Slug, person: str, call: CallDep) -> EnrolmentOut:
+        """Let an applicant in."""
+        return EnrolmentOut.of(await enrolments.approve(call.uow, call.scope, _person(person)))
+
+    @api.put("/spaces/{space}/enrolments/{person}/removal", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def remove(space: Slug, person: str, body: Reason, call: CallDep, if_match: IfMatch = None) -> EnrolmentOut:
+        """Put somebody out. What they have open ends within a second."""
+        row = await enrolments.find(call.uow, call.scope, _person(person))
+        await call.uow.session.refresh(row, with_for_update=True)  # of two with one ETag, the second waits and fails
+        _check_etag(row, if_match)
+        await enrolments.end(call.uow, row, "eliminated", body.reason)
+        return EnrolmentOut.of(row)
+
+    @api.post("/spaces/{space}/allow-list", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def extend_allow_list(space: Slug, body: AllowListIn, call: CallDep) -> AllowListReport:
+        """Add addresses that may enrol; the report says what became of each row."""
+        rows = await spaces.add_to_allow_list(call.uow, space, body.csv)
+        count = Counter(row.outcome for row in rows)
+        return AllowListReport(
+            added=count["added"],
+            known=count["known"],
+            wrong=count["wrong"],
+            rows=[AllowListRow(**asdict(row)) for row in rows],
+        )
+
+
+def _team_routes(api: APIRouter, enrolments: Enrolments) -> None:
+    bindings, clock = enrolments.bindings, enrolments.clock
+
+    @api.get("/spaces/{space}/teams", openapi_extra=guard(Action.TEAM_READ))
+    async def all_teams(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> TeamPage:
+        """The teams that you may see: your own, or all for the organisers."""
+        await get_space(call.uow, space)
+        page = await list_teams(call.uow, call.scope, cursor, limit)
+        return TeamPage(items=[TeamOut.of(team) for team in page.items], next_cursor=page.next_cursor)
+
+    @api.post("/spaces/{space}/teams", openapi_extra=guard(Action.TEAM_CREATE), status_code=201)
+    async def create_team(space: Slug, body: TeamIn, call: CallDep) -> TeamOut:
+        """Make a team, with you in it."""
+        return TeamOut.of(await teams.create(call.uow, space, call.person, body.name, bindings, clock))
+
+    @api.get("/spaces/{space}/teams/{team}/members", openapi_extra=guard(Action.TEAM_READ))
+    async def team_members(space: Slug, team: str, call: CallDep) -> MemberList:
+        """Who is in a team."""
+        found = await get_team(call.uow, call.scope, _team(team))
+        rows = await teams.members(call.uow, space, found.team)
+        out = [EnrolmentOut.of(row) for row in rows]
+        return MemberList(items=[MemberOut(person=row.person, state=row.state) for row in out])
+
+    @api.post("/spaces/{space}/teams/{team}/invitations", openapi_extra=guard(Action.TEAM_CHANGE), status_code=201)
+    async def invite(space: Slug, team: str, call: CallDep) -> InvitationOut:
+        """Make a code that lets one person join your team."""
+        found = await get_team(call.uow, call.scope, _team(team))
+        invitation, code = await teams.invite(call.uow, found, clock)
+        return InvitationOut(code=code, expires_at=invitation.expires_at)
+
+    @api.post("/spaces/{space}/join", openapi_extra=guard(Action.TEAM_CREATE))
+    async def join(space: Slug, body: JoinIn, call: CallDep) -> TeamOut:
+        """Join a team by invitation."""
+        _, declaration = await active_space(call.uow, space)
+        number = await teams.accept(call.uow, space, call.person, body.code, declaration, bindings, clock)
+        return TeamOut.of(await get_team(call.uow, Scope(space), number))
+
+    @api.delete("/spaces/{space}/teams/{team}/members/me", openapi_extra=guard(Action.TEAM_CHANGE), status_code=204)
+    async def leave(space: Slug, team: str, call: CallDep) -> None:
+        """Leave your team. Its files stay with it."""
+        await teams.leave(call.uow, space, call.person, _team(team), bindings)

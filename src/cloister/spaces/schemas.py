@@ -1,0 +1,245 @@
+"""Spaces, agreements, enrolments and teams as the API shows them."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloister.core.ids import person_label, team_label
+from cloister.spaces.declaration import FormField
+from cloister.spaces.models import AgreementVersion, Enrolment, Space, Team
+from cloister.spaces.store import declared
+
+
+class SpaceOut(BaseModel):
+    """A space, as everybody may see it."""
+
+    slug: str
+    kind: str
+    title: str
+    description: str
+    starts: datetime | None
+    ends: datetime | None
+    state: str
+    enrolment: str
+    enrolment_days: int | None
+
+    @classmethod
+    def of(cls, space: Space) -> "SpaceOut":
+        declaration = declared(space)
+        return cls(
+            slug=space.space,
+            kind=space.kind,
+            title=space.title,
+            description=declaration.description,
+            starts=space.starts_at,
+            ends=space.ends_at,
+            state=space.state,
+            enrolment=declaration.enrolment.mode,
+            enrolment_days=declaration.enrolment.days,
+        )
+
+
+class SpacePage(BaseModel):
+    """Spaces by slug."""
+
+    items: list[SpaceOut]
+    next_cursor: str | None
+
+
+class AgreementOut(BaseModel):
+    """The current version of an agreement."""
+
+    name: str
+    title: str
+    number: int
+    hash: str
+    required: bool
+    text: str
+    published_at: datetime
+
+    @classmethod
+    def of(cls, version: AgreementVersion) -> "AgreementOut":
+        return cls(
+            name=version.name,
+            title=version.title,
+            number=version.number,
+            hash=version.hash,
+            required=version.required,
+            text=version.text,
+            published_at=version.published_at,
+        )
+
+
+class RegistrationOut(BaseModel):
+    """All that somebody needs to register: the form, and the agreements to read."""
+
+    fields: list[FormField]
+    agreements: list[AgreementOut]
+    needs_code: bool
+    chooses_team: bool
+
+
+class AgreementDiff(BaseModel):
+    """What changed since a version."""
+
+    diff: str
+
+
+class SignatureIn(BaseModel):
+    """Acceptance of the version that was read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    answers: Annotated[dict[str, str | bool | None], Field(max_length=50)] = Field(default_factory=dict)
+
+
+class SignatureOut(BaseModel):
+    """A signature."""
+
+    agreement: str
+    number: int
+    hash: str
+    signed_at: datetime
+
+
+class ApplicationIn(BaseModel):
+    """A registration, all in one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    answers: Annotated[dict[str, Any], Field(max_length=100)] = Field(default_factory=dict)
+    signatures: Annotated[dict[str, str], Field(max_length=50)] = Field(default_factory=dict)
+    """Agreement name to the hash of the version that was read."""
+    code: Annotated[str, Field(max_length=200)] | None = None
+    team: Annotated[str, Field(max_length=60)] | None = None
+    """A new team's name."""
+    invitation: Annotated[str, Field(max_length=200)] | None = None
+    """Or the code that lets you join one."""
+
+
+class EnrolmentOut(BaseModel):
+    """A person's admission to a space."""
+
+    person: str
+    space: str
+    state: str
+    waiting_for: str | None
+    team: str | None
+    reason: str | None
+    applied_at: datetime
+    admitted_at: datetime | None
+    expires_at: datetime | None
+    answers: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: Enrolment) -> "EnrolmentOut":
+        return cls(
+            person=person_label(row.person),
+            space=row.space,
+            state=row.state,
+            waiting_for=row.waiting_for,
+            team=None if row.team is None else team_label(row.team),
+            reason=row.reason,
+            applied_at=row.applied_at,
+            admitted_at=row.admitted_at,
+            expires_at=row.expires_at,
+            answers=row.answers,
+        )
+
+
+class EnrolmentPage(BaseModel):
+    """Enrolments, oldest first."""
+
+    items: list[EnrolmentOut]
+    next_cursor: str | None
+
+
+class Reason(BaseModel):
+    """Why, as a sentence to the person."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class AllowListIn(BaseModel):
+    """Rows of a CSV: an address, then anything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    csv: Annotated[str, Field(max_length=5_000_000)]
+
+
+class AllowListRow(BaseModel):
+    """What became of a row."""
+
+    row: int
+    address: str
+    outcome: str
+    why: str
+
+
+class AllowListReport(BaseModel):
+    """What became of every row."""
+
+    added: int
+    known: int
+    wrong: int
+    rows: list[AllowListRow]
+
+
+class TeamIn(BaseModel):
+    """A team to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=60)]
+
+
+class TeamOut(BaseModel):
+    """A team."""
+
+    number: str
+    name: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, team: Team) -> "TeamOut":
+        return cls(number=team_label(team.team), name=team.name, created_at=team.created_at)
+
+
+class TeamPage(BaseModel):
+    """Teams by number."""
+
+    items: list[TeamOut]
+    next_cursor: str | None
+
+
+class MemberOut(BaseModel):
+    """A member of a team."""
+
+    person: str
+    state: str
+
+
+class MemberList(BaseModel):
+    """A team's members."""
+
+    items: list[MemberOut]
+
+
+class InvitationOut(BaseModel):
+    """A code for one person; it is shown this once."""
+
+    code: str
+    expires_at: datetime
+
+
+class JoinIn(BaseModel):
+    """The code of an invitation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: Annotated[str, Field(max_length=200)]

@@ -1,0 +1,168 @@
+"""The application factory."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from cloister import __version__
+from cloister.bootstrap import Platform
+from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
+from cloister.datasets.routes import router as dataset_routes
+from cloister.identity.routes import router as identity_routes
+from cloister.query.routes import router as query_routes
+from cloister.sandboxes.routes import router as sandbox_routes
+from cloister.spaces.routes import router as space_routes
+from cloister.web.edge import AnsweredBeforeError, Authoriser, Edge, problem_response
+from cloister.web.routes import health_router, platform_router
+
+PREFIX = "/api/v1"
+PROBLEM = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457). ``code`` is stable; ``detail`` is a sentence for people."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request: str
+
+
+class MethodNotAllowed(CloisterError):
+    """This address does not take that method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
+    """Make the API.
+
+    Args:
+        platform: the services.
+        manage: whether the application's life starts and stops them.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if manage:
+            async with platform.running():
+                yield
+        else:
+            yield
+
+    responses: dict[int | str, dict[str, Any]] = {
+        "422": _problem_content("The request cannot be accepted"),
+        "default": _problem_content("A problem"),
+    }
+    app = FastAPI(
+        title="Cloister", version=__version__, lifespan=lifespan, openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None, redoc_url=None, separate_input_output_schemas=False, responses=responses,
+        generate_unique_id_function=lambda route: route.name, telemetry={"tracing": False},
+    )  # fmt: skip
+    authoriser = Authoriser(platform)
+    guards = [Depends(authoriser)]
+    for router in (
+        identity_routes(platform.settings, platform.sessions, platform.tokens, platform.oidc, platform.on_sign_in),
+        space_routes(platform.settings, platform.spaces, platform.enrolments),
+        dataset_routes(platform.settings, platform.datasets, platform.grants, platform.database, platform.recorder),
+        query_routes(platform.broker, platform.relations, platform.database),
+        sandbox_routes(platform.sandboxes, platform.sandbox_controller, platform.database),
+        platform_router(platform),
+    ):
+        app.include_router(router, prefix=PREFIX, dependencies=guards)
+    app.include_router(health_router(platform), dependencies=guards)
+    _check_guards(app)
+    _handle_errors(app, platform, authoriser)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    app.add_middleware(Edge, platform=platform)
+    return app
+
+
+def _problem_content(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {PROBLEM: {"schema": schema}}}
+
+
+def guarded_routes(app: FastAPI) -> list[RouteContext]:
+    """Every route, with its path as it is served; FastAPI keeps those of included routers apart."""
+    return [route for route in iter_route_contexts(app.routes) if isinstance(route.original_route, APIRoute)]
+
+
+def _check_guards(app: FastAPI) -> None:
+    """Refuse to serve a route that does not say which action it is."""
+    routes = guarded_routes(app)
+    if not routes:
+        message = "no routes were found to check"
+        raise RuntimeError(message)
+    for route in routes:
+        if "x-cloister-action" not in (route.openapi_extra or {}):
+            message = f"route {route.path} declares no action"
+            raise RuntimeError(message)
+
+
+def _handle_errors(app: FastAPI, platform: Platform, authoriser: Authoriser) -> None:
+    def answer(request: Request, error: CloisterError) -> Response:
+        return problem_response(error, request.scope["state"]["request_id"])
+
+    @app.exception_handler(CloisterError)
+    async def _cloister(request: Request, error: CloisterError) -> Response:
+        return answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(request: Request, error: RequestValidationError) -> Response:
+        if not hasattr(request.state, "call"):  # the body was looked at first: whoever may not, is told only that
+            try:
+                await authoriser(request)
+            except CloisterError as denied:
+                return answer(request, denied)
+        faults = [
+            {"field": ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), "message": str(e["msg"])}
+            for e in error.errors()[:20]
+        ]
+        first = faults[0] if faults else {"field": "?", "message": "invalid"}
+        detail = f"{first['field']}: {first['message']}."
+        return answer(request, Invalid(detail, errors=faults))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        kinds: dict[int, type[CloisterError]] = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge}
+        response = answer(request, kinds.get(error.status_code, Invalid)())
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(AnsweredBeforeError)
+    async def _before(_request: Request, error: AnsweredBeforeError) -> Response:
+        headers = {"Idempotency-Replayed": "true"}
+        if error.kept.location:
+            headers["Location"] = error.kept.location
+        body = platform.box.decrypt(error.kept.body.decode(), "kept answers")
+        return Response(body, error.kept.status, headers, media_type=error.kept.content_type)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, routes=app.routes, separate_input_output_schemas=False,
+            description="Cloister: data that people work on together and that does not leak.",
+        )  # fmt: skip
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        document["components"]["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer", "description": "An API token (clo_…)"},
+            "session": {"type": "apiKey", "in": "cookie", "name": "cloister", "description": "A browser's session"},
+        }
+        document["security"] = [{"token": []}, {"session": []}, {}]
+        app.openapi_schema = document
+    return app.openapi_schema

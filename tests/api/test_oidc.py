@@ -1,0 +1,265 @@
+"""Sign-in with a real OpenID provider (npm's oidc-provider), as a browser does it."""
+
+import asyncio
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import httpx2
+import pytest
+from sqlalchemy import select
+
+from cloister.access.models import RoleBinding
+from cloister.platform import OidcProvider
+from cloister.sandboxes.backends.fake import FakeBackend
+from tests.support import ROOT, blueprint, declare, free_port, make_settings, served
+
+HERE = Path(__file__).parent / "oidc_provider"
+SECRET = "app-secret-app-secret-app-secret"
+pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="Node.js and npm are not installed")
+
+
+@pytest.fixture(scope="session")
+def packages():
+    """The provider's packages, as locked, installed once."""
+    lock = (HERE / "package-lock.json").read_bytes()
+    folder = ROOT / ".cache" / "oidc-provider" / hashlib.sha256(lock).hexdigest()[:12]
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / name, folder)
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
+        (folder / "done").touch()
+    shutil.copy(HERE / "provider.mjs", folder)
+    return folder
+
+
+class Provider:
+    """A running provider."""
+
+    def __init__(self, packages, folder, name, callback, users):
+        self.port = free_port()
+        self.issuer = f"http://127.0.0.1:{self.port}"
+        config = {
+            "users": users,
+            "clients": [{"client_id": "app", "client_secret": SECRET, "redirect_uris": [callback]}],
+        }
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(config))
+        self.process = subprocess.Popen(
+            ["node", "provider.mjs", str(self.port), str(path)],
+            cwd=packages,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert b"READY" in self.process.stdout.readline()
+
+    async def change(self, user, **claims):
+        async with httpx2.AsyncClient() as http:
+            await http.put(f"{self.issuer}/__test/users/{user}", json=claims)
+
+    async def rotate(self, *, drop=False):
+        async with httpx2.AsyncClient() as http:
+            await http.post(f"{self.issuer}/__test/rotate{'?drop=1' if drop else ''}")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+USERS = {
+    "alice": {"email": "alice@test.example", "name": "Alice", "groups": ["staff", "dev"]},
+    "bob": {"email": "bob@test.example", "name": "Bob", "groups": ["dev"]},
+    "eve": {"email": "operator@test.example", "name": "Eve", "groups": []},
+    "odd": {"email": "odd@test.example", "email_verified": False, "name": "Odd"},
+    "bare": {"email": None, "name": None},
+}
+
+
+@pytest.fixture
+async def world(tmp_path, packages):
+    """A platform and two providers: “good”, whose addresses are trusted, and “wild”, whose are not."""
+    settings = make_settings(tmp_path / "s", sandbox_backend="fake")
+    providers = {}
+    for name in ("good", "wild"):
+        callback = f"{settings.public_url}/api/v1/auth/oidc/{name}/callback"
+        providers[name] = await asyncio.to_thread(Provider, packages, tmp_path, name, callback, USERS)
+    settings.oidc_providers = [
+        OidcProvider(name=name, title=name, issuer=p.issuer, client_id="app", client_secret=SECRET, scopes="openid profile email groups",
+                     trusted_email=name == "good", group_roles={"staff": "course:reviewer", "ops": "operator"})
+        for name, p in providers.items()
+    ]  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        backend = FakeBackend()
+    try:
+        async with served(settings, backend=backend) as api:
+            api.platform.oidc._refetch_seconds = 0
+            await declare(api.platform, blueprint())
+            yield api, providers
+    finally:
+        for provider in providers.values():
+            provider.close()
+
+
+async def at_provider(url, user, callback):
+    """What a browser does at the provider; return the address that it is sent back to."""
+    async with httpx2.AsyncClient(timeout=10) as browser:
+        answer = await browser.get(url)
+        for _ in range(15):
+            if answer.is_redirect:
+                place = urljoin(str(answer.url), answer.headers["location"])
+                if place.startswith(callback):
+                    return place
+                answer = await browser.get(place)
+            else:
+                assert answer.status_code == 200, answer.text[:300]
+                action = re.search(r'<form[^>]*action="([^"]*)"', answer.text)[1]
+                fields = dict(
+                    re.findall(r'<input[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value="([^"]*)"', answer.text)
+                )
+                answer = await browser.post(
+                    urljoin(str(answer.url), action), data={**fields, "login": user, "password": "x"}
+                )
+    raise AssertionError("the provider never sent us back")
+
+
+async def begin(api, name, user, **query):
+    client = api.anonymous()
+    started = await client.get(f"/auth/oidc/{name}/start", params=query)
+    assert started.status_code == 302, started.text
+    return client, await at_provider(started.headers["location"], user, f"{api.url}/api/v1/auth/oidc/{name}/callback")
+
+
+async def sign_in(api, name, user, **query):
+    client, back = await begin(api, name, user, **query)
+    return client, await client.get(back)
+
+
+async def roles(api, client):
+    number = int((await client.get("/me")).json()["number"].removeprefix("p-"))
+    async with api.platform.database.read() as uow:
+        return {
+            (b.space, b.role)
+            for b in (await uow.session.scalars(select(RoleBinding).where(RoleBinding.person == number))).all()
+        }
+
+
+def refused(answer):
+    return (
+        answer.status_code == 403
+        and answer.json()["code"] == "oidc.refused"
+        and "cloister=" not in answer.headers.get("set-cookie", "")
+    )
+
+
+async def test_the_whole_way_round(world):
+    api, _ = world
+    offered = (await api.anonymous().get("/auth")).json()
+    assert [p["name"] for p in offered["providers"]] == ["good", "wild"]
+    started = await api.anonymous().get("/auth/oidc/good/start")
+    asked = parse_qs(urlsplit(started.headers["location"]).query)
+    assert asked["response_type"] == ["code"]
+    assert asked["code_challenge_method"] == ["S256"]
+    assert len(asked["state"][0]) >= 32 <= len(asked["nonce"][0])
+    cookie = started.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert asked["state"][0] not in cookie
+    client, done = await sign_in(api, "good", "alice", return_to="/spaces/course")
+    assert (done.status_code, done.headers["location"]) == (302, "/spaces/course")
+    me = (await client.get("/me")).json()
+    assert (me["name"], me["email"]) == ("Alice", "alice@test.example")
+    again, _ = await sign_in(api, "good", "alice")
+    assert (await again.get("/me")).json()["number"] == me["number"]
+    for place in ("//evil.example", "https://evil.example", "/\\evil.example", "evil"):
+        _, done = await sign_in(api, "good", "bob", return_to=place)
+        assert done.headers["location"] == "/"
+    assert (await client.get("/auth/oidc/nosuch/start")).json()["code"] == "oidc.provider_not_found"
+
+
+async def test_state_nonce_provider_code_and_replay_are_refused(world):
+    api, _ = world
+    client, back = await begin(api, "good", "alice")
+    assert refused(await api.anonymous().get(back)), "another browser has no state"
+    assert refused(await client.get(re.sub(r"state=[^&]+", "state=other", back)))
+    assert refused(await client.get(back.replace("/oidc/good/", "/oidc/wild/")))
+    assert refused(await client.get(re.sub(r"iss=[^&]+", "iss=https%3A%2F%2Fevil.example", back)))
+    assert refused(await client.get(re.sub(r"code=[^&]+", "code=wrong", back)))
+    assert refused(await client.get(re.sub(r"code=[^&]+", "", back)))
+    assert refused(await client.get(re.sub(r"code=[^&]+", "error=access_denied", back)))
+    other, theirs = await begin(api, "good", "bob")
+    swapped = re.sub(r"state=[^&]+", re.search(r"state=[^&]+", back)[0], theirs)
+    assert refused(await client.get(swapped)), "bob's code in alice's browser: the verifier is not his"
+    kept = dict(client.cookies)
+    done = await client.get(back)
+    assert done.status_code == 302, done.text
+    assert refused(await api.anonymous(cookies=kept).get(back)), "a callback works once"
+    assert (await other.get("/me")).status_code == 401
+
+
+async def test_a_token_with_another_nonce_is_refused(world, monkeypatch):
+    api, _ = world
+    real = api.platform.oidc._verify
+    monkeypatch.setattr(api.platform.oidc, "_verify", lambda provider, token, nonce: real(provider, token, nonce + "x"))
+    _, done = await sign_in(api, "good", "alice")
+    assert refused(done)
+
+
+async def test_keys_rotate_and_dropped_ones_do_not_stop_anybody(world):
+    api, providers = world
+    for drop in (None, False, True):
+        if drop is not None:
+            await providers["good"].rotate(drop=drop)
+        _, done = await sign_in(api, "good", "alice")
+        assert done.status_code == 302, done.text
+
+
+async def test_two_providers_are_two_issuers(world):
+    api, _ = world
+    first, _ = await sign_in(api, "wild", "bare")
+    second, _ = await sign_in(api, "good", "bare")
+    assert (await first.get("/me")).json()["number"] != (await second.get("/me")).json()["number"]
+
+
+async def test_groups_give_roles_and_take_them(world):
+    api, providers = world
+    client, _ = await sign_in(api, "good", "alice")
+    assert await roles(api, client) == {("course", "reviewer")}
+    await providers["good"].change("alice", email="alice@test.example", name="Alice", groups=["ops"])
+    assert await roles(api, (await sign_in(api, "good", "alice"))[0]) == {("", "operator")}
+    await providers["good"].change("alice", email="alice@test.example", name="Alice")
+    assert await roles(api, (await sign_in(api, "good", "alice"))[0]) == set()
+    assert (await client.get("/platform/walls")).status_code == 403
+
+
+async def test_a_trusted_address_joins_and_an_untrusted_one_is_refused(world):
+    api, _ = world
+    demo = await api.sign_in("alice")
+    number = (await demo.get("/me")).json()["number"]
+    client, _ = await sign_in(api, "good", "alice")
+    assert (await client.get("/me")).json()["number"] == number
+    _, done = await sign_in(api, "wild", "alice")
+    assert (done.status_code, done.json()["code"]) == (409, "identity.email_taken")
+    await api.sign_in("odd")
+    _, done = await sign_in(api, "good", "odd")
+    assert (done.status_code, done.json()["code"]) == (409, "identity.email_taken"), "not verified, so not trusted"
+
+
+async def test_nobody_waits_inside_somebodys_address(world):
+    """An untrusted provider claims an address first; its real owner must not be joined to the one who claimed it."""
+    api, _ = world
+    eve, done = await sign_in(api, "wild", "eve")
+    assert done.status_code in {302, 409}
+    owner, done = await sign_in(api, "good", "eve")
+    if done.status_code == 302:
+        assert ("", "operator") in await roles(api, owner)
+        assert (await eve.get("/me")).json().get("number") != (await owner.get("/me")).json()["number"]
+    assert (await eve.get("/platform/walls")).status_code in {401, 403}

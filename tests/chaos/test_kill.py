@@ -1,0 +1,312 @@
+"""kill -9 of the control plane at random moments: after each restart nothing is lost, double or orphaned."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.server import Server, Stubborn
+from tests.support import blueprint
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("crun"), reason="needs root and crun")
+SEED = int(os.environ.get("CHAOS_SEED", "20260711"))
+PEOPLE = 500
+STARTS = 50
+TEAMS = 10
+
+
+@pytest.fixture
+def server(tmp_path):
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # short: the names of sockets have a limit
+    first_uid = 800_000_000 + random.randrange(1000) * 100_000  # our own, so that leftovers are known to be ours
+    found = Server(folder / "s", sandbox_uid_base=first_uid)
+    found.first_uid = first_uid
+    course = blueprint(policies={"sandboxes_per_team": STARTS})
+    found.declare(tmp_path, course)
+    found.start()
+    yield found
+    if found.process.poll() is None:
+        found.kill()
+    found.run("space", "apply", str(tmp_path / "space.json"))  # takes over, and stops every sandbox at its end
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def kills(server: Server, work: "asyncio.Future", times: int, pause: tuple[float, float], seed: int) -> int:
+    """Kill and restart the server at random moments while some work goes on; return how often it was."""
+    dice = random.Random(seed)
+    done = 0
+    for _ in range(times):
+        await asyncio.wait({work}, timeout=dice.uniform(*pause))
+        if work.done():
+            break
+        server.kill()
+        done += 1
+        await asyncio.sleep(dice.uniform(0, 0.2))
+        await asyncio.to_thread(server.start)
+    return done
+
+
+async def settled(server: Server, ids: set[str]) -> None:
+    """Wait until the machine shows nothing of ended sandboxes; then say what is left, if anything."""
+
+    def left() -> dict[str, object]:
+        return {
+            "containers": server.containers(), "processes": server.processes(server.first_uid),
+            "mounts": server.mounts(), "loop devices": server.loops(), "cgroups": server.cgroups(ids),
+            "bundles": sorted(path.name for path in (server.state / "run" / "oci" / "bundles").iterdir()),
+        }  # fmt: skip
+
+    for _ in range(100):
+        if not any(left().values()):
+            return
+        await asyncio.sleep(0.1)
+    assert not any(left().values()), {what: found for what, found in left().items() if found}
+
+
+async def test_registrations_survive_kills(server):
+    gate = asyncio.Semaphore(40)
+
+    async def one(number: int) -> tuple[str, str]:
+        async with gate, server.client() as client:
+            found = await client.member(f"person{number}")
+            return found["person"], found["team"]
+
+    work = asyncio.gather(*(one(number) for number in range(PEOPLE)))
+    killed = await kills(server, work, 4, (0.5, 3.0), SEED)
+    answers = await work
+    assert killed == 4
+    assert len({person for person, _ in answers}) == PEOPLE
+    assert len({team for _, team in answers}) == PEOPLE
+    counts = {
+        "people": server.rows("SELECT count(*) FROM people WHERE canonical_email LIKE 'person%'")[0][0],
+        "enrolments": server.rows("SELECT count(*) FROM enrolments WHERE state = 'active'")[0][0],
+        "teams": server.rows("SELECT count(*) FROM teams")[0][0],
+        "signatures": server.rows("SELECT count(*) FROM signatures")[0][0],
+        "roles": server.rows("SELECT count(*) FROM role_bindings WHERE role = 'member'")[0][0],
+        "letters": server.rows("SELECT count(*) FROM letters")[0][0],
+        "admissions": server.rows("SELECT count(*) FROM audit_records WHERE name = 'spaces:enrolment:admit'")[0][0],
+    }
+    assert counts == dict.fromkeys(counts, PEOPLE)
+    server.run("audit", "verify")
+
+
+COUNTED = """
+import os, sys, time
+with open("starts.txt", "a") as file:
+    file.write(sys.argv[1] + "\\n")
+    file.flush()
+    os.fsync(file.fileno())
+print("line", sys.argv[1])
+time.sleep(float(sys.argv[2]))
+"""
+
+
+async def ended(client: Stubborn, sandbox: dict, seconds: float = 60) -> dict:
+    for _ in range(int(seconds / 0.1)):
+        found = (await client.insist("GET", f"/spaces/course/sandboxes/{sandbox['id']}")).json()
+        if found["state"] in {"stopped", "failed"}:
+            return found
+        await asyncio.sleep(0.1)
+    raise AssertionError(found)
+
+
+async def run(client: Stubborn, key: str, *arguments: str, code: str = COUNTED, volume: str | None = "work") -> dict:
+    body = {"command": ["python3", "-S", "-c", code, *arguments], "volume": volume}
+    for _ in range(200):
+        answer = await client.insist("POST", "/spaces/course/sandboxes", json=body, headers={"Idempotency-Key": key})
+        if answer.status_code != 409 or answer.json()["code"] != "sandbox.environment_not_ready":
+            break
+        await asyncio.sleep(0.1)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize("round_", range(3))
+async def test_sandbox_starts_survive_kills(server, round_):
+    dice = random.Random(SEED + round_)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(server.client()) for _ in range(TEAMS)]
+        for number, client in enumerate(clients):
+            await client.member(f"person{number}")
+        gate = asyncio.Semaphore(12)
+
+        async def one(number: int, seconds: float) -> tuple[dict, int]:
+            async with gate:
+                client = clients[number % TEAMS]
+                sandbox = await run(client, f"start-{number}", f"start-{number}", str(seconds))
+                return await ended(client, sandbox), number
+
+        work = asyncio.gather(*(one(number, dice.uniform(0, 0.6)) for number in range(STARTS)))
+        killed = await kills(server, work, 4, (0.3, 1.5), SEED + round_)
+        found = await work
+        assert killed == 4
+        requested = {row[0]: row[1] for row in server.rows("SELECT id, state FROM sandboxes")}
+        assert len(requested) == STARTS, "a repeated request is the same request"
+        assert {sandbox["id"] for sandbox, _ in found} == set(requested)
+        await settled(server, set(requested))
+        written = []
+        for number, client in enumerate(clients):
+            sandbox = await run(client, f"look-{number}", code="print(open('starts.txt').read())")
+            await ended(client, sandbox)
+            output = (await client.insist("GET", f"/spaces/course/sandboxes/{sandbox['id']}/output")).text
+            written += [part for part in output.replace("\\n", '"').split('"') if part.startswith("start-")]
+        failed = {f"start-{number}": sandbox["reason"] for sandbox, number in found if sandbox["exit_code"] != 0}
+        twice = sorted({name for name in written if written.count(name) > 1})
+        lost = sorted({f"start-{number}" for number in range(STARTS)} - set(written))
+        assert not twice, f"ran twice: {twice}; failed: {failed}"
+        assert not lost, f"never ran: {lost}; failed: {failed}"
+        assert not failed
+        await settled(server, {row[0] for row in server.rows("SELECT id FROM sandboxes")})
+    server.run("audit", "verify")
+
+
+TICKS = """
+import itertools, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("bye"), sys.exit(7)))
+for number in itertools.count():
+    print("tick", number, flush=True)
+    time.sleep(0.05)
+"""
+
+
+async def test_a_running_sandbox_is_adopted(server):
+    async with server.client() as client:
+        await client.member("ada")
+        sandbox = await run(client, "long", code=TICKS)
+        address = f"/spaces/course/sandboxes/{sandbox['id']}"
+
+        async def ticks() -> list[int]:
+            text = (await client.insist("GET", f"{address}/output")).text
+            said = "".join(json.loads(line)["text"] for line in text.splitlines())
+            return [int(line.split()[1]) for line in said.splitlines() if len(line.split()) == 2]
+
+        async def more_than(count: int) -> list[int]:
+            for _ in range(200):
+                found = await ticks()
+                if found and found[-1] > count:
+                    return found
+                await asyncio.sleep(0.1)
+            raise AssertionError((await client.insist("GET", address)).json(), await ticks())
+
+        seen = await more_than(3)
+        for _ in range(3):
+            server.kill()
+            await asyncio.to_thread(server.start)
+            again = await more_than(seen[-1] + 5)
+            assert again == sorted(set(again)), "nothing is printed twice"
+            seen = again
+        assert (await client.insist("GET", address)).json()["state"] == "running"
+        assert (await client.insist("DELETE", address)).status_code == 202
+        found = await ended(client, sandbox)
+        assert (found["state"], found["exit_code"], found["reason"]) == ("stopped", 7, "stopped on request")
+        assert "bye" in (await client.insist("GET", f"{address}/output")).text
+        await settled(server, {sandbox["id"]})
+
+
+async def test_a_program_that_ends_while_the_platform_is_away_has_ended(server):
+    """Its agent tells the next process."""
+    async with server.client() as client:
+        await client.member("ada")
+        sandbox = await run(client, "short", code="import time; print('here', flush=True); time.sleep(1.5)")
+        address = f"/spaces/course/sandboxes/{sandbox['id']}"
+        for _ in range(100):
+            if (await client.insist("GET", address)).json()["state"] == "running":
+                break
+            await asyncio.sleep(0.05)
+        server.kill()
+        await asyncio.sleep(2)
+        await asyncio.to_thread(server.start)
+        found = await ended(client, sandbox, 30)
+        assert (found["state"], found["exit_code"]) == ("stopped", 0)
+        await settled(server, {sandbox["id"]})
+
+
+@contextlib.contextmanager
+def nothing_commits(server: Server):
+    """Hold the database's write lock: whatever the control plane wants to commit waits, and is lost when it dies."""
+    with contextlib.closing(sqlite3.connect(server.state / "cloister.sqlite", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
+        holder.execute("ROLLBACK")
+
+
+async def reach(client: Stubborn, address: str, state: str) -> None:
+    for _ in range(200):
+        found = (await client.insist("GET", address)).json()
+        if found["state"] == state:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(found)
+
+
+async def test_an_end_that_was_heard_but_not_written_down_is_told_again(server):
+    async with server.client() as client:
+        await client.member("ada")
+        sandbox = await run(client, "short", code="import time; time.sleep(1); print('over')")
+        address = f"/spaces/course/sandboxes/{sandbox['id']}"
+        await reach(client, address, "running")
+        with nothing_commits(server):
+            for _ in range(100):
+                if "over" in (await client.insist("GET", f"{address}/output")).text:
+                    break
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)  # the exit code follows the last output at once
+            server.kill()
+        await asyncio.to_thread(server.start)
+        found = await ended(client, sandbox, 20)
+        assert (found["state"], found["exit_code"]) == ("stopped", 0)
+        await settled(server, {sandbox["id"]})
+
+
+async def test_a_program_that_began_before_its_start_was_written_down_is_not_begun_again(server):
+    async with server.client() as client:
+        await client.member("ada")
+        warm = await run(client, "warm", code="pass")
+        await ended(client, warm)
+        sandbox = await run(client, "once", "once", "3")
+        place = server.state / "run" / "sandboxes" / sandbox["id"]
+        address = f"/spaces/course/sandboxes/{sandbox['id']}"
+        await reach(client, address, "starting")
+        for _ in range(500):  # its token is used up as soon as its agent was told what to do
+            if server.rows(f"SELECT next_token_hash FROM sandboxes WHERE id = '{sandbox['id']}'")[0][0]:
+                break
+            await asyncio.sleep(0.002)
+        with nothing_commits(server):
+            for _ in range(500):
+                if (place / "output" / "1.jsonl").exists():
+                    break
+                await asyncio.sleep(0.01)
+            server.kill()
+        await asyncio.to_thread(server.start)
+        found = await ended(client, sandbox, 20)
+        assert (found["state"], found["exit_code"]) == ("stopped", 0)
+        look = await run(client, "look", code="print(open('starts.txt').read())")
+        await ended(client, look)
+        output = (await client.insist("GET", f"/spaces/course/sandboxes/{look['id']}/output")).text
+        assert output.count("once") == 1
+
+
+async def test_a_sandbox_that_died_while_the_platform_was_away_leaves_nothing_and_harms_no_neighbour(server):
+    async with server.client() as client:
+        await client.member("ada")
+        dying, living = [await run(client, key, code=TICKS) for key in ("dying", "living")]
+        for sandbox in (dying, living):
+            await reach(client, f"/spaces/course/sandboxes/{sandbox['id']}", "running")
+        server.kill()
+        os.kill(server.rows(f"SELECT pid FROM sandboxes WHERE id = '{dying['id']}'")[0][0], signal.SIGKILL)
+        await asyncio.to_thread(server.start)
+        found = await ended(client, dying, 20)
+        assert (found["state"], found["reason"]) == ("failed", "it ended while the platform was away")
+        volumes = [line for line in server.mounts() if "/run/volumes/" in line]
+        assert len(volumes) == 1, "the volume that both had as home stays for the one that lives"
+        await client.insist("DELETE", f"/spaces/course/sandboxes/{living['id']}")
+        assert (await ended(client, living, 20))["state"] == "stopped"
+        await settled(server, {dying["id"], living["id"]})

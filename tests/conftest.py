@@ -1,0 +1,44 @@
+"""Fixtures. Every test of the data layer runs on SQLite and on PostgreSQL."""
+
+import os
+
+import pytest
+
+from tests.support import Postgres, make_settings, served
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment():
+    """No setting of the caller's shell reaches a test."""
+    for name in [name for name in os.environ if name.startswith("CLOISTER_")]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def settings(request, tmp_path):
+    """Settings of a fresh platform, once for each database; nothing is isolated, since nothing is run."""
+    url = None
+    if request.param == "postgresql":
+        url = await request.getfixturevalue("postgres").new_database()
+    return make_settings(tmp_path / "state", database_url=url, sandbox_backend="fake")
+
+
+@pytest.fixture
+async def api(settings):
+    """A served platform without sandboxes, on each database."""
+    import warnings
+
+    from cloister.sandboxes.backends.fake import FakeBackend
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        backend = FakeBackend()
+    async with served(settings, backend=backend) as found:
+        yield found

@@ -1,0 +1,44 @@
+"""The schema: what the migrations make is what the models say, on each database."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from cloister.audit import Name, record, seal, verify
+from cloister.bootstrap import check_schema, upgrade_schema
+from cloister.platform import Database
+
+
+@pytest.fixture
+async def database(settings):
+    found = Database(settings.database_dsn, seal=seal, publish=lambda _events: None)
+    yield found
+    await found.close()
+
+
+async def test_an_upgraded_schema_is_what_the_models_say(database):
+    await upgrade_schema(database)
+    assert await check_schema(database) == []
+
+
+async def test_an_empty_database_is_told_apart(database):
+    assert any("audit_records" in difference for difference in await check_schema(database))
+
+
+async def test_a_strayed_schema_is_told(database):
+    await upgrade_schema(database)
+    async with database.writer.begin() as connection:
+        await connection.execute(text("ALTER TABLE letters ADD COLUMN stray INTEGER"))
+    differences = await check_schema(database)
+    assert len(differences) == 1 and "stray" in differences[0]
+
+
+async def test_upgrading_again_changes_nothing(database):
+    await upgrade_schema(database)
+    async with database.write() as uow:
+        record(uow, Name.SIGNED_IN, person=1)
+    await upgrade_schema(database)
+    await asyncio.sleep(0)
+    assert await check_schema(database) == []
+    assert (await verify(database, None)).records == 1

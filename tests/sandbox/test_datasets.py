@@ -1,0 +1,259 @@
+"""Loading data of every form, versions, mounts and downloads, with real sandboxes."""
+
+import asyncio
+import gzip
+import io
+import json
+import zipfile
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import pytest_asyncio
+
+from cloister.core.principal import SYSTEM
+from tests.sandbox.governed import rows, short_folder
+from tests.support import blueprint, csv_file, declare, make_settings, served, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+TEXT = "id,name,day,score\n1,Ana,2026-01-02,1.5\n2,Ben,2026-01-03,n/a\n3,,2026-01-04,2\n"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def api():
+    with short_folder() as folder:
+        csv_file(folder, "base.csv", TEXT)
+        async with served(make_settings(folder / "state", upload_bytes=1_000_000)) as found:
+            found.folder = folder
+            base = [
+                {"name": "base", "title": "Base", "tables": [{"name": "base", "source": "base.csv", "null": "n/a"}]}
+            ]
+            grants = [{"to": "everybody", "dataset": "base", "allow": ["query", "mount"]}]
+            await declare(found.platform, blueprint(datasets=base, grants=grants), folder)
+            yield found
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def steward(api):
+    return await api.sign_in("steward")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def ana(api):
+    return await api.member("ana")
+
+
+async def load(client, name, data, source, **table):
+    """Upload, make a version, wait for its end; return the version and the progress that was seen."""
+    await client.post(f"/spaces/course/datasets/{name}", json={"title": name})
+    upload = (await client.post("/spaces/course/uploads", content=data)).json()
+    body = {"tables": [{**upload, "table": {"name": name, "source": source, **table}}]}
+    made = await client.post(f"/spaces/course/datasets/{name}/versions", json=body)
+    assert made.status_code == 202, made.text
+    seen = []
+
+    async def ended():
+        seen.append((await client.get(f"/operations/{made.json()['operation']}")).json())
+        return seen[-1]["state"] != "running"
+
+    await until(ended, 30, 0.02)
+    versions = (await client.get(f"/spaces/course/datasets/{name}/versions")).json()["items"]
+    return next(v for v in versions if v["number"] == made.json()["number"]), seen
+
+
+def parquet(**columns):
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table(columns), out)
+    return out.getvalue()
+
+
+def xlsx(*lines):
+    """The smallest workbook that a spreadsheet program reads."""
+    cell = lambda v: f'<c t="inlineStr"><is><t>{v}</t></is></c>' if isinstance(v, str) else f"<c><v>{v}</v></c>"  # noqa: E731
+    sheet = "".join(f'<row r="{i}">{"".join(map(cell, line))}</row>' for i, line in enumerate(lines, 1))
+    main, rel = (
+        "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
+        "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+    )
+    kinds, rels = (
+        "http://schemas.openxmlformats.org/package/2006/content-types",
+        "http://schemas.openxmlformats.org/package/2006/relationships",
+    )
+    form = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr(
+            "[Content_Types].xml",
+            f'<Types xmlns="{kinds}"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" ContentType="{form}.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" ContentType="{form}.worksheet+xml"/></Types>',
+        )
+        file.writestr(
+            "_rels/.rels",
+            f'<Relationships xmlns="{rels}"><Relationship Id="r1" Type="{rel}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        )
+        file.writestr(
+            "xl/workbook.xml",
+            f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets><sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
+        )
+        file.writestr(
+            "xl/_rels/workbook.xml.rels",
+            f'<Relationships xmlns="{rels}"><Relationship Id="r1" Type="{rel}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+        )
+        file.writestr(
+            "xl/worksheets/sheet1.xml", f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData></worksheet>'
+        )
+    return out.getvalue()
+
+
+FORMS = {
+    "csv": (TEXT.encode(), "x.csv", {"null": "n/a"}), "gz": (gzip.compress(TEXT.encode()), "x.csv.gz", {"null": "n/a"}),
+    "tsv": (TEXT.replace(",", "\t").encode(), "x.tsv", {"null": "n/a"}), "named": (TEXT.encode(), "x.dat", {"format": "csv", "null": "n/a"}),
+    "json": (json.dumps([{"id": 1, "name": "Ana"}, {"id": 2, "name": "Ben"}, {"id": 3, "name": None}]).encode(), "x.json", {}),
+    "jsonl": (b'{"id": 1, "name": "Ana"}\n{"id": 2, "name": "Ben"}\n{"id": 3}\n', "x.jsonl", {}),
+    "parquet": (parquet(id=[1, 2, 3], name=["Ana", "Ben", None]), "x.parquet", {}),
+    "gzparquet": (gzip.compress(parquet(id=[1, 2, 3], name=["Ana", "Ben", None])), "x.parquet.gz", {}),
+    "excel": (xlsx(["id", "name"], [1, "Ana"], [2, "Ben"], [3, ""]), "x.xlsx", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_every_form_is_read(api, steward, ana, form):
+    data, source, more = FORMS[form]
+    version, seen = await load(steward, f"f_{form}", data, source, **more)
+    assert (version["state"], version["error"]) == ("ready", None)
+    assert (seen[-1]["state"], seen[-1]["progress"]) == ("done", 1.0)
+    assert [o["progress"] for o in seen] == sorted(o["progress"] for o in seen)
+    grant = await steward.post(
+        "/spaces/course/grants", json={"to": "everybody", "dataset": f"f_{form}", "allow": ["query"]}
+    )
+    assert grant.status_code == 201
+    assert await rows(ana, f"select id::int, name from f_{form} order by id") == [[1, "Ana"], [2, "Ben"], [3, None]]
+
+
+async def test_declared_types_and_missing_values(api, steward):
+    columns = {"id": {"type": "VARCHAR", "description": "The id"}, "score": {"type": "DECIMAL(9,2)", "unit": "points"}}
+    version, _ = await load(steward, "typed", TEXT.encode(), "x.csv", null="n/a", columns=columns)
+    assert version["state"] == "ready", version
+    found = {c["name"]: c for c in version["tables"][0]["columns"]}
+    assert (found["id"]["type"], found["id"]["description"], found["score"]["type"], found["score"]["unit"]) == (
+        "VARCHAR",
+        "The id",
+        "DECIMAL(9,2)",
+        "points",
+    )
+    assert found["day"]["type"] == "DATE"
+    plain, _ = await load(steward, "untyped", TEXT.encode(), "x.csv")
+    assert {c["name"]: c["type"] for c in plain["tables"][0]["columns"]}["score"] == "VARCHAR"
+
+
+async def test_what_is_wrong_with_a_file_is_said_with_its_line(api, steward):
+    bad = TEXT + "".join(f"{i},x,2026-01-01,1\n" for i in range(4, 50)) + "50,y,not a day,1\n"
+    version, seen = await load(steward, "wrong", bad.encode(), "x.csv", null="n/a", columns={"day": {"type": "DATE"}})
+    assert (version["state"], seen[-1]["state"]) == ("failed", "failed")
+    assert "51" in version["error"]
+    assert "/data" not in version["error"]
+    version, _ = await load(steward, "unknown", TEXT.encode(), "x.csv", columns={"nosuch": {"description": "?"}})
+    assert version["state"] == "failed"
+    assert "nosuch" in version["error"]
+    for name, data, source in (("nojson", b"{", "x.json"), ("noparquet", b"PAR1 not", "x.parquet"), ("noexcel", b"PK no", "x.xlsx"), ("nogz", b"\x1f\x8b\x00bad", "x.csv.gz"),
+                               ("evil", b"a\n1\n", "x.csv")):  # fmt: skip
+        more = {"columns": {"a": {"type": "INTEGER}), x=(select 1"}}} if name == "evil" else {}
+        version, _ = await load(steward, name, data, source, **more)
+        assert version["state"] == "failed", name
+        assert version["error"], name
+    refused = await steward.post(
+        "/spaces/course/datasets/wrong/versions",
+        json={
+            "tables": [{"upload": "obj_x", "sha256": "0" * 64, "size": 1, "table": {"name": "t", "source": "x.csv"}}]
+        },
+    )
+    assert (refused.status_code, refused.json()["code"]) == (404, "dataset.upload_not_found")
+    big = await steward.post("/spaces/course/uploads", content=b"x" * 1_000_001)
+    assert (big.status_code, big.json()["code"]) == (413, "too_large")
+
+
+async def test_versions_stay_as_they_are(api, steward, ana):
+    first, _ = await load(steward, "grows", b"a\n1\n", "x.csv")
+    second, _ = await load(steward, "grows", b"a\n1\n2\n", "x.csv")
+    assert (first["number"], second["number"]) == (1, 2)
+    await steward.post("/spaces/course/grants", json={"to": "everybody", "dataset": "grows", "allow": ["query"]})
+    assert await rows(ana, "select count(*) from grows") == [[2]]
+    await steward.post(
+        "/spaces/course/grants", json={"to": "everybody", "dataset": "grows", "allow": ["query"], "version": 1}
+    )
+    assert await rows(ana, "select count(*) from grows") == [[1]]
+    before = len((await steward.get("/spaces/course/datasets/base/versions")).json()["items"])
+    source = [{"name": "base", "title": "Base", "tables": [{"name": "base", "source": "base.csv", "null": "n/a"}]}]
+    await api.platform.blueprints.apply(
+        blueprint(datasets=source, grants=[{"to": "everybody", "dataset": "base", "allow": ["query", "mount"]}]),
+        api.folder,
+        lambda _: None,
+        SYSTEM,
+    )
+    assert len((await steward.get("/spaces/course/datasets/base/versions")).json()["items"]) == before
+
+
+SHOW = """
+    import os, pyarrow.parquet as pq
+    for folder, _, files in sorted(os.walk("/data")):
+        for file in files:
+            path = os.path.join(folder, file)
+            try:
+                open(path, "ab").close()
+                print("WRITABLE", path)
+            except OSError:
+                print(path, pq.read_table(path).to_pylist())
+    import time
+    time.sleep(SECONDS)
+"""
+
+
+async def test_a_mounted_table_is_there_read_only_and_its_end_is_the_sandboxs(api, steward, ana):
+    state, printed = await api.run(ana, SHOW.replace("SECONDS", "0"))
+    assert state["state"] == "stopped", printed
+    assert printed.startswith("/data/base/base.parquet [{'id': 1, 'name': 'Ana'")
+    assert "WRITABLE" not in printed
+    running = await api.start(ana, SHOW.replace("SECONDS", "60"))
+    await api.running(ana, running)
+    grants = (await steward.get("/spaces/course/grants")).json()["items"]
+    grant = next(g for g in grants if g["policy"]["dataset"] == "base")
+    assert (await steward.delete(f"/spaces/course/grants/{grant['id']}")).status_code == 204
+    begun = asyncio.get_running_loop().time()
+    state, _ = await api.finish(ana, running, 10)
+    assert asyncio.get_running_loop().time() - begun < 3
+    assert "access" in (state["reason"] or "")
+    state, printed = await api.run(ana, SHOW.replace("SECONDS", "0"))
+    assert "base" not in printed
+
+
+@pytest.mark.timeout(30)
+async def test_a_narrowed_mount_has_the_granted_rows_only(api, steward, ana):
+    policy = {"tables": {"base": {"columns": ["id"], "rows": "id > 1"}}}
+    assert (
+        await steward.post(
+            "/spaces/course/grants", json={"to": "everybody", "dataset": "base", "allow": ["mount"], **policy}
+        )
+    ).status_code == 201
+    state, printed = await api.run(ana, SHOW.replace("SECONDS", "0"))
+    assert state["state"] == "stopped", (state, printed)
+    assert printed.strip() == "/data/base/base.parquet [{'id': 2}, {'id': 3}]"
+
+
+async def test_a_table_leaves_only_under_a_grant_that_lets_it(api, steward, ana):
+    await load(steward, "leaves", b"a\n1\n", "x.csv")
+    url = "/spaces/course/datasets/leaves/versions/1/tables/leaves.parquet"
+    give = lambda to, **more: steward.post("/spaces/course/grants", json={"to": to, "dataset": "leaves", **more})  # noqa: E731
+    assert (await ana.get(url)).status_code == 404
+    await give("everybody", allow=["query", "mount"])
+    assert (await ana.get(url)).json()["code"] == "dataset.download_not_granted"
+    await give("everybody", allow=["download"])
+    answer = await ana.get(url)
+    assert pyarrow.parquet.read_table(io.BytesIO(answer.content)).to_pylist() == [{"a": 1}]
+    assert [r["person"] for r in await api.records(name="datasets:version:download")]
+    team = (await ana.get("/spaces/course/enrolment")).json()["team"]
+    await give(f"team:{team}", allow=["query"])
+    assert (await ana.get(url)).status_code == 404, "the most specific grant counts, and it lets nothing leave"
+    await give("everybody", allow=["query"])
+    await give(f"team:{team}", allow=["download"])
+    assert (await ana.get(url)).status_code == 200
+    await give(f"team:{team}", allow=["download"], tables={"leaves": {"rows": "a > 5"}})
+    assert (await ana.get(url)).status_code == 404

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from cloister.access.models import RoleBinding
 from cloister.audit import Name, record
@@ -13,6 +13,9 @@ from cloister.core.events import AccessChanged
 from cloister.core.ids import person_label
 from cloister.core.principal import Role
 from cloister.platform import OidcProvider, UnitOfWork
+
+_OF = select(RoleBinding).where(RoleBinding.person == bindparam("person"))
+_OF_HERE = _OF.where((RoleBinding.space == "") | (RoleBinding.space == bindparam("space")))
 
 
 @dataclass
@@ -23,10 +26,9 @@ class Bindings:
 
     async def of(self, uow: UnitOfWork, person: int, space: str | None) -> list[RoleBinding]:
         """A person's roles on the platform and in a space (None: in all of them)."""
-        query = select(RoleBinding).where(RoleBinding.person == person)
-        if space is not None:
-            query = query.where(RoleBinding.space.in_(("", space)))
-        return list((await uow.session.scalars(query)).all())
+        if space is None:
+            return list((await uow.session.scalars(_OF, {"person": person})).all())
+        return list((await uow.session.scalars(_OF_HERE, {"person": person, "space": space})).all())
 
     async def in_space(self, uow: UnitOfWork, space: str, role: Role | None = None) -> list[RoleBinding]:
         query = select(RoleBinding).where(RoleBinding.space == space)

@@ -4,6 +4,7 @@ A statement made here reaches the rows of a `Scope` and no others. ``scripts/che
 ``make check``) forbids domains above to make statements about their tables in any other way.
 """
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Delete,
     Select,
     Update,
+    bindparam,
     delete,
     false,
     select,
@@ -48,5 +50,14 @@ def scoped_delete(model: type[M], scope: Scope) -> Delete:
 
 async def scoped_get(uow: UnitOfWork, model: type[M], scope: Scope, **key: object) -> M | None:
     """The one row with a key, if the scope reaches it."""
-    query = scoped_select(model, scope).filter_by(**key)
-    return (await uow.session.scalars(query)).one_or_none()
+    if scope.teams is not None:
+        return (await uow.session.scalars(scoped_select(model, scope).filter_by(**key))).one_or_none()
+    if scope.space is not None:
+        key["space"] = scope.space
+    return (await uow.session.scalars(_by_key(model, tuple(sorted(key))), key)).one_or_none()
+
+
+@lru_cache(maxsize=512)
+def _by_key(model: type[M], names: tuple[str, ...]) -> Select[M]:
+    """A statement made once: making it costs more than running it."""
+    return select(model).where(*(getattr(model, name) == bindparam(name) for name in names))

@@ -7,7 +7,7 @@ matched by a name, by an absent value or by a place in a batch.
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.exc import IntegrityError
 
 from cloister.audit import Name, record
@@ -17,6 +17,13 @@ from cloister.core.ids import person_label
 from cloister.identity.emails import canonical_email
 from cloister.identity.models import Identity, Person
 from cloister.platform import UnitOfWork
+
+_BY_IDENTITY = (
+    select(Person)
+    .join(Identity, Identity.person == Person.number)
+    .where(Identity.issuer == bindparam("issuer"), Identity.subject == bindparam("subject"))
+)
+_BY_ADDRESS = select(Person).where(Person.canonical_email == bindparam("address"))
 
 
 class EmailTaken(Conflict):
@@ -64,7 +71,7 @@ async def sign_in_person(uow: UnitOfWork, claims: Claims, clock: Clock) -> Perso
             await _refresh(uow, person, claims, canonical)
             break
         try:
-            async with uow.session.begin_nested():
+            async with uow.attempt():
                 person = await _make_or_link(uow, claims, canonical, clock)
             break
         except EmailTaken:
@@ -81,18 +88,14 @@ async def sign_in_person(uow: UnitOfWork, claims: Claims, clock: Clock) -> Perso
 
 
 async def _known(uow: UnitOfWork, claims: Claims) -> Person | None:
-    query = (
-        select(Person)
-        .join(Identity, Identity.person == Person.number)
-        .where(Identity.issuer == claims.issuer, Identity.subject == claims.subject)
-    )
-    return (await uow.session.scalars(query)).one_or_none()
+    key = {"issuer": claims.issuer, "subject": claims.subject}
+    return (await uow.session.scalars(_BY_IDENTITY, key)).one_or_none()
 
 
 async def _holder(uow: UnitOfWork, canonical: str | None) -> Person | None:
     if canonical is None:
         return None
-    return (await uow.session.scalars(select(Person).where(Person.canonical_email == canonical))).one_or_none()
+    return (await uow.session.scalars(_BY_ADDRESS, {"address": canonical})).one_or_none()
 
 
 async def _refresh(uow: UnitOfWork, person: Person, claims: Claims, canonical: str | None) -> None:

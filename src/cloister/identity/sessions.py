@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
@@ -16,6 +16,12 @@ from cloister.platform import Database, Settings, UnitOfWork
 
 SEEN_EVERY = timedelta(minutes=1)
 """``seen_at`` is written no more often than this, so that reading a page is not a write."""
+
+_BY_SECRET = (
+    select(Session, Person.disabled_at)
+    .join(Person, Person.number == Session.person)
+    .where(Session.secret_hash == bindparam("secret_hash"))
+)
 
 
 def secret_hash(secret: str) -> str:
@@ -60,12 +66,7 @@ class Sessions:
         """Return who a cookie belongs to, or None when it is unknown, idle too long or expired."""
         now = self.clock.now()
         idle = timedelta(seconds=self.settings.session_idle_seconds)
-        query = (
-            select(Session, Person.disabled_at)
-            .join(Person, Person.number == Session.person)
-            .where(Session.secret_hash == secret_hash(secret))
-        )
-        found = (await uow.session.execute(query)).one_or_none()
+        found = (await uow.session.execute(_BY_SECRET, {"secret_hash": secret_hash(secret)})).one_or_none()
         if found is None:
             return None
         session, disabled_at = found

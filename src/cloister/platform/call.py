@@ -41,7 +41,7 @@ class Call:
         return self.principal.person
 
 
-def current_call(connection: HTTPConnection) -> Call:
+async def current_call(connection: HTTPConnection) -> Call:
     """The call that the edge prepared for this request."""
     call: Call = connection.state.call
     return call

@@ -2,12 +2,14 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from email.message import EmailMessage
+from email.charset import QP, Charset
+from email.mime.text import MIMEText
 from email.utils import format_datetime, make_msgid
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
+from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -21,6 +23,8 @@ from cloister.platform.settings import Settings
 
 log = logger(__name__)
 ATTEMPTS = 12
+BATCH = 20
+"""Letters sent before their sending is written down: as many may be sent twice when the power fails in between."""
 
 
 class Letter(Base):
@@ -63,33 +67,37 @@ class MailController(Controller):
         async with self._database.read() as uow:
             due = (
                 await uow.session.scalars(
-                    select(Letter).where(Letter.due_at <= self._clock.now()).order_by(Letter.id).limit(50)
+                    select(Letter).where(Letter.due_at <= self._clock.now()).order_by(Letter.id).limit(BATCH)
                 )
             ).all()
-        for letter in due:
-            error = await self._send(letter)
-            async with self._database.write() as uow:
-                uow.unrecorded("delivery of mail; what caused the mail is recorded")
-                row = await uow.session.get_one(Letter, letter.id)
+        if not due:
+            return None
+        errors = {letter.id: await self._send(letter) for letter in due}
+        async with self._database.write() as uow:
+            uow.unrecorded("delivery of mail; what caused the mail is recorded")
+            for row in await uow.session.scalars(select(Letter).where(Letter.id.in_(list(errors)))):
                 row.attempts += 1
-                row.error = error
-                final = error is None or row.attempts >= ATTEMPTS
+                row.error = errors[row.id]
+                final = row.error is None or row.attempts >= ATTEMPTS
                 row.due_at = None if final else self._clock.now() + timedelta(seconds=5 * 2**row.attempts)
-        return 0.0 if len(due) == 50 else None
+        return 0.0 if len(due) == BATCH else None
 
     async def _send(self, letter: Letter) -> str | None:
         """Send a letter; return why it could not be. One bad address must not hold up the others."""
         try:
-            return await self._deliver(letter, _compose(letter, self._settings.mail_from))
+            if self._settings.mail_url is None:
+                await asyncio.to_thread(
+                    _keep, self._settings.state_directory / "mail", letter, self._settings.mail_from
+                )
+            else:
+                await self._deliver(_compose(letter, self._settings.mail_from), self._settings.mail_url)
+            return None
         except (aiosmtplib.SMTPException, OSError, ValueError, LookupError) as error:
             log.warning("mail.failed", letter=letter.id, error=str(error))
             return str(error).encode("ascii", "backslashreplace").decode()[:500].replace("\0", "") or "failed"
 
-    async def _deliver(self, letter: Letter, message: EmailMessage) -> str | None:
-        if self._settings.mail_url is None:
-            await asyncio.to_thread(_keep, self._settings.state_directory / "mail", letter.id, bytes(message))
-            return None
-        url = urlsplit(self._settings.mail_url.get_secret_value())
+    async def _deliver(self, message: MIMEText, server: SecretStr) -> None:
+        url = urlsplit(server.get_secret_value())
         await aiosmtplib.send(
             message,
             hostname=url.hostname,
@@ -98,20 +106,28 @@ class MailController(Controller):
             password=unquote(url.password) if url.password else None,
             use_tls=url.scheme == "smtps",
         )
-        return None
 
 
-def _compose(letter: Letter, sender: str) -> EmailMessage:
-    message = EmailMessage()
+_READABLE = Charset("utf-8")
+_READABLE.body_encoding = QP
+
+
+def _compose(letter: Letter, sender: str) -> MIMEText:
+    message = MIMEText(letter.text, "plain", _READABLE)
     message["From"] = sender
-    message["To"] = letter.to
-    message["Subject"] = letter.subject
+    message["To"] = _one_line(letter.to)
+    message["Subject"] = _one_line(letter.subject)
     message["Date"] = format_datetime(letter.created_at)
     message["Message-ID"] = make_msgid(letter.id, domain="cloister.invalid")
-    message.set_content(letter.text)
     return message
 
 
-def _keep(folder: Path, name: str, content: bytes) -> None:
+def _one_line(text: str) -> str:
+    """A header's value; nothing that somebody typed begins a header of its own."""
+    return " ".join(text.split())
+
+
+def _keep(folder: Path, letter: Letter, sender: str) -> None:
+    """Without a mail server, letters are files."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.eml").write_bytes(content)
+    (folder / f"{letter.id}.eml").write_bytes(bytes(_compose(letter, sender)))

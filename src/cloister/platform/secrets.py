@@ -18,6 +18,7 @@ class SecretBox:
 
     def __init__(self, master: bytes) -> None:
         self._master = master
+        self._derived: dict[str, bytes] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "SecretBox":
@@ -28,7 +29,11 @@ class SecretBox:
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes that nobody can compute for another purpose (HKDF, RFC 5869)."""
-        return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose.encode()).derive(self._master)
+        found = self._derived.get(purpose)
+        if found is None:
+            hkdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose.encode())
+            found = self._derived[purpose] = hkdf.derive(self._master)
+        return found
 
     def encrypt(self, plain: bytes, purpose: str) -> str:
         nonce = os.urandom(12)

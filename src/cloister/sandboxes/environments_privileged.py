@@ -17,6 +17,7 @@ import uv
 
 from cloister.platform.logs import logger
 from cloister.sandboxes.errors import EnvironmentBuildFailed
+from cloister.sandboxes.processes_privileged import output_of
 
 log = logger(__name__)
 VENDORED = ("wsproto", "h11")
@@ -105,13 +106,9 @@ class Environments:
         log.info("environment.built", environment=path.name)
 
     async def _uv(self, *arguments: str) -> None:
-        process = await asyncio.create_subprocess_exec(
-            uv.find_uv_bin(), *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        output, _ = await process.communicate()
-        if process.returncode != 0:
-            raise EnvironmentBuildFailed(output.decode("utf-8", "replace").strip()[-2000:])
+        code, output = await output_of(uv.find_uv_bin(), *arguments)
+        if code != 0:
+            raise EnvironmentBuildFailed(output[-2000:])
 
     def _describe(self, path: Path) -> Built:
         meta = json.loads((path / "meta.json").read_text())

@@ -13,6 +13,7 @@ from cloister.platform import Settings
 from cloister.platform.logs import logger
 from cloister.sandboxes.backends.oci.doctor_privileged import volume_backend
 from cloister.sandboxes.errors import VolumeBusy, VolumeFailed
+from cloister.sandboxes.processes_privileged import output_of
 
 log = logger(__name__)
 BYTES_PER_INODE = 8192
@@ -20,13 +21,9 @@ MOUNT_OPTIONS = "loop,nodev,nosuid,noatime,discard,errors=remount-ro"
 
 
 async def _run(*command: str, accept: tuple[int, ...] = (0,)) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    output, _ = await process.communicate()
-    text = output.decode("utf-8", "replace").strip()
-    if process.returncode not in accept:
-        raise VolumeFailed(f"{command[0]}: {text[-500:] or f'exit {process.returncode}'}")
+    code, text = await output_of(*command)
+    if code not in accept:
+        raise VolumeFailed(f"{command[0]}: {text[-500:] or f'exit {code}'}")
     return text
 
 

@@ -3,6 +3,8 @@
 import difflib
 from typing import Any
 
+from sqlalchemy import bindparam, select
+
 from cloister.access import Bindings, scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
@@ -122,14 +124,56 @@ async def sign(
         AgreementNotFound: when there is no such agreement.
         AgreementOutdated: when the version read is not the current one.
     """
-    current = next((a for a in await current_agreements(uow, space) if a.name == name), None)
+    current = _current(await current_agreements(uow, space), name, version_hash)
+    existing = await scoped_get(uow, Signature, in_space(space), person=person, agreement=name, number=current.number)
+    if existing is not None:
+        return existing
+    signature = _new_signature(uow, current, person, answers, address, clock)
+    await uow.session.flush()
+    await _after_signature(uow, space, person, bindings)
+    return signature
+
+
+async def sign_all(
+    uow: UnitOfWork, space: str, person: int, hashes: dict[str, str], address: str | None, clock: Clock
+) -> None:
+    """Sign the agreements, by name and hash of the version read, that come with an application.
+
+    Raises:
+        AgreementNotFound: when there is no agreement of a name.
+        AgreementOutdated: when a version read is not the current one.
+    """
+    if not hashes:
+        return
+    known = await current_agreements(uow, space)
+    signed = {(s.agreement, s.number) for s in await uow.session.scalars(_SIGNED, {"space": space, "person": person})}
+    for name, version_hash in hashes.items():
+        current = _current(known, name, version_hash)
+        if (name, current.number) not in signed:
+            _new_signature(uow, current, person, {}, address, clock)
+
+
+_SIGNED = select(Signature).where(Signature.space == bindparam("space"), Signature.person == bindparam("person"))
+
+
+def _current(known: list[AgreementVersion], name: str, version_hash: str) -> AgreementVersion:
+    current = next((a for a in known if a.name == name), None)
     if current is None:
         raise AgreementNotFound
     if current.hash != version_hash:
         raise AgreementOutdated(hash=current.hash)
-    existing = await scoped_get(uow, Signature, in_space(space), person=person, agreement=name, number=current.number)
-    if existing is not None:
-        return existing
+    return current
+
+
+def _new_signature(
+    uow: UnitOfWork,
+    current: AgreementVersion,
+    person: int,
+    answers: dict[str, Any],
+    address: str | None,
+    clock: Clock,
+) -> Signature:
+    space, name = current.space, current.name
     signature = Signature(
         space=space,
         person=person,
@@ -150,8 +194,6 @@ async def sign(
         number=current.number,
         hash=current.hash,
     )
-    await uow.session.flush()
-    await _after_signature(uow, space, person, bindings)
     return signature
 
 

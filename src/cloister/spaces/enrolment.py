@@ -96,14 +96,13 @@ class Enrolments:
         enrolment.answers, enrolment.applied_at = answers, now
         enrolment.wanted_team, enrolment.ended_at = application.team_name, None
         enrolment.version += 1
-        await uow.session.flush()
         if application.invitation is not None:
+            await uow.session.flush()
             enrolment.team = await teams.accept(
                 uow, slug, person, application.invitation, declaration, self.bindings, self.clock
             )
         record(uow, Name.ENROLMENT_APPLIED, person=person, space=slug, subject=person_label(person))
-        for name, version_hash in application.signatures.items():
-            await agreements.sign(uow, slug, person, name, version_hash, {}, address, self.bindings, self.clock)
+        await agreements.sign_all(uow, slug, person, application.signatures, address, self.clock)
         uow.publish(EnrolmentWanted(slug))
         return enrolment
 

@@ -1,13 +1,19 @@
 """Reading spaces and their agreements, for this package and those above it."""
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
-from cloister.access import scoped_get, scoped_select
+from cloister.access import scoped_get
 from cloister.core.principal import EVERYTHING, Scope
 from cloister.platform import UnitOfWork
 from cloister.spaces.declaration import SpaceDeclaration
 from cloister.spaces.errors import SpaceEnded, SpaceNotFound, TeamNotFound
 from cloister.spaces.models import AgreementVersion, Signature, Space, Team
+
+_CURRENT = (
+    select(AgreementVersion)
+    .where(AgreementVersion.space == bindparam("space"), AgreementVersion.current)
+    .order_by(AgreementVersion.name)
+)
 
 
 def in_space(space: str) -> Scope:
@@ -55,8 +61,7 @@ def declared(space: Space) -> SpaceDeclaration:
 
 
 async def current_agreements(uow: UnitOfWork, space: str) -> list[AgreementVersion]:
-    query = scoped_select(AgreementVersion, in_space(space)).where(AgreementVersion.current)
-    return list((await uow.session.scalars(query.order_by(AgreementVersion.name))).all())
+    return list((await uow.session.scalars(_CURRENT, {"space": space})).all())
 
 
 async def unsigned(uow: UnitOfWork, space: str, people: list[int]) -> dict[int, list[AgreementVersion]]:

@@ -91,7 +91,7 @@ class RecordQuery(BaseModel):
         )  # fmt: skip
 
 
-def _record_query(
+async def _record_query(
     person: Text = None, team: Text = None, sandbox: Text = None, subject: Text = None, name: Text = None,
     outcome: Text = None, request: Text = None, since: datetime | None = None, until: datetime | None = None,
 ) -> RecordQuery:  # fmt: skip

@@ -24,6 +24,7 @@ from cloister.sandboxes.backends.oci.bundle import (
 from cloister.sandboxes.backends.oci.seccomp import profile
 from cloister.sandboxes.errors import BackendFailed
 from cloister.sandboxes.ports import Usage, Wall
+from cloister.sandboxes.processes_privileged import output_of
 from cloister.sandboxes.spec import Place, SandboxSpec
 
 log = logger(__name__)
@@ -80,16 +81,6 @@ class OciBackend:
             return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", HIDE_UNIFIED, "sh", *base]
         return base
 
-    async def _run(self, *command: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        return process.returncode or 0, output.decode("utf-8", "replace").strip()
-
     async def start(self, id_: str, spec: SandboxSpec, place: Place, uid: int, volume: Path | None) -> int:
         if (pid := await self.alive(id_)) is not None:
             return pid
@@ -105,7 +96,11 @@ class OciBackend:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=errors
             )
-            code = await process.wait()
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                await process.wait()  # it takes some 30 ms; what it started is adopted or reaped by id
+                raise
         if code != 0:
             said = (await asyncio.to_thread(place.agent_log.read_text, errors="replace")).strip()[-2000:]
             log.error("sandbox.runtime_failed", sandbox=id_, runtime=self._runtime, code=code, output=said)
@@ -116,7 +111,7 @@ class OciBackend:
     async def alive(self, id_: str) -> int | None:
         if not self._bundle(id_).exists():
             return None
-        code, output = await self._run(*self._command("state", id_))
+        code, output = await output_of(*self._command("state", id_))
         if code != 0:
             return None
         state = json.loads(output[output.index("{") :])
@@ -147,7 +142,7 @@ class OciBackend:
         groups = _cgroups(self.layout.cgroup, id_)
         if not bundle.exists() and not groups:
             return
-        code, output = await self._run(*self._command("delete", "--force", id_))
+        code, output = await output_of(*self._command("delete", "--force", id_))
         if code != 0 and "does not exist" not in output and "No such file" not in output:
             log.warning("sandbox.delete_failed", sandbox=id_, output=output[-500:])
         for group in _cgroups(self.layout.cgroup, id_):

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import datetime, timedelta
 from email.charset import QP, Charset
-from email.mime.text import MIMEText
+from email.message import Message
 from email.utils import format_datetime, make_msgid
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -96,7 +96,7 @@ class MailController(Controller):
             log.warning("mail.failed", letter=letter.id, error=str(error))
             return str(error).encode("ascii", "backslashreplace").decode()[:500].replace("\0", "") or "failed"
 
-    async def _deliver(self, message: MIMEText, server: SecretStr) -> None:
+    async def _deliver(self, message: Message, server: SecretStr) -> None:
         url = urlsplit(server.get_secret_value())
         await aiosmtplib.send(
             message,
@@ -112,19 +112,17 @@ _READABLE = Charset("utf-8")
 _READABLE.body_encoding = QP
 
 
-def _compose(letter: Letter, sender: str) -> MIMEText:
-    message = MIMEText(letter.text, "plain", _READABLE)
+def _compose(letter: Letter, sender: str) -> Message:
+    if not letter.to.isprintable():
+        raise ValueError("an address is one line")
+    message = Message()
+    message.set_payload(letter.text, _READABLE)
     message["From"] = sender
-    message["To"] = _one_line(letter.to)
-    message["Subject"] = _one_line(letter.subject)
+    message["To"] = letter.to
+    message["Subject"] = " ".join(letter.subject.split())  # one line, whatever was typed
     message["Date"] = format_datetime(letter.created_at)
     message["Message-ID"] = make_msgid(letter.id, domain="cloister.invalid")
     return message
-
-
-def _one_line(text: str) -> str:
-    """A header's value; nothing that somebody typed begins a header of its own."""
-    return " ".join(text.split())
 
 
 def _keep(folder: Path, letter: Letter, sender: str) -> None:

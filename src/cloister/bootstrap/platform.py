@@ -17,7 +17,7 @@ from cloister.bootstrap.migrations import upgrade_schema
 from cloister.core.clock import Clock
 from cloister.core.errors import Conflict
 from cloister.core.principal import Role
-from cloister.datasets import Datasets, Grants, VersionController
+from cloister.datasets import Datasets, GrantPeriodController, Grants, VersionController
 from cloister.identity import (
     Claims,
     OidcSignIn,
@@ -25,6 +25,7 @@ from cloister.identity import (
     Sessions,
     Tokens,
     canonical_email,
+    get_person,
 )
 from cloister.platform import (
     Bus,
@@ -203,6 +204,16 @@ class Platform:
             raise StateInUse from error
         self._lock = file
 
+    async def _operators_by_settings(self) -> None:
+        """Whoever is no longer on the operator's list is no longer an operator."""
+        listed = {canonical_email(address) for address in self.settings.operators}
+        async with self.database.write() as uow:
+            uow.unrecorded("nothing, when the list is as it was")
+            for binding in await self.bindings.in_space(uow, "", Role.OPERATOR):
+                person = await get_person(uow, binding.person)
+                if binding.source == "settings" and person.canonical_email not in listed:
+                    await self.bindings.revoke(uow, binding.person, space="", role=Role.OPERATOR, source="settings")
+
     def controllers(self) -> list[Controller]:
         return [
             self.sandbox_controller,
@@ -210,6 +221,7 @@ class Platform:
             self.versions,
             EnvironmentController(self.database, self.environments),
             self.workers,
+            GrantPeriodController(self.database, self.bus, self.clock),
             EditionController(self.database, self.relations),
             MailController(self.database, self.settings, self.clock),
             self.checkpoints,
@@ -224,6 +236,7 @@ class Platform:
         """
         self.lock_state()
         await upgrade_schema(self.database)
+        await self._operators_by_settings()
         self.bus.listen()
         self.operator_secret = await asyncio.to_thread(_write_operator_secret, self.settings.run_directory)
         self._tasks = [

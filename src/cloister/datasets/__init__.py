@@ -18,6 +18,7 @@ from cloister.datasets.errors import (
 from cloister.datasets.grants import Grants
 from cloister.datasets.loading import VersionController
 from cloister.datasets.models import Dataset, DatasetVersion, Edition, Grant
+from cloister.datasets.periods import GrantPeriodController
 from cloister.datasets.ports import Converted, Converter, Progress
 from cloister.datasets.service import Datasets, Source, format_of
 
@@ -36,6 +37,7 @@ __all__ = [
     "Edition",
     "Grant",
     "GrantDeclaration",
+    "GrantPeriodController",
     "Grants",
     "Metadata",
     "Progress",

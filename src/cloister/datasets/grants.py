@@ -23,7 +23,8 @@ class Grants:
     clock: Clock
 
     async def give(self, uow: UnitOfWork, space: str, wanted: GrantDeclaration, source: str) -> Grant:
-        """Give a grant. An earlier one of the same subject on the same dataset is revoked: one at a time counts.
+        """Give a grant. One at a time counts for a subject and a dataset: an earlier one is revoked, or ends when a
+        grant for later begins.
 
         Raises:
             BadGrant: when the dataset or the team does not exist.
@@ -34,7 +35,10 @@ class Grants:
         now = self.clock.now()
         for earlier in await self._given(uow, space):
             if earlier.subject == subject and earlier.dataset == wanted.dataset:
-                earlier.revoked_at = now
+                if wanted.valid_from is None or wanted.valid_from <= now:
+                    earlier.revoked_at = now
+                elif earlier.valid_until is None or earlier.valid_until > wanted.valid_from:
+                    earlier.valid_until = wanted.valid_from
         grant = Grant(
             id=new_id("grt"),
             space=space,
@@ -89,7 +93,7 @@ class Grants:
 
     async def current(self, uow: UnitOfWork, scope: Scope) -> list[Grant]:
         query = scoped_select(Grant, scope).where(Grant.revoked_at.is_(None))
-        return [*(await uow.session.scalars(query.order_by(Grant.id))).all()]
+        return [*(await uow.session.scalars(query.order_by(Grant.created_at, Grant.id))).all()]
 
     async def effective(self, uow: UnitOfWork, space: str, person: int | None, team: int | None) -> list[Grant]:
         """For each dataset, the grant that counts for a person in a team: theirs, else the team's, else everybody's."""
@@ -97,7 +101,7 @@ class Grants:
         now = self.clock.now()
         best: dict[str, Grant] = {}
         query = scoped_select(Grant, in_space(space)).where(Grant.revoked_at.is_(None), Grant.subject.in_(rank))
-        for grant in (await uow.session.scalars(query.order_by(Grant.id))).all():
+        for grant in (await uow.session.scalars(query.order_by(Grant.created_at, Grant.id))).all():
             if (grant.valid_from and grant.valid_from > now) or (grant.valid_until and grant.valid_until <= now):
                 continue
             held = best.get(grant.dataset)
@@ -107,7 +111,7 @@ class Grants:
 
     async def _given(self, uow: UnitOfWork, space: str) -> list[Grant]:
         query = scoped_select(Grant, in_space(space)).where(Grant.revoked_at.is_(None))
-        return [*(await uow.session.scalars(query)).all()]
+        return [*(await uow.session.scalars(query.order_by(Grant.created_at, Grant.id))).all()]
 
     @staticmethod
     async def _subject(uow: UnitOfWork, space: str, to: str) -> str:

@@ -28,6 +28,8 @@ from cloister.platform.logs import logger
 log = logger(__name__)
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA"]
 REFETCH_SECONDS = 10.0
+KEYS_AGE = 3600.0
+"""Seconds after which a provider's keys are fetched again even though none is missing."""
 STATE_SECONDS = 600
 _PURPOSE = "oidc sign-in state"
 
@@ -233,6 +235,8 @@ class OidcSignIn:
                 raise ProviderUnavailable(message)
             keys = KeySet.import_key_set(await _get_json(metadata["jwks_uri"]))  # type: ignore[arg-type]
             known = self._known.setdefault(provider.name, _Known(metadata, keys, time.monotonic()))
+        elif time.monotonic() - known.fetched > KEYS_AGE:  # a key that the provider dropped is not trusted for ever
+            await self._refetch_keys(provider, known)
         return known
 
     async def _refetch_keys(self, provider: OidcProvider, known: _Known) -> None:

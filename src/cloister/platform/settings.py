@@ -7,13 +7,15 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from cloister.core.principal import Role
 
 PREFIX = "CLOISTER_"
 PLACEHOLDERS = {"", "changeme", "change-me", "secret", "password", "placeholder", "example", "test", "cloister"}
@@ -39,6 +41,16 @@ class OidcProvider(BaseModel):
     """Group to role: ``operator``, or ``SPACE:ROLE``."""
     trusted_email: bool = False
     """True when its verified addresses may join a new sign-in to the person who has that address already."""
+
+    @field_validator("group_roles")
+    @classmethod
+    def _roles_exist(cls, given: dict[str, str]) -> dict[str, str]:
+        for group, text in given.items():
+            space, _, role = text.rpartition(":")
+            if role not in set(Role) or (role == Role.OPERATOR) != (space == ""):
+                message = f"group “{group}”: write “operator” or “SPACE:ROLE”, not “{text}”"
+                raise ValueError(message)
+        return given
 
 
 class Settings(BaseSettings):

@@ -25,6 +25,7 @@ from cloister.spaces.declaration import SpaceDeclaration
 from cloister.spaces.enrolment import ALLOW_LIST, APPROVAL, Enrolments
 from cloister.spaces.models import AgreementVersion, AllowListEntry, Enrolment, Team
 from cloister.spaces.store import declared, get_space, in_space, unsigned
+from cloister.spaces.teams import members
 
 BATCH = 250
 
@@ -94,6 +95,10 @@ class AdmissionController(Controller):
         """A learner gets a team of one; elsewhere whoever named a team and was first with that name."""
         wanted: dict[str, Enrolment] = {}
         for row in admitted:
+            if row.team is not None and declaration.kind != "course":
+                others = [m for m in await members(uow, row.space, row.team) if m.state == "active"]
+                if len(others) >= declaration.teams.max_members:
+                    row.team = None  # others took the place of somebody who had left and comes back
             name = person_label(row.person) if declaration.kind == "course" else row.wanted_team
             if row.team is None and name is not None:
                 wanted.setdefault(name, row)

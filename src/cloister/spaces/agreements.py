@@ -3,8 +3,6 @@
 import difflib
 from typing import Any
 
-from sqlalchemy import bindparam, select
-
 from cloister.access import Bindings, scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
@@ -146,14 +144,12 @@ async def sign_all(
     if not hashes:
         return
     known = await current_agreements(uow, space)
-    signed = {(s.agreement, s.number) for s in await uow.session.scalars(_SIGNED, {"space": space, "person": person})}
+    theirs = scoped_select(Signature, in_space(space)).where(Signature.person == person)
+    signed = {(s.agreement, s.number) for s in await uow.session.scalars(theirs)}
     for name, version_hash in hashes.items():
         current = _current(known, name, version_hash)
         if (name, current.number) not in signed:
             _new_signature(uow, current, person, {}, address, clock)
-
-
-_SIGNED = select(Signature).where(Signature.space == bindparam("space"), Signature.person == bindparam("person"))
 
 
 def _current(known: list[AgreementVersion], name: str, version_hash: str) -> AgreementVersion:

@@ -233,7 +233,8 @@ def _team_routes(api: APIRouter, enrolments: Enrolments) -> None:
     @api.post("/spaces/{space}/teams", openapi_extra=guard(Action.TEAM_CREATE), status_code=201)
     async def create_team(space: Slug, body: TeamIn, call: CallDep) -> TeamOut:
         """Make a team, with you in it."""
-        return TeamOut.of(await teams.create(call.uow, space, call.person, body.name, bindings, clock))
+        _, declaration = await active_space(call.uow, space)
+        return TeamOut.of(await teams.create(call.uow, declaration, call.person, body.name, bindings, clock))
 
     @api.get("/spaces/{space}/teams/{team}/members", openapi_extra=guard(Action.TEAM_READ))
     async def team_members(space: Slug, team: str, call: CallDep) -> MemberList:
@@ -260,4 +261,5 @@ def _team_routes(api: APIRouter, enrolments: Enrolments) -> None:
     @api.delete("/spaces/{space}/teams/{team}/members/me", openapi_extra=guard(Action.TEAM_CHANGE), status_code=204)
     async def leave(space: Slug, team: str, call: CallDep) -> None:
         """Leave your team. Its files stay with it."""
-        await teams.leave(call.uow, space, call.person, _team(team), bindings)
+        _, declaration = await active_space(call.uow, space)
+        await teams.leave(call.uow, declaration, call.person, _team(team), bindings)

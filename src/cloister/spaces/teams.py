@@ -25,6 +25,7 @@ from cloister.spaces.models import Enrolment, Invitation, Team
 from cloister.spaces.store import in_space
 
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")
+ALONE = "In a course every learner is a team of one."
 INVITATION_LIFE = timedelta(days=14)
 
 
@@ -70,14 +71,19 @@ async def _move(uow: UnitOfWork, enrolment: Enrolment, team: int | None, binding
     )
 
 
-async def create(uow: UnitOfWork, space: str, person: int, name: str, bindings: Bindings, clock: Clock) -> Team:
+async def create(
+    uow: UnitOfWork, declaration: SpaceDeclaration, person: int, name: str, bindings: Bindings, clock: Clock
+) -> Team:
     """Make a team with its first member.
 
     Raises:
         BadTeamName, TeamNameTaken: for the name.
         InTeamAlready: when the person is in one.
-        WrongState: when they are not enrolled.
+        WrongState: when they are not enrolled, or in a course, where each learner has the one team they were given.
     """
+    space = declaration.slug
+    if declaration.kind == "course":
+        raise WrongState(ALONE)
     enrolment = await _member(uow, space, person)
     if enrolment.team is not None:
         raise InTeamAlready
@@ -129,7 +135,7 @@ async def accept(
     if enrolment.team is not None:
         raise InTeamAlready
     if declaration.kind == "course":
-        raise TeamFull("In a course every learner is a team of one.")
+        raise TeamFull(ALONE)
     # The team's row is locked so that two people cannot both take the last place.
     await uow.session.scalars(
         scoped_select(Team, in_space(space)).where(Team.team == invitation.team).with_for_update()
@@ -142,12 +148,16 @@ async def accept(
     return invitation.team
 
 
-async def leave(uow: UnitOfWork, space: str, person: int, team: int, bindings: Bindings) -> None:
+async def leave(uow: UnitOfWork, declaration: SpaceDeclaration, person: int, team: int, bindings: Bindings) -> None:
     """Leave a team; its files stay with it.
 
     Raises:
         TeamNotFound: when the person is not in it.
+        WrongState: in a course, where leaving the team is leaving the course.
     """
+    space = declaration.slug
+    if declaration.kind == "course":
+        raise WrongState(ALONE)
     enrolment = await _member(uow, space, person)
     if enrolment.team != team:
         raise TeamNotFound

@@ -263,3 +263,37 @@ async def test_time_ends_an_enrolment_and_coming_back_gives_everything_back(sett
         await api.platform.recorder.flush()
         ends = await api.records(name="spaces:enrolment:end")
         assert [r["details"]["state"] for r in ends] == ["expired"]
+
+
+async def test_a_learner_can_neither_make_another_team_nor_leave_theirs(api):
+    await declare(api.platform, blueprint())
+    ana = await api.member("ana")
+    team = (await state(ana, "course"))["team"]
+    assert problem(await ana.post("/spaces/course/teams", json={"name": "second"})) == (409, "enrolment.wrong_state")
+    assert problem(await ana.delete(f"/spaces/course/teams/{team}/members/me")) == (409, "enrolment.wrong_state")
+    assert (await state(ana, "course"))["team"] == team
+
+
+async def test_coming_back_does_not_overfill_a_team(api):
+    await declare(api.platform, contest())
+    lead, gone, new = await asyncio.gather(*(api.member(name, "contest") for name in ("lead", "gone", "new")))
+    team = (await lead.post("/spaces/contest/teams", json={"name": "blue"})).json()["number"]
+    for who in (gone, new):
+        code = (await lead.post(f"/spaces/contest/teams/{team}/invitations")).json()["code"]
+        assert (await who.post("/spaces/contest/join", json={"code": code})).status_code == 200
+        if who is gone:
+            await gone.delete("/spaces/contest/enrolment")
+    await api.apply(gone, "contest")
+    assert (await becomes(gone, "active"))["team"] is None
+    assert len((await lead.get(f"/spaces/contest/teams/{team}/members")).json()["items"]) == 2
+
+
+async def test_who_leaves_the_operators_list_is_no_operator_after_the_next_start(settings):
+    for listed, status in ((["boss@test.example"], 200), ([], 403)):
+        changed = settings.model_copy(update={"operators": listed})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            backend = FakeBackend()
+        async with served(changed, backend=backend) as api:
+            boss = await api.sign_in("boss")
+            assert (await boss.get("/audit")).status_code == status

@@ -42,3 +42,16 @@ def test_the_environment_comes_before_the_file_and_secrets_are_masked(tmp_path, 
 def test_the_fake_backend_is_refused_in_production():
     with pytest.raises(SettingsError, match="fake"):
         load(secret_key=KEY, sandbox_backend="fake")
+
+
+@pytest.mark.parametrize("role", ["boss", "course:operator", "member", "course:", ""])
+def test_a_directory_group_maps_to_a_role_that_exists(role):
+    provider = {
+        "name": "idp",
+        "title": "T",
+        "issuer": "https://i.example",
+        "client_id": "c",
+        "group_roles": {"g": role},
+    }
+    with pytest.raises(SettingsError, match="write “operator” or “SPACE:ROLE”"):
+        load(mode="demo", oidc_providers=[provider])

@@ -73,6 +73,7 @@ class Sessions:
         if disabled_at is not None or session.expires_at <= now or session.seen_at + idle <= now:
             return None
         if now - session.seen_at > SEEN_EVERY:
+            await uow.rest()
             async with self.database.write() as writing:
                 writing.unrecorded("when a session was last seen")
                 row = await writing.session.get(Session, session.id)

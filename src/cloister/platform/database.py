@@ -86,6 +86,15 @@ class UnitOfWork:
     records: list[Any] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     exempt: str | None = None
+    reading: bool = False
+
+    async def rest(self) -> None:
+        """Give the connection of a reading transaction back while something slow happens; later reads see later news.
+
+        Whoever holds one connection and waits for another may wait for ever: there are few.
+        """
+        if self.reading:
+            await self.session.commit()  # nothing is expired by it, unlike by a rollback
 
     def attempt(self) -> AbstractAsyncContextManager[Any]:
         """A part that may lose a race for a unique key and be undone alone.
@@ -159,7 +168,7 @@ class Database:
     async def read(self, actor: Principal = SYSTEM) -> AsyncIterator[UnitOfWork]:
         """A transaction that only looks."""
         async with AsyncSession(self.reader, expire_on_commit=False) as session:
-            yield UnitOfWork(session, actor)
+            yield UnitOfWork(session, actor, reading=True)
 
     async def ping(self) -> None:
         async with self.reader.connect() as connection:

@@ -214,6 +214,7 @@ class Relations:
                 raise EditionNotReady
             if not make:
                 return None
+            await uow.rest()
             async with self._making.setdefault(id_, asyncio.Lock()):
                 found = await self._make(id_, version, table, narrowing)
         return {"key": found.key, "sha256": found.sha256, "columns": found.columns}

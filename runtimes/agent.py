@@ -37,6 +37,7 @@ FORWARDS = {3127: f"{RUN}/inner.sock", 3128: f"{RUN}/egress.sock"}
 HIGH_WATER = 256 * 1024
 CHUNK = 32 * 1024
 MAX_PENDING = 8  # messages kept while the platform is away; the rest waits in the pipes
+APP_SOCKET = "/run/app/app.sock"
 MAX_PAIRS = 60  # the platform accepts as many of one sandbox
 PR_SET_DUMPABLE = 4
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -226,6 +227,8 @@ class Agent:
         for port, path in FORWARDS.items():
             if os.path.exists(path):
                 self.forward(port, path)
+        if assignment.get("port"):
+            self.forward_app(assignment["port"])
         self.start_program()
 
     def start_program(self):
@@ -331,6 +334,18 @@ class Agent:
         listener.setblocking(False)
         self.listen_on(listener, path)
 
+    def forward_app(self, port):
+        """Join the app socket to a loopback port, for programs that speak only TCP."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            os.unlink(APP_SOCKET)
+        except FileNotFoundError:
+            pass
+        listener.bind(APP_SOCKET)
+        listener.listen(64)
+        listener.setblocking(False)
+        self.listen_on(listener, ("127.0.0.1", port))
+
     def listen_on(self, listener, path):
         self.selector.register(listener, READ, lambda _mask: self.on_connection(listener, path))
 
@@ -342,8 +357,9 @@ class Agent:
         near = far = None
         try:
             near, _ = listener.accept()
-            far = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            far.setblocking(False)  # a full backlog must not make us wait
+            far = socket.socket(socket.AF_UNIX if isinstance(path, str) else socket.AF_INET, socket.SOCK_STREAM)
+            if isinstance(path, str):
+                far.setblocking(False)  # a full backlog must not make us wait; loopback answers or refuses at once
             far.connect(path)
         except OSError:
             for sock in (near, far):

@@ -18,7 +18,7 @@ PRIVILEGED_CALLS = {
     "setns",
 }
 PROCESS_CALLS = {"create_subprocess_exec", "create_subprocess_shell"}
-SCOPED_DOMAINS = {"spaces", "datasets", "sandboxes", "query", "blueprint"}
+SCOPED_DOMAINS = {"spaces", "datasets", "sandboxes", "query", "blueprint", "workspaces", "gateway"}
 UNSCOPED = {"select", "update", "delete"}
 ALLOWED_UNSCOPED = {
     "spaces/store.py": "signatures by space, spelled out; one query for many people",

@@ -232,7 +232,7 @@ async def test_nothing_is_left_when_a_program_ends(arena):
     for sandbox in (ended, stubborn):
         assert not any(p.exists() for p in Path("/sys/fs/cgroup").glob(f"**/cloister/{sandbox['id']}"))
         place = arena.platform.sandbox_controller.place(sandbox["id"])
-        assert not place.app.exists()
+        assert not place.app_mount.exists()
         assert not place.sockets.exists()
     assert Path("/proc/self/mountinfo").read_text().count("\n") <= mounts
     await arena.healthy()

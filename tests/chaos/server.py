@@ -101,6 +101,10 @@ class Server:
             return set()
         return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
+    def first_process(self, sandbox: str) -> int:
+        """The host's process id of a sandbox's first process."""
+        return int((self.state / "run" / "oci" / "bundles" / sandbox / "pid").read_text())
+
     def mounts(self) -> list[str]:
         """What is mounted below the state directory."""
         lines = Path("/proc/self/mounts").read_text().splitlines()

@@ -301,7 +301,7 @@ async def test_a_sandbox_that_died_while_the_platform_was_away_leaves_nothing_an
         for sandbox in (dying, living):
             await reach(client, f"/spaces/course/sandboxes/{sandbox['id']}", "running")
         server.kill()
-        os.kill(server.rows(f"SELECT pid FROM sandboxes WHERE id = '{dying['id']}'")[0][0], signal.SIGKILL)
+        os.kill(server.first_process(dying["id"]), signal.SIGKILL)
         await asyncio.to_thread(server.start)
         found = await ended(client, dying, 20)
         assert (found["state"], found["reason"]) == ("failed", "it ended while the platform was away")

@@ -62,6 +62,9 @@ RULES: dict[Action, Rule] = {
     Action.DATASET_DOWNLOAD: _roles(OWNER, STEWARD, MEMBER, operator=False, own_team=True),
     Action.SANDBOX_READ: _roles(OWNER, STEWARD, MEMBER, own_team=True),
     Action.SANDBOX_RUN: _roles(OWNER, STEWARD, MEMBER, own_team=True),
+    Action.WORKSPACE_READ: _roles(OWNER, STEWARD, MEMBER, own_team=True),
+    Action.WORKSPACE_USE: _roles(MEMBER, operator=False, own_team=True),
+    Action.WORKSPACE_MANAGE: _roles(OWNER, STEWARD, MEMBER, own_team=True),
     Action.SPACE_AUDIT_READ: _roles(OWNER, STEWARD),
 }
 

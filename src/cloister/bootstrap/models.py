@@ -3,12 +3,14 @@
 import cloister.access.models
 import cloister.audit.models
 import cloister.datasets.models
+import cloister.gateway.models
 import cloister.identity.models
 import cloister.platform.idempotency
 import cloister.platform.mail
 import cloister.platform.operations
 import cloister.sandboxes.models
-import cloister.spaces.models  # noqa: F401
+import cloister.spaces.models
+import cloister.workspaces.models  # noqa: F401
 from cloister.platform import Base
 
 metadata = Base.metadata

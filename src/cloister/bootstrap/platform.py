@@ -18,6 +18,7 @@ from cloister.core.clock import Clock
 from cloister.core.errors import Conflict
 from cloister.core.principal import Role
 from cloister.datasets import Datasets, GrantPeriodController, Grants, VersionController
+from cloister.gateway import CaddyController, Decisions, Entering, Gateway, Hosts, Outflows, Presence
 from cloister.identity import (
     Claims,
     OidcSignIn,
@@ -61,6 +62,7 @@ from cloister.sandboxes import (
     install_agent,
 )
 from cloister.spaces import AdmissionController, Enrolments, Spaces
+from cloister.workspaces import WorkspaceController, Workspaces
 
 log = logger(__name__)
 
@@ -167,6 +169,7 @@ class Platform:
             self.bus,
             self.clock,
         )
+        self._workspaces()
         access = GrantedData(self.relations, self.bindings, self.clock)
         self.sandboxes.data_access = self.sandbox_controller.data_access = access
         register_inner(self.inner, self.broker, self.relations, self.decider, self.database)
@@ -175,6 +178,25 @@ class Platform:
             self.database, self.objects, self.disks, self.sandbox_controller, self.bindings, self.clock
         )
         self.blueprints = Blueprints(self.settings, self.database, self.spaces, self.datasets, self.grants)
+
+    def _workspaces(self) -> None:
+        settings = self.settings
+        self.workspaces = Workspaces(self.sandboxes, self.clock)
+        self.presence = Presence(self.clock)
+        self.workspace_controller = WorkspaceController(
+            self.database, self.workspaces, self.sandbox_controller, self.clock, self.presence
+        )
+        self.hosts = Hosts.of(settings.public_url, settings.gateway_domain)
+        self.entering = Entering(self.hosts, self.bindings, self.clock)
+        self.decisions = Decisions(
+            self.database, self.sessions, self.tokens, self.decider, self.entering, self.bus, self.clock
+        )
+        self.outflows = Outflows(self.database, self.clock)
+        self.caddy = CaddyController(settings, self.database, self.environments.root)
+        self.gateway = Gateway(
+            settings, self.database, self.decisions, self.entering, self.workspaces, self.sandbox_controller,
+            self.outflows, self.presence, self.recorder, self.bus, self.clock,
+        )  # fmt: skip
 
     async def on_sign_in(
         self,
@@ -223,6 +245,9 @@ class Platform:
             self.workers,
             GrantPeriodController(self.database, self.bus, self.clock),
             EditionController(self.database, self.relations),
+            self.workspace_controller,
+            self.outflows,
+            *([self.caddy] if self.settings.gateway == "managed" else []),
             MailController(self.database, self.settings, self.clock),
             self.checkpoints,
             HousekeepingController(self.database, self.clock),
@@ -238,6 +263,8 @@ class Platform:
         await upgrade_schema(self.database)
         await self._operators_by_settings()
         self.bus.listen()
+        if self.settings.gateway != "off":
+            await self.gateway.start()
         self.operator_secret = await asyncio.to_thread(_write_operator_secret, self.settings.run_directory)
         self._tasks = [
             asyncio.create_task(controller.run(self.bus), name=f"controller {controller.name}")
@@ -246,11 +273,13 @@ class Platform:
 
     async def stop(self, *, stop_sandboxes: bool = False) -> None:
         """Let the controllers end. Sandboxes go on, for the next process to adopt, unless they are to stop."""
+        await self.gateway.stop()
         await self.sandbox_controller.shut_down(stop_sandboxes=stop_sandboxes)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self.caddy.stop()
         await self.recorder.flush()
         self.bus.close()
         (self.settings.run_directory / "operator-token").unlink(missing_ok=True)

@@ -87,7 +87,7 @@ async def _prepare(platform: Platform, spaces: Path) -> None:
     for file in sorted(spaces.glob("*/space.yaml")):
         blueprint = read(file)
         for environment in blueprint.environments:
-            await platform.environments.ensure(environment.packages, lambda step: say(f"  {step} ..."))
+            await platform.environments.ensure(environment.requirements, lambda step: say(f"  {step} ..."))
         versions = await platform.blueprints.apply(blueprint, file.parent, lambda line: say(f"  {line}"), SYSTEM)
         for version in versions:
             await follow(platform, version)

@@ -3,6 +3,8 @@
 The application is named, not imported: ``cli`` and ``web`` are siblings, and this is the only place where they meet.
 """
 
+import asyncio
+import socket
 from collections.abc import Callable
 
 import uvicorn
@@ -10,10 +12,27 @@ from starlette.types import ASGIApp
 from uvicorn.importer import import_from_string
 
 from cloister.bootstrap import Platform
+from cloister.platform.sockets import short_path
+
+
+class _BehindCaddy(uvicorn.Server):
+    """Listens on a socket that only Caddy and we can open. (uvicorn's own would be open to everybody here.)"""
+
+    def __init__(self, config: uvicorn.Config, platform: Platform) -> None:
+        super().__init__(config)
+        self._path = platform.settings.run_directory / "control.sock"
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.to_thread(self._path.unlink, missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            with short_path(self._path) as name:
+                listener.bind(name)
+            self._path.chmod(0o600)
+            await super().serve([*(sockets or []), listener])
 
 
 def http_server(platform: Platform, *, manage: bool) -> uvicorn.Server:
-    """The server of a platform, ready to serve.
+    """The server of a platform, ready to serve: where people reach it, or behind the gateway.
 
     Args:
         platform: the services.
@@ -21,18 +40,18 @@ def http_server(platform: Platform, *, manage: bool) -> uvicorn.Server:
     """
     create_app: Callable[..., ASGIApp] = import_from_string("cloister.web:create_app")
     settings = platform.settings
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_app(platform, manage=manage),
-            host=settings.listen_host,
-            port=settings.listen_port,
-            log_config=None,
-            access_log=False,
-            http="httptools",
-            loop="none",
-            ws="none",
-            timeout_graceful_shutdown=5,
-            proxy_headers=True,
-            forwarded_allow_ips=settings.trusted_proxies,
-        )
+    behind = settings.gateway != "off"
+    config = uvicorn.Config(
+        create_app(platform, manage=manage),
+        host=settings.listen_host,
+        port=settings.listen_port,
+        log_config=None,
+        access_log=False,
+        http="httptools",
+        loop="none",
+        ws="none",
+        timeout_graceful_shutdown=5,
+        proxy_headers=True,
+        forwarded_allow_ips="*" if behind else settings.trusted_proxies,
     )
+    return _BehindCaddy(config, platform) if behind else uvicorn.Server(config)

@@ -33,6 +33,9 @@ class Action(StrEnum):
     DATASET_DOWNLOAD = "dataset.download"
     SANDBOX_READ = "sandbox.read"
     SANDBOX_RUN = "sandbox.run"
+    WORKSPACE_READ = "workspace.read"
+    WORKSPACE_USE = "workspace.use"
+    WORKSPACE_MANAGE = "workspace.manage"
     SPACE_AUDIT_READ = "space.audit.read"
 
 

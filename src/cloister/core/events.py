@@ -76,6 +76,21 @@ class SandboxChanged(Event):
 
 
 @dataclass(frozen=True)
+class WorkspaceWanted(Event):
+    """A workspace is to start, stop or change."""
+
+    workspace: str
+
+
+@dataclass(frozen=True)
+class WorkspaceChanged(Event):
+    """A workspace reached another state."""
+
+    workspace: str
+    state: str
+
+
+@dataclass(frozen=True)
 class VersionWanted(Event):
     """A dataset version waits to be loaded."""
 

@@ -81,6 +81,12 @@ class Sessions:
                     row.seen_at = now
         return Principal(person=session.person, session=session.id, address=address)
 
+    async def valid(self, uow: UnitOfWork, id_: str) -> bool:
+        """Whether a session goes on (idle or not: what hangs on it is in use)."""
+        query = select(Session.expires_at, Person.disabled_at).join(Person, Person.number == Session.person)
+        found = (await uow.session.execute(query.where(Session.id == id_))).one_or_none()
+        return found is not None and found.disabled_at is None and found.expires_at > self.clock.now()
+
     async def end(self, uow: UnitOfWork, principal: Principal) -> None:
         """Sign this browser out."""
         if principal.session is not None:

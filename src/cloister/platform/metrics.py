@@ -27,6 +27,14 @@ SANDBOX_START_SECONDS = Histogram(
     buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 20),
     registry=REGISTRY,
 )
+WORKSPACE_START_SECONDS = Histogram(
+    "cloister_workspace_start_seconds",
+    "From being asked for to the app's first answer",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+    registry=REGISTRY,
+)
+WORKSPACE_RESTARTS = Counter("cloister_workspace_restarts", "Workspaces started again after a crash", registry=REGISTRY)
+RELAYED = Counter("cloister_relay_bytes", "Bytes through the relay", ["direction"], registry=REGISTRY)
 QUERIES = Counter("cloister_queries", "Governed queries", ["outcome", "cached"], registry=REGISTRY)
 QUERY_SECONDS = Histogram(
     "cloister_query_seconds",

@@ -6,6 +6,7 @@ import tomllib
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -77,6 +78,20 @@ class Settings(BaseSettings):
     listen_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     public_url: str = "http://localhost:8080"
     trusted_proxies: Annotated[list[str], NoDecode] = Field(default_factory=lambda: ["127.0.0.1"])
+
+    gateway: Literal["off", "managed", "external"] = "off"
+    """Whether Caddy is in front: started by this process, or by somebody with ``cloister gateway config``. Workspaces need it."""
+    gateway_domain: str | None = None
+    """Workspaces are at TEAM.SPACE.DOMAIN. Default: the host of ``public_url``."""
+    gateway_tls: Literal["off", "internal", "files", "acme"] = "off"
+    """``internal``: Caddy's own authority; ``files``: a certificate of yours. Off is for loopback only."""
+    gateway_certificate: Path | None = None
+    gateway_certificate_key: Path | None = None
+    gateway_acme_email: str | None = None
+    gateway_caddy: Path | None = None
+    """The program. Default: the one that is installed with Cloister."""
+    gateway_upload_bytes: Annotated[int, Field(ge=1)] = 5 * 1024**3
+    """The largest body that Caddy lets in anywhere; spaces set lower limits."""
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -168,10 +183,25 @@ class Settings(BaseSettings):
             if key.lower() in PLACEHOLDERS or len(key) < 32 or len(set(key)) < 8:
                 message = "secret_key is a placeholder or shorter than 32 characters. Use: openssl rand -base64 48"
                 raise ValueError(message)
+        if self.gateway != "off":
+            self._check_gateway()
         if self.mode == "production" and self.sandbox_backend == "fake":
             message = "sandbox_backend “fake” runs no code in isolation and is for tests only"
             raise ValueError(message)
         return self
+
+    def _check_gateway(self) -> None:
+        url = urlsplit(self.public_url)
+        if (url.scheme == "https") != (self.gateway_tls != "off"):
+            message = "gateway_tls and public_url disagree: https:// needs TLS, http:// needs gateway_tls = off"
+            raise ValueError(message)
+        loopback = url.hostname in {"localhost", "127.0.0.1", "::1"} or str(url.hostname).endswith(".localhost")
+        if self.gateway_tls == "off" and not loopback:
+            message = "gateway_tls = off is for loopback names only; passwords and data would travel in the clear"
+            raise ValueError(message)
+        if self.gateway_tls == "files" and not (self.gateway_certificate and self.gateway_certificate_key):
+            message = "gateway_tls = files needs gateway_certificate and gateway_certificate_key"
+            raise ValueError(message)
 
     @property
     def database_dsn(self) -> str:

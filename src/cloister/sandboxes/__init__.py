@@ -1,13 +1,14 @@
 """Sandboxes: the only way that code of users runs."""
 
-from cloister.sandboxes.app_socket import connect_app
+from cloister.sandboxes.app_socket import AppNotListening, connect_app, link_app
 from cloister.sandboxes.building import EnvironmentController
 from cloister.sandboxes.controller import SandboxController
 from cloister.sandboxes.egress import EgressProxy
 from cloister.sandboxes.environments_privileged import Environments, install_agent
-from cloister.sandboxes.errors import SandboxNotFound
+from cloister.sandboxes.errors import EnvironmentNotReady, EnvironmentUnknown, SandboxNotFound, SizeUnknown
 from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.models import Sandbox, Volume
+from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
 from cloister.sandboxes.service import RunRequest, Sandboxes, program_environ
 from cloister.sandboxes.spec import Mount, Place, SandboxSpec
@@ -18,14 +19,18 @@ __all__ = [
     "FINAL",
     "LIVE",
     "TRANSITIONS",
+    "AppNotListening",
     "Backend",
     "Connected",
     "DataAccess",
     "EgressProxy",
     "EnvironmentController",
+    "EnvironmentNotReady",
+    "EnvironmentUnknown",
     "Environments",
     "InnerApi",
     "Mount",
+    "OutputLog",
     "Place",
     "RunRequest",
     "Sandbox",
@@ -33,6 +38,7 @@ __all__ = [
     "SandboxNotFound",
     "SandboxSpec",
     "Sandboxes",
+    "SizeUnknown",
     "State",
     "Usage",
     "Volume",
@@ -41,5 +47,6 @@ __all__ = [
     "connect_app",
     "diagram",
     "install_agent",
+    "link_app",
     "program_environ",
 ]

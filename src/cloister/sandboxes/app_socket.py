@@ -41,3 +41,34 @@ async def connect_app(
         raise AppNotListening from error
     finally:
         os.close(descriptor)
+
+
+def link_app(place: Place, name: str = "app.sock") -> bool:
+    """Make `Place.app_link` a name of ours for the socket that a program listens on now; False when there is none.
+
+    Other programs (Caddy) dial by name. A name in a folder that the sandbox writes could be made to mean any socket of
+    this machine, at any moment; the link means what was looked at, and lies where no sandbox writes.
+    """
+    try:
+        descriptor = os.open(place.app / name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    link = place.app_link
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISSOCK(found.st_mode):
+            return False
+        try:
+            have = link.lstat()
+            if (have.st_ino, have.st_dev) == (found.st_ino, found.st_dev):
+                return True
+            link.unlink()
+        except FileNotFoundError:
+            pass  # the first time
+        # With a folder named (and not used: the path is absolute), Python calls linkat(2) with AT_SYMLINK_FOLLOW.
+        os.link(f"/proc/self/fd/{descriptor}", link, src_dir_fd=descriptor, follow_symlinks=True)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -30,7 +30,7 @@ class EnvironmentController(Controller):
         for space in spaces:
             for environment in declared(space).environments:
                 try:
-                    await self._environments.ensure(environment.packages)
+                    await self._environments.ensure(environment.requirements)
                 except EnvironmentBuildFailed as error:
                     log.warning(
                         "environment.failed", space=space.space, environment=environment.name, error=error.detail

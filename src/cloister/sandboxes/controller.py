@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -99,6 +100,10 @@ class SandboxController(Controller):
 
     def place(self, id_: str) -> Place:
         return Place(self._settings.run_directory / "sandboxes" / id_)
+
+    def app_token(self, id_: str) -> str:
+        """What the gateway shows to the app in a sandbox. The app computes it from the token it was given inside."""
+        return hashlib.sha256(b"app " + self._inner.access_token(id_).encode()).hexdigest()
 
     async def look(self) -> float | None:
         if not self._swept:
@@ -232,6 +237,7 @@ class SandboxController(Controller):
             "files": spec.files,
             "grace": GRACE_SECONDS,
             "egress": spec.egress,
+            "port": spec.port,
         }
         live.connected = Connected(
             id=row.id, space=row.space, team=row.team, person=row.person, place=self.place(row.id),
@@ -339,7 +345,7 @@ class SandboxController(Controller):
         spec = SandboxSpec.load(row.spec)
         if spec.volume:
             await self._volumes.release(spec.volume, row.id)
-        for folder in (place.sockets, place.app):
+        for folder in (place.sockets, place.app_mount):
             await asyncio.to_thread(remove_tree, folder)
         await self._set(row, state, reason=reason, exit_code=exit_code, ended_at=self._clock.now())
 

@@ -1,6 +1,7 @@
 """Environments: a set of packages, locked, built once, content-addressed, shared read-only. This file runs ``uv``."""
 
 import asyncio
+import gzip
 import hashlib
 import importlib.util
 import json
@@ -20,6 +21,7 @@ from cloister.sandboxes.errors import EnvironmentBuildFailed
 from cloister.sandboxes.processes_privileged import output_of
 
 log = logger(__name__)
+COMPRESSED = {".js", ".css", ".svg", ".json", ".map", ".ttf"}
 VENDORED = ("wsproto", "h11")
 
 
@@ -37,7 +39,7 @@ class Environments:
     """The store of built environments."""
 
     def __init__(self, root: Path, python: Path) -> None:
-        self._root = root
+        self.root = root
         self._python = python
         self._locks: dict[str, asyncio.Lock] = {}
         root.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,7 @@ class Environments:
         """
         wanted, base, key = _key(packages)
         async with self._locks.setdefault(key, asyncio.Lock()):
-            lock = self._root / f"{key}.lock"
+            lock = self.root / f"{key}.lock"
             if not lock.exists():
                 if progress:
                     progress("resolving packages")
@@ -65,13 +67,13 @@ class Environments:
     def ready(self, packages: list[str]) -> Built | None:
         """The environment of some requirements if it is built already."""
         _, base, key = _key(packages)
-        lock = self._root / f"{key}.lock"
+        lock = self.root / f"{key}.lock"
         if not lock.exists() or not (path := self._path(base, lock)).exists():
             return None
         return self._describe(path)
 
     def _path(self, base: str, lock: Path) -> Path:
-        return self._root / hashlib.sha256(base.encode() + lock.read_bytes()).hexdigest()[:24]
+        return self.root / hashlib.sha256(base.encode() + lock.read_bytes()).hexdigest()[:24]
 
     async def _lock(self, wanted: str, lock: Path) -> None:
         source = lock.with_suffix(f".{os.getpid()}.in")
@@ -88,7 +90,7 @@ class Environments:
             partial.unlink(missing_ok=True)
 
     async def _install(self, lock: Path, path: Path) -> None:
-        partial = self._root / f".{path.name}.{os.getpid()}"
+        partial = self.root / f".{path.name}.{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         (partial / "lib").mkdir()
@@ -115,7 +117,7 @@ class Environments:
         return Built(path.name, path, meta["packages"], meta["size_bytes"])
 
     def all(self) -> list[Built]:
-        return [self._describe(path) for path in sorted(self._root.iterdir()) if (path / "meta.json").exists()]
+        return [self._describe(path) for path in sorted(self.root.iterdir()) if (path / "meta.json").exists()]
 
     async def collect(self, used: set[str]) -> list[str]:
         """Remove the environments that are not in use; return which."""
@@ -143,6 +145,10 @@ def _finish(path: Path) -> None:
                 continue
             size += file.stat().st_size
             file.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
+            if "/share/jupyter/lab/static" in folder and file.suffix in COMPRESSED and file.stat().st_size > 1024:
+                packed = Path(f"{file}.gz")  # for Caddy, which serves these from disk
+                packed.write_bytes(gzip.compress(file.read_bytes(), 6, mtime=0))
+                packed.chmod(0o644)
     packages = [line.split(" ")[0] for line in (path / "lock.txt").read_text().splitlines() if line[:1].isalnum()]
     (path / "meta.json").write_text(json.dumps({"packages": packages, "size_bytes": size}))
 

@@ -31,7 +31,6 @@ class Sandbox(Base):
     node: Mapped[str | None]
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
-    pid: Mapped[int | None]
     token_hash: Mapped[str | None]
     next_token_hash: Mapped[str | None]
     created_at: Mapped[datetime]

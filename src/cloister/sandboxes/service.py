@@ -207,7 +207,7 @@ class Sandboxes:
         name = name or next(iter(known))
         if name not in known:
             raise EnvironmentUnknown(f"This space has the environments {', '.join(known)}.")
-        return name, known[name].packages
+        return name, known[name].requirements
 
     async def get(self, uow: UnitOfWork, scope: Scope, id_: str) -> Sandbox:
         """Return a sandbox that a scope reaches.

@@ -33,6 +33,8 @@ class SandboxSpec:
     egress: bool = True
     serves: bool = False
     """Whether it listens on the app socket."""
+    port: int | None = None
+    """The loopback port of a program that speaks only TCP; the agent joins it to the app socket."""
     seconds: float | None = None
     """Wall-clock limit; None for services."""
 
@@ -66,7 +68,17 @@ class Place:
     @property
     def app(self) -> Path:
         """Seen writable inside as ``/run/app``: where a program listens for us."""
+        return self.app_mount / "in"
+
+    @property
+    def app_mount(self) -> Path:
+        """The small file system that ``app`` is a folder of. No sandbox sees the rest of it."""
         return self.root / "app"
+
+    @property
+    def app_link(self) -> Path:
+        """Our own name for the socket that a program listens on, see `link_app`."""
+        return self.app_mount / "app.sock"
 
     @property
     def token(self) -> Path:

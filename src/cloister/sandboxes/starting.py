@@ -13,7 +13,7 @@ from cloister.sandboxes.spec import Place
 def make_place(place: Place, token: str) -> None:
     remove_tree(place.root)
     place.sockets.mkdir(parents=True)
-    place.app.mkdir()
+    place.app_mount.mkdir()
     place.root.parent.chmod(0o700)
     place.token.write_text(token)
     place.token.chmod(0o444)

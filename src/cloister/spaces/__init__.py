@@ -2,8 +2,10 @@
 
 from cloister.spaces.admission import AdmissionController
 from cloister.spaces.declaration import (
+    AppDeclaration,
     EgressRule,
     EnvironmentDeclaration,
+    Policies,
     Size,
     SpaceDeclaration,
     parse_bytes,
@@ -16,11 +18,13 @@ from cloister.spaces.store import active_space, declared, get_space, get_team, i
 
 __all__ = [
     "AdmissionController",
+    "AppDeclaration",
     "Application",
     "EgressRule",
     "Enrolment",
     "Enrolments",
     "EnvironmentDeclaration",
+    "Policies",
     "Size",
     "Space",
     "SpaceDeclaration",

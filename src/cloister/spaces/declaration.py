@@ -178,12 +178,37 @@ class Size(Declared):
         return parse_bytes(self.scratch)
 
 
+JUPYTERLAB = ["jupyterlab>=4.6,<5", "jupyter-collaboration>=5,<6", "ipykernel>=7,<8", "pip>=25", "uv>=0.8"]
+"""What every JupyterLab environment has beside its own packages."""
+
+
+class AppDeclaration(Declared):
+    """A web application that a workspace runs. It listens on a port of its sandbox's loopback."""
+
+    command: Annotated[list[str], Field(min_length=1)]
+    port: Annotated[int, Field(ge=1024, le=65535)] = 8000
+    health: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/"
+    """The path that answers once it serves."""
+    start: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/"
+    """The path that a visitor is sent to first."""
+
+
 class EnvironmentDeclaration(Declared):
-    """What is inside a sandbox. ``packages`` are requirements as pip writes them; a lock is made and kept."""
+    """What is inside a sandbox. ``packages`` are requirements as pip writes them; a lock is made and kept.
+
+    One with an ``app`` can be a workspace: ``jupyterlab``, or any web application.
+    """
 
     name: Slug
     title: str = ""
+    description: str = ""
     packages: list[str] = Field(default_factory=list)
+    app: Literal["jupyterlab"] | AppDeclaration | None = None
+
+    @property
+    def requirements(self) -> list[str]:
+        """All that is installed: the declared packages and those that the app needs."""
+        return [*self.packages, *(JUPYTERLAB if self.app == "jupyterlab" else [])]
 
 
 class EgressRule(Declared):
@@ -200,6 +225,29 @@ class Policies(Declared):
 
     egress: list[EgressRule] = Field(default_factory=list)
     sandboxes_per_team: Annotated[int, Field(ge=0, le=1000)] = 4
+    terminals: Literal["allowed", "recorded", "blocked"] = "recorded"
+    """Terminals in workspaces. Recorded: what was typed, and by whom."""
+    downloads: Literal["allowed", "metered", "blocked"] = "metered"
+    """Files and output that leave a workspace for a browser."""
+    download_per_person: str = "1G"
+    """A day's budget where downloads are metered."""
+    download_per_team: str = "4G"
+    view: str = "16M"
+    """The largest file that may be opened in the browser where downloads are not simply allowed."""
+    upload: str = "512M"
+    """The largest body that a workspace takes from a browser."""
+    idle_minutes: Annotated[float, Field(gt=0, le=10_080)] = 60
+    """A workspace in which nothing ran and nobody worked for so long is stopped."""
+    keep_hours: Annotated[float, Field(ge=0, le=720)] = 24
+    """For how long a member may ask to keep a workspace running although it is idle."""
+    workspace_disk: str = "4G"
+    """The disk that a team's workspace gets; more is the steward's to give."""
+
+    @field_validator("download_per_person", "download_per_team", "view", "upload", "workspace_disk")
+    @classmethod
+    def _is_size(cls, value: str) -> str:
+        parse_bytes(value)
+        return value
 
 
 class SpaceDeclaration(Declared):

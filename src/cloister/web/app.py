@@ -15,12 +15,14 @@ from cloister import __version__
 from cloister.bootstrap import Platform
 from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
 from cloister.datasets.routes import router as dataset_routes
+from cloister.gateway.routes import router as gateway_routes
 from cloister.identity.routes import router as identity_routes
 from cloister.query.routes import router as query_routes
 from cloister.sandboxes.routes import router as sandbox_routes
 from cloister.spaces.routes import router as space_routes
 from cloister.web.edge import AnsweredBeforeError, Authoriser, Edge, problem_response
 from cloister.web.routes import health_router, platform_router
+from cloister.workspaces.routes import router as workspace_routes
 
 PREFIX = "/api/v1"
 PROBLEM = "application/problem+json"
@@ -77,6 +79,8 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         dataset_routes(platform.settings, platform.datasets, platform.grants, platform.database, platform.recorder),
         query_routes(platform.broker, platform.relations, platform.database),
         sandbox_routes(platform.sandboxes, platform.sandbox_controller, platform.database),
+        workspace_routes(platform.workspaces, platform.hosts.origin),
+        gateway_routes(platform.entering, platform.decider),
         platform_router(platform),
     ):
         app.include_router(router, prefix=PREFIX, dependencies=guards)

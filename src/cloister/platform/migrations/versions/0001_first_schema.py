@@ -364,7 +364,6 @@ def upgrade() -> None:
     sa.Column('node', sa.String(), nullable=True),
     sa.Column('lease_owner', sa.String(), nullable=True),
     sa.Column('lease_until', cloister.platform.database.UtcDateTime(timezone=True), nullable=True),
-    sa.Column('pid', sa.Integer(), nullable=True),
     sa.Column('token_hash', sa.String(), nullable=True),
     sa.Column('next_token_hash', sa.String(), nullable=True),
     sa.Column('created_at', cloister.platform.database.UtcDateTime(timezone=True), nullable=False),

@@ -147,8 +147,8 @@ class OciBackend:
             log.warning("sandbox.delete_failed", sandbox=id_, output=output[-500:])
         for group in _cgroups(self.layout.cgroup, id_):
             await asyncio.to_thread(_kill_cgroup, group)
-        if place.app.is_mount():
-            await asyncio.to_thread(unmount, place.app)
+        if place.app_mount.is_mount():
+            await asyncio.to_thread(unmount, place.app_mount)
         await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
 
     async def usage(self, id_: str) -> Usage | None:
@@ -191,14 +191,17 @@ def unmount(target: Path) -> None:
 def _prepare(bundle: Path, place: Place, document: str, uid: int | None) -> None:
     bundle.mkdir(parents=True, exist_ok=True)
     (bundle / "config.json").write_text(document)
-    for folder in (place.sockets, place.app):
+    for folder in (place.sockets, place.app_mount):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
-    place.app.chmod(0o700)
-    if uid is not None and not place.app.is_mount():
+    if uid is not None and not place.app_mount.is_mount():
         # A file system of its own bounds what can be written there. The flags are set here because crun drops them
         # from writable binds when it runs as root with a user namespace; a bind inherits them from its source.
-        mount_tmpfs(place.app, f"size=256k,nr_inodes=32,mode=0700,uid={uid},gid={uid}")
+        mount_tmpfs(place.app_mount, "size=256k,nr_inodes=32,mode=0711")
+    place.app.mkdir(exist_ok=True)
+    place.app.chmod(0o700)
+    if uid is not None:
+        os.chown(place.app, uid, uid)
 
 
 def _write_rootfs(root: Path) -> None:

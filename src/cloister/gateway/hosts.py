@@ -1,0 +1,47 @@
+"""The names that workspaces are reached by: ``TEAM.SPACE.DOMAIN``. Pure."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+_LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Which workspace a host name means."""
+
+    team: str
+    space: str
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Reads and writes host names under one domain."""
+
+    scheme: str
+    domain: str
+    port: int | None
+
+    @classmethod
+    def of(cls, public_url: str, domain: str | None = None) -> "Hosts":
+        """The workspaces' names beside a public address; under its host unless another domain is given."""
+        url = urlsplit(public_url)
+        return cls(url.scheme, domain or url.hostname or "localhost", url.port)
+
+    def parse(self, host: str) -> Address | None:
+        """Return what a Host header means; None when it is no workspace's."""
+        name, _, port = host.lower().partition(":")
+        if not name.endswith("." + self.domain) or (port and (not port.isdigit() or int(port) != self.port)):
+            return None
+        labels = name.removesuffix("." + self.domain).split(".")
+        if len(labels) != 2 or not all(_LABEL.match(label) for label in labels):
+            return None
+        return Address(labels[0], labels[1])
+
+    def host(self, team: str, space: str) -> str:
+        port = "" if self.port is None else f":{self.port}"
+        return f"{team}.{space}.{self.domain}{port}"
+
+    def origin(self, team: str, space: str) -> str:
+        return f"{self.scheme}://{self.host(team, space)}"

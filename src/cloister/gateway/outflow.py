@@ -1,0 +1,143 @@
+"""What leaves: counted by person, team and day; slowed, then stopped, past the budget."""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date
+from time import monotonic
+
+from sqlalchemy import func
+
+from cloister.access import scoped_get, scoped_select
+from cloister.core.clock import Clock
+from cloister.core.principal import EVERYTHING
+from cloister.gateway.decision import Allowed
+from cloister.gateway.errors import BudgetSpent
+from cloister.gateway.models import Outflow
+from cloister.platform import Controller, Database
+from cloister.spaces import in_space, parse_bytes
+
+SLOW_BYTES = 256 * 1024
+"""Per second, once the budget is used up and until a tenth more is."""
+GRACE = 1.1
+
+
+@dataclass(frozen=True)
+class _Key:
+    space: str
+    team: int
+    person: int
+    day: date
+
+
+class Outflows(Controller):
+    """Counts in memory, and writes the sums down every few seconds."""
+
+    name = "outflows"
+    interval = 2.0
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__()
+        self._database = database
+        self._clock = clock
+        self._new: dict[_Key, int] = defaultdict(int)
+        self._team: dict[tuple[str, int, date], int] = {}
+        self._person: dict[_Key, int] = {}
+
+    async def used(self, allowed: Allowed) -> tuple[int, int]:
+        """Bytes that left today for a person and for their team."""
+        today = self._clock.now().date()
+        key = _Key(allowed.space, allowed.team, allowed.person, today)
+        team = (allowed.space, allowed.team, today)
+        if key not in self._person or team not in self._team:
+            here = scoped_select(Outflow, in_space(allowed.space)).where(
+                Outflow.team == allowed.team, Outflow.day == today
+            )
+            async with self._database.read() as uow:
+                total = await uow.session.scalar(here.with_only_columns(func.coalesce(func.sum(Outflow.bytes), 0)))
+                own = await uow.session.scalar(
+                    here.where(Outflow.person == allowed.person).with_only_columns(Outflow.bytes)
+                )
+            self._team.setdefault(team, int(total or 0))
+            self._person.setdefault(key, int(own or 0))
+        return self._person[key], self._team[team]
+
+    async def check(self, allowed: Allowed) -> None:
+        """Look whether more may leave.
+
+        Raises:
+            BudgetSpent: when it may not before tomorrow.
+        """
+        if await self._over(allowed) >= GRACE:
+            raise BudgetSpent
+
+    async def _over(self, allowed: Allowed) -> float:
+        """How much of the budget is used: 1 is all of it."""
+        if allowed.policies.downloads == "allowed":
+            return 0.0
+        own, team = await self.used(allowed)
+        policies = allowed.policies
+        return max(
+            own / max(1, parse_bytes(policies.download_per_person)),
+            team / max(1, parse_bytes(policies.download_per_team)),
+        )
+
+    async def take(self, allowed: Allowed, count: int) -> None:
+        """Count bytes about to leave; wait where they must go slowly.
+
+        Raises:
+            BudgetSpent: when they may not leave before tomorrow.
+        """
+        over = await self._over(allowed)
+        if over >= GRACE:
+            raise BudgetSpent
+        today = self._clock.now().date()
+        key = _Key(allowed.space, allowed.team, allowed.person, today)
+        self._new[key] += count
+        if key in self._person:
+            self._person[key] += count
+            self._team[key.space, key.team, today] += count
+        if over >= 1:
+            await asyncio.sleep(count / SLOW_BYTES)  # a rate, not a wait for something
+
+    async def look(self) -> float | None:
+        new, self._new = self._new, defaultdict(int)
+        today = self._clock.now().date()
+        self._person = {key: value for key, value in self._person.items() if key.day == today}
+        self._team = {key: value for key, value in self._team.items() if key[2] == today}
+        if not new:
+            return None
+        async with self._database.write() as uow:
+            uow.unrecorded("sums; each download is recorded")
+            for key, count in new.items():
+                row = await scoped_get(
+                    uow, Outflow, EVERYTHING, space=key.space, team=key.team, person=key.person, day=key.day
+                )
+                if row is None:
+                    uow.session.add(
+                        Outflow(space=key.space, team=key.team, person=key.person, day=key.day, bytes=count)
+                    )
+                else:
+                    row.bytes += count
+        return None
+
+
+class Rate:
+    """Counts what a busy channel sends, and passes it on in lumps: a message need not cost a sum."""
+
+    def __init__(self, outflows: Outflows, allowed: Allowed) -> None:
+        self._outflows = outflows
+        self._allowed = allowed
+        self._count = 0
+        self._since = monotonic()
+
+    async def add(self, count: int) -> None:
+        """Count bytes.
+
+        Raises:
+            BudgetSpent: when no more may leave today.
+        """
+        self._count += count
+        if self._count >= 64 * 1024 or monotonic() - self._since > 1:
+            count, self._count, self._since = self._count, 0, monotonic()
+            await self._outflows.take(self._allowed, count)

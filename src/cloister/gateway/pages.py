@@ -1,0 +1,55 @@
+"""The few pages that the gateway shows itself. Every value in them is escaped; nothing in them is a template."""
+
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+FOLDER = Path(__file__).parent / "static"
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+TYPES = {".js": "text/javascript", ".css": "text/css"}
+
+
+def page(title: str, body: str, *, script: str | None = None, **data: str) -> str:
+    """A whole page. ``body`` is HTML of ours; ``data`` becomes attributes that the script reads."""
+    attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
+    tag = f'<script src="/_cloister/{script}" defer></script>' if script else ""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{escape(title)}</title><link rel="stylesheet" href="/_cloister/pages.css">{tag}</head>'
+        f"<body{attributes}><main>{body}</main></body></html>"
+    )
+
+
+def waking(space: str, team: str) -> str:
+    """While a workspace starts: its real steps, then the address that was asked for."""
+    body = (
+        f"<h1>Opening your workspace</h1><p class=sub>Team <b>{escape(team)}</b> in <b>{escape(space)}</b></p>"
+        '<ol id="steps" aria-live="polite"><li data-step="asked">Asked for</li><li data-step="sandbox">Its sandbox is '
+        'prepared</li><li data-step="app">The app starts</li><li data-step="ready">Ready</li></ol>'
+        '<p id="reason" role="alert"></p><div id="actions" hidden>'
+        '<button id="restart">Start again</button> <button id="safe">Start in safe mode</button>'
+        "<p class=sub>Safe mode leaves out what your team installed. Your files are as they were.</p></div>"
+        '<details id="log" hidden><summary>What it said last</summary><pre id="output"></pre></details>'
+    )
+    return page("Opening your workspace", body, script="waking.js")
+
+
+def refusal(title: str, why: str, home: str) -> str:
+    """Somebody may not go on, and why."""
+    return page(
+        title, f'<h1>{escape(title)}</h1><p>{escape(why)}</p><p><a href="{escape(home)}">To the front page</a></p>'
+    )
+
+
+def entry(public_url: str, host: str, path: str) -> str:
+    """Where a browser without a session at a workspace's origin is sent."""
+    return f"{public_url.rstrip('/')}/api/v1/workspaces/enter?host={quote(host, safe='')}&to={quote(path, safe='')}"
+
+
+def asset(name: str) -> tuple[bytes, str] | None:
+    """A script or style sheet of these pages, with its type."""
+    path = FOLDER / name
+    if path.suffix not in TYPES or path.parent != FOLDER or not path.is_file():
+        return None
+    return path.read_bytes(), TYPES[path.suffix]

@@ -1,0 +1,259 @@
+"""The relay: every WebSocket of a workspace passes here. What is executed or typed is recorded, by the platform and
+outside the sandbox; what leaves is counted; and a connection whose right has ended is closed, with the reason.
+
+Frames pass through unread but for the few that execute something. Code is on the record before the kernel sees it.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import aiohttp
+from aiohttp import WSMsgType, web
+
+from cloister.audit import Draft, Name, Outcome, Recorder
+from cloister.core.errors import CloisterError
+from cloister.gateway.decision import Allowed, Asked, Decisions
+from cloister.gateway.errors import TerminalsBlocked
+from cloister.gateway.kernel_protocol import V1, Execute, Reply, read
+from cloister.gateway.outflow import Outflows, Rate
+from cloister.gateway.presence import Presence
+from cloister.gateway.upstream import Upstreams
+from cloister.platform import metrics
+from cloister.platform.logs import logger
+
+log = logger(__name__)
+MAX_MESSAGE = 128 * 1024 * 1024
+KEPT_CODE = 64 * 1024
+"""Bytes of one cell's code that are kept on the record; of more, the beginning and the hash of all."""
+KEPT_LINE = 4096
+ENDED = 4403
+"""WebSocket close code: the right to be here has ended."""
+SPENT = 4429
+_KERNEL = re.compile(r"^/api/kernels/([0-9a-fA-F-]{1,64})/channels$")
+_TERMINAL = re.compile(r"^/terminals/websocket/([^/]{1,64})$")
+
+
+@dataclass(eq=False)
+class Channel:
+    """One open connection."""
+
+    asked: Asked
+    allowed: Allowed
+    path: str
+    here: web.WebSocketResponse
+    kernel: str | None = None
+    terminal: str | None = None
+    protocol: str | None = None
+    running: dict[str, float] = field(default_factory=dict)
+    line: str = ""
+    notebook: str | None = None
+
+    async def end(self, code: int, why: str) -> None:
+        await self.here.close(code=code, message=why.encode()[:120].decode("utf-8", "ignore").encode())
+
+
+class Relay:
+    """Opens channels, and closes those that may no longer be."""
+
+    def __init__(
+        self, decisions: Decisions, upstreams: Upstreams, outflows: Outflows, presence: Presence, recorder: Recorder
+    ) -> None:
+        self._decisions = decisions
+        self._upstreams = upstreams
+        self._outflows = outflows
+        self._presence = presence
+        self._recorder = recorder
+        self.open: set[Channel] = set()
+
+    async def serve(self, request: web.Request, asked: Asked, allowed: Allowed) -> web.WebSocketResponse:
+        """Join a browser to a workspace's app until either ends, or the right to be joined does.
+
+        Raises:
+            TerminalsBlocked: for a terminal where there are none.
+            WorkspaceAsleep: when the app does not answer.
+        """
+        kernel, terminal = _KERNEL.match(request.path), _TERMINAL.match(request.path)
+        if terminal and allowed.policies.terminals == "blocked":
+            raise TerminalsBlocked
+        offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if p.strip()]
+        client = self._upstreams.client(allowed)
+        async with client.ws_connect(
+            f"http://localhost{request.rel_url.raw_path_qs}", protocols=offered, max_msg_size=MAX_MESSAGE,
+            headers={**self._upstreams.headers(allowed), "Host": request.host}, autoping=True,
+        ) as there:  # fmt: skip
+            here = web.WebSocketResponse(
+                protocols=[there.protocol] if there.protocol else [], max_msg_size=MAX_MESSAGE, heartbeat=30,
+                compress=False,
+            )  # fmt: skip
+            await here.prepare(request)
+            channel = Channel(
+                asked, allowed, request.path, here, kernel[1] if kernel else None, terminal[1] if terminal else None,
+                there.protocol,
+            )  # fmt: skip
+            if kernel:
+                channel.notebook = await self._notebook(client, allowed, kernel[1])
+            if terminal:
+                self._recorder.note(self._draft(channel, Name.TERMINAL_OPENED))
+            await self._join(channel, there)
+        return here
+
+    async def _join(self, channel: Channel, there: aiohttp.ClientWebSocketResponse) -> None:
+        workspace = channel.allowed.workspace or ""
+        self.open.add(channel)
+        self._presence.opened(workspace)
+        tasks = [
+            asyncio.ensure_future(self._inward(channel, there)),
+            asyncio.ensure_future(self._outward(channel, there)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.open.discard(channel)
+            self._presence.closed(workspace)
+            for task in tasks:
+                task.cancel()
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, CloisterError):
+                    await channel.end(SPENT, ended.detail)
+                elif isinstance(ended, Exception) and not isinstance(ended, (ConnectionError, aiohttp.ClientError)):
+                    log.error("relay.failed", path=channel.path, error=repr(ended))
+            if not channel.here.closed:
+                await channel.here.close(code=there.close_code or 1001)
+
+    async def _inward(self, channel: Channel, there: aiohttp.ClientWebSocketResponse) -> None:
+        v1 = channel.protocol == V1
+        async for message in channel.here:
+            if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
+                continue
+            metrics.RELAYED.labels("in").inc(len(message.data))
+            if channel.kernel is not None:
+                asks = read(message.data, v1=v1)
+                if isinstance(asks, Execute):
+                    await self._record_code(channel, asks)
+            elif channel.terminal is not None:
+                await self._record_typed(channel, message.data)
+            if message.type is WSMsgType.TEXT:
+                await there.send_str(message.data)
+            else:
+                await there.send_bytes(message.data)
+
+    async def _outward(self, channel: Channel, there: aiohttp.ClientWebSocketResponse) -> None:
+        v1 = channel.protocol == V1
+        rate = Rate(self._outflows, channel.allowed)
+        async for message in there:
+            if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
+                continue
+            await rate.add(len(message.data))
+            metrics.RELAYED.labels("out").inc(len(message.data))
+            if channel.kernel is not None and channel.running:
+                says = read(message.data, v1=v1)
+                if isinstance(says, Reply) and says.id in channel.running:
+                    self._record_done(channel, says)
+            if message.type is WSMsgType.TEXT:
+                await channel.here.send_str(message.data)
+            else:
+                await channel.here.send_bytes(message.data)
+
+    # -- the record
+
+    def _draft(self, channel: Channel, name: Name, outcome: Outcome = Outcome.OK, **details: object) -> Draft:
+        allowed = channel.allowed
+        return Draft(
+            name=name, outcome=outcome, person=allowed.person, team=allowed.team, actor=allowed.principal.kind,
+            space=allowed.space, sandbox=allowed.sandbox, subject=channel.kernel or channel.terminal,
+            details={key: value for key, value in details.items() if value is not None},  # type: ignore[misc]
+        )  # fmt: skip
+
+    async def _record_code(self, channel: Channel, asks: Execute) -> None:
+        self._presence.worked(channel.allowed.workspace)
+        raw = asks.code.encode("utf-8", "surrogatepass")
+        whole = len(raw) <= KEPT_CODE
+        draft = self._draft(
+            channel, Name.CODE_RUN, message=asks.id, notebook=channel.notebook, cell=asks.cell,
+            code=asks.code if whole else raw[:KEPT_CODE].decode("utf-8", "replace"), bytes=len(raw),
+            sha256=None if whole else hashlib.sha256(raw).hexdigest(), silent=asks.silent or None,
+        )  # fmt: skip
+        await self._recorder.record(draft)
+        if len(channel.running) < 10_000:
+            channel.running[asks.id] = perf_counter()
+
+    def _record_done(self, channel: Channel, says: Reply) -> None:
+        begun = channel.running.pop(says.id)
+        outcome = Outcome.OK if says.status == "ok" else Outcome.FAILED
+        self._recorder.note(
+            self._draft(
+                channel,
+                Name.CODE_DONE,
+                outcome,
+                message=says.id,
+                status=says.status,
+                milliseconds=round((perf_counter() - begun) * 1000, 1),
+            )
+        )
+
+    async def _record_typed(self, channel: Channel, data: str | bytes) -> None:
+        """Keep what was typed into a terminal, line by line."""
+        try:
+            message = json.loads(data)
+        except ValueError:
+            return
+        if (
+            not isinstance(message, list)
+            or len(message) < 2
+            or message[0] != "stdin"
+            or not isinstance(message[1], str)
+        ):
+            return
+        self._presence.worked(channel.allowed.workspace)
+        if channel.allowed.policies.terminals != "recorded":
+            return
+        channel.line += message[1]
+        while channel.line and ("\r" in channel.line or "\n" in channel.line or len(channel.line) >= KEPT_LINE):
+            end = min((i for i in (channel.line.find("\r"), channel.line.find("\n")) if i >= 0), default=KEPT_LINE)
+            line, channel.line = channel.line[:end][:KEPT_LINE], channel.line[min(end + 1, len(channel.line)) :]
+            await self._recorder.record(self._draft(channel, Name.TERMINAL_TYPED, typed=line))
+
+    async def _notebook(self, client: aiohttp.ClientSession, allowed: Allowed, kernel: str) -> str | None:
+        """The path of the notebook that a kernel belongs to, as the app says."""
+        try:
+            async with client.get("http://localhost/api/sessions", headers=self._upstreams.headers(allowed)) as answer:
+                sessions = await answer.json()
+        except (aiohttp.ClientError, ValueError, OSError):
+            return None
+        for session in sessions if isinstance(sessions, list) else []:
+            if (
+                isinstance(session, dict)
+                and isinstance(session.get("kernel"), dict)
+                and session["kernel"].get("id") == kernel
+            ):
+                return str(session.get("path"))[:500]
+        return None
+
+    # -- ends
+
+    async def recheck(self) -> None:
+        """Close every connection whose right has ended, and say why."""
+        for channel in list(self.open):
+            try:
+                allowed = await self._decisions.decide(channel.asked)
+            except CloisterError as error:
+                await self._close(channel, error.detail)
+                continue
+            if allowed.sandbox != channel.allowed.sandbox:
+                await self._close(channel, allowed.reason or "The workspace was restarted.", code=1001)
+
+    async def _close(self, channel: Channel, why: str, code: int = ENDED) -> None:
+        self.open.discard(channel)
+        if code == ENDED:
+            self._recorder.note(self._draft(channel, Name.WORKSPACE_LEFT, Outcome.REFUSED, reason=why))
+        try:
+            async with asyncio.timeout(1):
+                await channel.end(code, why)
+        except TimeoutError:  # it reads nothing: then without a farewell
+            transport = channel.here._req.transport if channel.here._req else None  # noqa: SLF001
+            if transport is not None:
+                transport.abort()

@@ -1,0 +1,286 @@
+"""What Caddy asks and hands over: the decision, our own paths on workspace origins, WebSockets, pages and downloads.
+
+(aiohttp, not the public API's server: it proxies, speaks WebSockets both ways, and answers the decision in a third of
+the time. Caddy alone can reach its socket.)
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+from cloister.audit import Recorder
+from cloister.core.clock import Clock
+from cloister.core.errors import CloisterError, Internal, NotFound, Unauthenticated
+from cloister.core.events import AccessChanged, Event, SandboxChanged, WorkspaceChanged
+from cloister.core.principal import Scope
+from cloister.gateway import pages
+from cloister.gateway.decision import Allowed, Asked, Decisions
+from cloister.gateway.entering import Entering
+from cloister.gateway.errors import NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
+from cloister.gateway.leaving import Leaving
+from cloister.gateway.outflow import Outflows
+from cloister.gateway.presence import Presence
+from cloister.gateway.relay import Relay
+from cloister.gateway.streams import Streams
+from cloister.gateway.upstream import Upstreams
+from cloister.platform import Bus, Database, Settings
+from cloister.platform.logs import logger
+from cloister.platform.sockets import short_path
+from cloister.sandboxes import SandboxController
+from cloister.workspaces import Workspaces
+
+log = logger(__name__)
+SAFE = {"GET", "HEAD", "OPTIONS"}
+RECHECK_SECONDS = 0.8
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+class Gateway:
+    """The server behind Caddy."""
+
+    def __init__(
+        self, settings: Settings, database: Database, decisions: Decisions, entering: Entering, workspaces: Workspaces,
+        sandboxes: SandboxController, outflows: Outflows, presence: Presence, recorder: Recorder, bus: Bus, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._database = database
+        self._decisions = decisions
+        self._entering = entering
+        self._workspaces = workspaces
+        self._presence = presence
+        self.upstreams = Upstreams(settings, sandboxes)
+        self.relay = Relay(decisions, self.upstreams, outflows, presence, recorder)
+        self._leaving = Leaving(self.upstreams, outflows, recorder)
+        self._streams = Streams(database, decisions, workspaces, sandboxes, settings.public_url, bus, clock)
+        self._runner: web.AppRunner | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        for kind in (AccessChanged, WorkspaceChanged, SandboxChanged):
+            bus.subscribe(kind, self._on_news)
+
+    def _on_news(self, _event: Event) -> None:
+        self._news.set()
+
+    @property
+    def cookie_name(self) -> str:
+        return "__Host-cloister-workspace" if self._settings.cookie_secure else "cloister-workspace"
+
+    async def start(self) -> None:
+        """Listen on the socket that Caddy speaks to."""
+        app = web.Application(client_max_size=1024 * 1024, middlewares=[self._errors])
+        app.router.add_get("/_gateway/authorise", self._authorise)
+        app.router.add_get("/_cloister/enter", self._enter)
+        app.router.add_get("/_cloister/events", self._guarded(self._streams.events))
+        app.router.add_get("/_cloister/start", self._guarded(self._streams.start, wake=True))
+        app.router.add_post("/_cloister/restart", self._guarded(self._restart))
+        app.router.add_post("/_cloister/keep", self._guarded(self._keep))
+        app.router.add_get("/_cloister/{name}", self._asset)
+        app.router.add_route("*", "/{path:.*}", self._pass)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+        await self._runner.setup()
+        path = self._settings.run_directory / "gateway.sock"
+        path.unlink(missing_ok=True)
+        with short_path(path) as name:
+            await web.UnixSite(self._runner, name).start()
+        path.chmod(0o600)
+        self._task = asyncio.create_task(self._watch(), name="gateway")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        await self.upstreams.close()
+
+    async def _watch(self) -> None:
+        """Look again at whoever is connected, at once on news, and often in any case."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), RECHECK_SECONDS)
+            self._news.clear()
+            try:
+                await self.relay.recheck()
+                await self.upstreams.forget_ended()
+            except Exception:  # the watch must go on, whatever one connection did
+                log.exception("gateway.watch_failed")
+
+    # -- who asks
+
+    def _asked(self, request: web.Request) -> Asked:
+        address = self._entering.hosts.parse(request.host)
+        if address is None:
+            raise NoSuchWorkspace
+        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+        token = secret.strip() if scheme.lower() in {"bearer", "token"} and secret else None
+        cookie = None if token else request.cookies.get(self.cookie_name)
+        client = request.headers.get("X-Forwarded-For", "").split(",")[-1].strip() or None
+        return Asked(address, cookie, token, client)
+
+    def _check_origin(self, request: web.Request, asked: Asked, method: str, *, socket: bool) -> None:
+        """Changes and connections come from the workspace's own pages, or with a token.
+
+        Raises:
+            WrongOrigin: when they do not.
+        """
+        if asked.token is not None or (method in SAFE and not socket):
+            return
+        origin = request.headers.get("Origin")
+        if origin is not None:
+            url = urlsplit(origin)
+            good = url.scheme == self._entering.hosts.scheme and url.netloc == request.host
+        else:
+            good = not socket and request.headers.get("Sec-Fetch-Site") in {"same-origin", "none"}
+        if not good:
+            raise WrongOrigin
+
+    async def _authorise(self, request: web.Request) -> web.Response:
+        """Caddy's question: may this person do this here, and which socket is it now?"""
+        method = request.headers.get("X-Forwarded-Method", "GET")
+        asked = self._asked(request)
+        self._check_origin(request, asked, method, socket=False)
+        allowed = await self._decisions.decide(asked)
+        if method not in SAFE:
+            self._presence.worked(allowed.workspace)
+        dial = self.upstreams.dial(allowed)
+        return web.Response(status=204, headers={**self.upstreams.headers(allowed), "Cloister-Upstream": dial})
+
+    def _guarded(
+        self, handler: Callable[[web.Request, Asked, Allowed], Awaitable[web.StreamResponse]], *, wake: bool = False
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            asked = self._asked(request)
+            self._check_origin(request, asked, request.method, socket=False)
+            allowed = await self._decisions.decide(asked)
+            if wake:
+                await self._wake(allowed)
+            return await handler(request, asked, allowed)
+
+        return guarded
+
+    async def _wake(self, allowed: Allowed) -> None:
+        if allowed.state not in {"stopped", "stopping"}:
+            return
+        async with self._database.write(allowed.principal) as uow:
+            await self._workspaces.open(uow, _scope(allowed), allowed.team)
+        self._decisions.forget()
+
+    # -- everything that Caddy hands over
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        asked = self._asked(request)
+        socket = request.headers.get("Upgrade", "").lower() == "websocket"
+        self._check_origin(request, asked, request.method, socket=socket)
+        document = _is_document(request)
+        try:
+            allowed = await self._decisions.decide(asked)
+        except Unauthenticated:
+            if document and asked.token is None:
+                raise web.HTTPFound(
+                    pages.entry(self._settings.public_url, request.host, request.rel_url.raw_path_qs)
+                ) from None
+            raise
+        if document and (allowed.state != "running" or allowed.sandbox is None):
+            space, team = asked.address.space, asked.address.team
+            return _html(pages.waking(space, team), 503)
+        try:
+            if socket:
+                return await self.relay.serve(request, asked, allowed)
+            return await self._leaving.serve(request, allowed, document=document)
+        except aiohttp.ClientError as error:
+            if document:
+                return _html(pages.waking(asked.address.space, asked.address.team), 503)
+            raise WorkspaceAsleep("The app in this workspace did not answer.") from error
+
+    async def _enter(self, request: web.Request) -> web.Response:
+        address = self._entering.hosts.parse(request.host)
+        if address is None:
+            raise NoSuchWorkspace
+        path = request.query.get("to", "/")
+        if not path.startswith("/") or path.startswith(("//", "/\\")):
+            path = "/"
+        async with self._database.write() as uow:
+            team = await self._entering.team_at(uow, address)
+            secret = await self._entering.redeem(uow, request.query.get("code", ""), team)
+        answer = web.Response(status=303, headers={"Location": path, **HEADERS})
+        answer.set_cookie(
+            self.cookie_name, secret, path="/", httponly=True, samesite="Lax", secure=self._settings.cookie_secure,
+            max_age=self._settings.session_absolute_seconds,
+        )  # fmt: skip
+        return answer
+
+    async def _restart(self, request: web.Request, _asked: Asked, allowed: Allowed) -> web.Response:
+        try:
+            safe = (await request.json()).get("safe") is True
+        except (ValueError, AttributeError):
+            safe = False
+        async with self._database.write(allowed.principal) as uow:
+            row = await self._workspaces.find(uow, _scope(allowed), allowed.team)
+            await self._workspaces.restart(uow, _scope(allowed), row, safe=safe)
+        return web.Response(status=204)
+
+    async def _keep(self, _request: web.Request, _asked: Asked, allowed: Allowed) -> web.Response:
+        self._presence.worked(allowed.workspace)
+        async with self._database.write(allowed.principal) as uow:
+            uow.unrecorded("somebody is there")
+            row = await self._workspaces.find(uow, _scope(allowed), allowed.team)
+            row.active_at = self._workspaces.clock.now()
+        self._decisions.forget()
+        return web.Response(status=204)
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        found = pages.asset(request.match_info["name"])
+        if found is None:
+            raise NotFound
+        return web.Response(body=found[0], content_type=found[1], headers={**HEADERS, "Cache-Control": "max-age=300"})
+
+    # -- errors
+
+    @web.middleware
+    async def _errors(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except CloisterError as error:
+            if error.status >= 500:
+                log.info("gateway.refused", code=error.code, path=request.path)
+            return self._refusal(request, error)
+        except (web.HTTPException, asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            log.exception("gateway.failed", path=request.path)
+            return self._refusal(request, Internal())
+
+    def _refusal(self, request: web.Request, error: CloisterError) -> web.Response:
+        if _is_document(request):
+            title = "You cannot go on here" if error.status in {401, 403} else "This did not work"
+            return _html(pages.refusal(title, error.detail, self._settings.public_url), error.status)
+        body = json.dumps({**error.problem(), "message": error.detail})
+        headers = dict(HEADERS)
+        if error.status == 503:
+            headers["Retry-After"] = "2"
+        return web.Response(text=body, status=error.status, content_type="application/problem+json", headers=headers)
+
+
+def _scope(allowed: Allowed) -> Scope:
+    return Scope(allowed.space, frozenset({allowed.team}), frozenset(), allowed.principal)
+
+
+def _is_document(request: web.Request) -> bool:
+    """Whether a browser navigates, as opposed to a page's script or a program that asks."""
+    fetch = request.headers.get("Sec-Fetch-Dest")
+    return request.method == "GET" and (
+        fetch == "document" or (fetch is None and "text/html" in request.headers.get("Accept", ""))
+    )
+
+
+def _html(text: str, status: int) -> web.Response:
+    headers = {**HEADERS, "Content-Security-Policy": pages.POLICY}
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)

@@ -1,0 +1,56 @@
+// The platform's word in a workspace's page: it is about to rest, has ended, or may send no more today.
+(() => {
+  const box = document.createElement("div");
+  box.setAttribute("role", "status");
+  box.id = "cloister-banner";
+  box.style.cssText =
+    "position:fixed;left:50%;top:12px;transform:translateX(-50%);z-index:100000;max-width:42rem;padding:.6rem 1rem;" +
+    "border-radius:8px;background:#1d2733;color:#fff;font:14px/1.5 system-ui,sans-serif;box-shadow:0 4px 16px rgba(0,0,0,.3);display:none";
+  const text = document.createElement("span");
+  const button = document.createElement("button");
+  button.style.cssText =
+    "margin-left:1rem;font:inherit;padding:.2rem .7rem;border-radius:6px;border:1px solid #8ab4f8;background:transparent;color:#8ab4f8;cursor:pointer";
+  box.append(text, button);
+  let gone = null;
+
+  function say(words, label, act) {
+    text.textContent = words;
+    button.textContent = label || "";
+    button.style.display = label ? "" : "none";
+    button.onclick = act || null;
+    box.style.display = words ? "" : "none";
+  }
+
+  function follow() {
+    const source = new EventSource("/_cloister/events");
+    source.addEventListener("here", () => {
+      if (gone !== null) location.reload();
+      else say("");
+    });
+    source.addEventListener("idle", (event) => {
+      const { minutes } = JSON.parse(event.data);
+      say(`Nobody works here just now. This workspace will rest in ${minutes} min; your files are kept.`, "Keep it awake", async () => {
+        await fetch("/_cloister/keep", { method: "POST" });
+        say("");
+      });
+    });
+    source.addEventListener("asleep", (event) => {
+      const { reason } = JSON.parse(event.data);
+      gone = "asleep";
+      say(`This workspace rests. ${reason || ""} Your files are kept.`, "Wake it", () => location.reload());
+    });
+    source.addEventListener("budget", (event) => say(JSON.parse(event.data).reason));
+    source.addEventListener("ended", (event) => {
+      source.close();
+      gone = "ended";
+      say(`You can no longer work here. ${JSON.parse(event.data).reason}`, "To the front page", () => location.assign(JSON.parse(event.data).home));
+    });
+  }
+
+  const begin = () => {
+    document.body.append(box);
+    follow();
+  };
+  if (document.body) begin();
+  else addEventListener("DOMContentLoaded", begin);
+})();

@@ -1,0 +1,145 @@
+"""News to a browser, as server-sent events: how far a start is, when a workspace will rest, that access has ended."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterator
+
+from aiohttp import web
+
+from cloister.access import scoped_get
+from cloister.core.clock import Clock
+from cloister.core.errors import CloisterError
+from cloister.core.events import AccessChanged, Event, SandboxChanged, WorkspaceChanged
+from cloister.gateway.decision import Allowed, Asked, Decisions
+from cloister.platform import Bus, Database
+from cloister.sandboxes import OutputLog, Sandbox, SandboxController
+from cloister.spaces import in_space
+from cloister.workspaces import Workspaces
+
+LOOK_SECONDS = 1.0
+WARN_SHARE = 0.2
+"""The warning comes in the last fifth of the idle time, but no earlier than ten minutes before."""
+WARN_MINUTES = 10.0
+OUTPUT_BYTES = 4000
+
+
+class Streams:
+    """The two streams."""
+
+    def __init__(
+        self, database: Database, decisions: Decisions, workspaces: Workspaces, sandboxes: SandboxController,
+        home: str, bus: Bus, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._decisions = decisions
+        self._workspaces = workspaces
+        self._sandboxes = sandboxes
+        self._home = home
+        self._clock = clock
+        self._waiting: set[asyncio.Event] = set()
+        for kind in (AccessChanged, SandboxChanged, WorkspaceChanged):
+            bus.subscribe(kind, self._wake)
+
+    def _wake(self, _event: Event) -> None:
+        for waiting in self._waiting:
+            waiting.set()
+
+    @contextlib.contextmanager
+    def _news(self) -> Iterator[asyncio.Event]:
+        waiting = asyncio.Event()
+        self._waiting.add(waiting)
+        try:
+            yield waiting
+        finally:
+            self._waiting.discard(waiting)
+
+    async def _each(
+        self, request: web.Request, asked: Asked, step: Callable[[Allowed, web.StreamResponse], Awaitable[bool]]
+    ) -> web.StreamResponse:
+        out = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
+        await out.prepare(request)
+        with self._news() as waiting, contextlib.suppress(ConnectionError):
+            while True:
+                waiting.clear()
+                try:
+                    allowed = await self._decisions.decide(asked)
+                except CloisterError as error:
+                    await _send(out, "ended", reason=error.detail, home=self._home)
+                    return out
+                if await step(allowed, out):
+                    return out
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(waiting.wait(), LOOK_SECONDS)
+        return out
+
+    # -- in a workspace's page
+
+    async def events(self, request: web.Request, asked: Asked, _allowed: Allowed) -> web.StreamResponse:
+        """While a page is open."""
+        last = ""
+
+        async def step(allowed: Allowed, out: web.StreamResponse) -> bool:
+            nonlocal last
+            name, facts = self._word(allowed)
+            key = name + json.dumps(facts)
+            if key == last:
+                await out.write(b": still here\n\n")
+            else:
+                await _send(out, name, **facts)
+            last = key
+            return False
+
+        return await self._each(request, asked, step)
+
+    def _word(self, allowed: Allowed) -> tuple[str, dict[str, object]]:
+        if allowed.state != "running":
+            return "asleep", {"reason": allowed.reason or ""}
+        if allowed.idle_at is not None:
+            minutes = (allowed.idle_at - self._clock.now()).total_seconds() / 60
+            if minutes < min(WARN_MINUTES, allowed.policies.idle_minutes * WARN_SHARE):
+                return "idle", {"minutes": max(1, round(minutes))}
+        return "here", {}
+
+    # -- while it starts
+
+    async def start(self, request: web.Request, asked: Asked, _allowed: Allowed) -> web.StreamResponse:
+        """How far a start is, in the steps that really happen."""
+        last = ""
+
+        async def step(allowed: Allowed, out: web.StreamResponse) -> bool:
+            nonlocal last
+            facts = await self._step(allowed)
+            text = json.dumps(facts)
+            if text != last:
+                await _send(out, "step", **facts)
+            last = text
+            return facts["step"] == "ready" or bool(facts.get("failed"))
+
+        return await self._each(request, asked, step)
+
+    async def _step(self, allowed: Allowed) -> dict[str, object]:
+        if allowed.state == "running":
+            return {"step": "ready"}
+        if allowed.state == "failed":
+            output = await self._output(allowed)
+            return {"step": "app", "failed": True, "can_restart": True, "reason": allowed.reason, "output": output}
+        if allowed.sandbox is None:
+            return {"step": "asked", "reason": allowed.reason}
+        async with self._database.read() as uow:
+            row = await scoped_get(uow, Sandbox, in_space(allowed.space), id=allowed.sandbox)
+        return {"step": "app" if row is not None and row.state == "running" else "sandbox", "reason": allowed.reason}
+
+    async def _output(self, allowed: Allowed) -> str:
+        if allowed.sandbox is None:
+            return ""
+        text = ""
+        async for line in OutputLog(self._sandboxes.place(allowed.sandbox).log, 0).lines(follow=False):
+            text = (text + json.loads(line)["text"])[-OUTPUT_BYTES:]
+        return text
+
+
+async def _send(out: web.StreamResponse, event: str, **facts: object) -> None:
+    await out.write(f"event: {event}\ndata: {json.dumps(facts)}\n\n".encode())

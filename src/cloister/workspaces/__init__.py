@@ -1,0 +1,22 @@
+"""Workspaces: a team's long-lived app on a sandbox, with a volume that outlives it."""
+
+from cloister.workspaces.apps import App, app_of
+from cloister.workspaces.controller import WorkspaceController
+from cloister.workspaces.errors import WorkspaceNotFound
+from cloister.workspaces.models import Workspace
+from cloister.workspaces.ports import NoPages, Pages, Visit
+from cloister.workspaces.service import Change, Workspaces, environment_of
+
+__all__ = [
+    "App",
+    "Change",
+    "NoPages",
+    "Pages",
+    "Visit",
+    "Workspace",
+    "WorkspaceController",
+    "WorkspaceNotFound",
+    "Workspaces",
+    "app_of",
+    "environment_of",
+]

@@ -1,0 +1,195 @@
+"""The controller of workspaces: starts, watches, restarts after a crash, stops what is idle."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from cloister.access import scoped_get, scoped_select
+from cloister.audit import Name, record
+from cloister.core.clock import Clock
+from cloister.core.errors import CloisterError
+from cloister.core.events import SandboxChanged, WorkspaceChanged, WorkspaceWanted
+from cloister.core.principal import EVERYTHING
+from cloister.platform import Controller, Database, UnitOfWork, metrics
+from cloister.platform.logs import logger
+from cloister.sandboxes import FINAL, Sandbox, SandboxController
+from cloister.spaces import SpaceDeclaration, declared, get_space, in_space
+from cloister.workspaces.activity import Activity, Watch
+from cloister.workspaces.apps import app_of
+from cloister.workspaces.models import Workspace
+from cloister.workspaces.ports import Pages
+from cloister.workspaces.probe import answers
+from cloister.workspaces.service import Workspaces, environment_of
+
+log = logger(__name__)
+RESTARTS = 3
+"""So often a workspace that ends by itself is started again before somebody has to look."""
+FORGIVEN = timedelta(minutes=10)
+"""After so long in order, earlier crashes no longer count."""
+LOOK_AT_USE = timedelta(seconds=15)
+
+
+class WorkspaceController(Controller):
+    """Makes workspaces be what their rows want."""
+
+    name = "workspaces"
+    wakes_on = (WorkspaceWanted, SandboxChanged)
+    interval = 5.0
+
+    def __init__(
+        self, database: Database, workspaces: Workspaces, sandboxes: SandboxController, clock: Clock, pages: Pages
+    ) -> None:
+        super().__init__()
+        self._database = database
+        self._workspaces = workspaces
+        self._sandboxes = sandboxes
+        self._clock = clock
+        self.watch = Watch(sandboxes, workspaces.sandboxes.backend, clock, pages)
+        self._probes: dict[str, asyncio.Task[None]] = {}
+        self._used: dict[str, datetime] = {}
+
+    async def look(self) -> float | None:
+        async with self._database.read() as uow:
+            rows = (
+                await uow.session.scalars(
+                    scoped_select(Workspace, EVERYTHING)
+                    .where((Workspace.state.not_in(("stopped", "failed"))) | (Workspace.wanted == "running"))
+                    .order_by(Workspace.id)
+                )
+            ).all()
+        for row in rows:
+            try:
+                await self._settle(row.id)
+            except Exception:  # one workspace must not hold up the others
+                log.exception("workspace.failed_to_settle", workspace=row.id)
+        return None
+
+    async def _settle(self, id_: str) -> None:
+        async with self._database.read() as uow:
+            row = await uow.session.get_one(Workspace, id_)
+            sandbox = await self._sandbox(uow, row)
+        live = sandbox is not None and sandbox.state not in FINAL
+        if row.wanted == "stopped":
+            await self._bring_down(row, sandbox, live=live)
+        elif row.state == "failed":
+            return
+        elif sandbox is None:
+            await self._launch(row)
+        elif not live:
+            await self._after_end(row, sandbox)
+        elif row.state == "starting" and sandbox.state == "running":
+            self._await_answer(row, sandbox.id)
+        elif row.state == "running":
+            await self._look_at_use(row, sandbox)
+
+    async def _sandbox(self, uow: UnitOfWork, row: Workspace) -> Sandbox | None:
+        return None if row.sandbox is None else await scoped_get(uow, Sandbox, in_space(row.space), id=row.sandbox)
+
+    async def _set(self, id_: str, state: str, reason: str | None = None, **values: object) -> None:
+        async with self._database.write() as uow:
+            uow.unrecorded("the state of a workspace; what was asked and what the sandbox did is recorded")
+            row = await uow.session.get_one(Workspace, id_)
+            row.state, row.reason = state, reason
+            for name, value in values.items():
+                setattr(row, name, value)
+            uow.publish(WorkspaceChanged(row.id, state))
+
+    async def _launch(self, row: Workspace) -> None:
+        try:
+            async with self._database.write() as uow:
+                current = await uow.session.get_one(Workspace, row.id)
+                sandbox = await self._workspaces.launch(uow, current)
+                await uow.session.flush()
+                current.sandbox, current.state = sandbox.id, "starting"
+                uow.publish(WorkspaceChanged(row.id, "starting"))
+        except CloisterError as error:
+            await self._set(row.id, "failed", error.detail)
+
+    async def _bring_down(self, row: Workspace, sandbox: Sandbox | None, *, live: bool) -> None:
+        if live and sandbox is not None:
+            if sandbox.wanted != "stopped":
+                async with self._database.write() as uow:
+                    await self._workspaces.sandboxes.stop(uow, in_space(row.space), sandbox.id)
+            if row.state != "stopping":
+                await self._set(row.id, "stopping", row.reason)
+        elif row.state != "stopped":
+            self.watch.forget(row.id)
+            await self._set(row.id, "stopped", row.reason, sandbox=None, ready_at=None, busy=None)
+
+    async def _after_end(self, row: Workspace, sandbox: Sandbox) -> None:
+        """It ended though it is wanted: again, a few times; then it is for a person to look at."""
+        self.watch.forget(row.id)
+        if sandbox.wanted == "stopped" or (sandbox.reason or "").startswith("access"):
+            async with self._database.write() as uow:
+                await self._workspaces.stop(uow, await uow.session.get_one(Workspace, row.id), sandbox.reason or "")
+            return
+        forgiven = row.ready_at is not None and self._clock.now() - row.ready_at > FORGIVEN
+        restarts = 0 if forgiven else row.restarts
+        said = sandbox.reason or f"its program ended with exit code {sandbox.exit_code}"
+        if restarts >= RESTARTS:
+            await self._set(row.id, "failed", f"It ended {restarts + 1} times by itself: {said}.")
+            return
+        log.warning("workspace.restarted", workspace=row.id, reason=said)
+        metrics.WORKSPACE_RESTARTS.inc()
+        await self._set(
+            row.id, "starting", f"Starting again: {said}.", sandbox=None, restarts=restarts + 1, ready_at=None
+        )
+        self.wake()
+
+    def _await_answer(self, row: Workspace, sandbox: str) -> None:
+        if row.id not in self._probes:
+            task = self._probes[row.id] = asyncio.create_task(self._probe(row, sandbox))
+            task.add_done_callback(lambda _task: self._probes.pop(row.id, None))
+
+    async def _probe(self, row: Workspace, sandbox: str) -> None:
+        """Wait until the app serves. Its sandbox's end wakes the controller, which ends this."""
+        async with self._database.read() as uow:
+            declaration = declared(await get_space(uow, row.space))
+        app = app_of(environment_of(declaration, row.environment))
+        place, token = self._sandboxes.place(sandbox), self._sandboxes.app_token(sandbox)
+        while sandbox in self._sandboxes.live:
+            if await answers(place, app.health, token):
+                now = self._clock.now()
+                async with self._database.write() as uow:
+                    current = await uow.session.get_one(Workspace, row.id)
+                    if current.sandbox != sandbox:
+                        uow.unrecorded("it was restarted meanwhile")
+                        return
+                    current.state, current.ready_at, current.active_at = "running", now, now
+                    seconds = (now - current.asked_at).total_seconds()
+                    record(
+                        uow, Name.WORKSPACE_READY, space=row.space, team=row.team, sandbox=sandbox, subject=row.id,
+                        milliseconds=round(seconds * 1000),
+                    )  # fmt: skip
+                    uow.publish(WorkspaceChanged(row.id, "running"))
+                metrics.WORKSPACE_START_SECONDS.observe(seconds)
+                return
+            await asyncio.sleep(0.02)  # a program that begins to listen tells nobody
+
+    # -- idle
+
+    async def _look_at_use(self, row: Workspace, sandbox: Sandbox) -> None:
+        now = self._clock.now()
+        if now - self._used.get(row.id, datetime.min.replace(tzinfo=now.tzinfo)) < LOOK_AT_USE:
+            return
+        self._used[row.id] = now
+        async with self._database.read() as uow:
+            declaration = declared(await get_space(uow, row.space))
+        await self.judge(row, sandbox, declaration)
+
+    async def judge(self, row: Workspace, sandbox: Sandbox, declaration: SpaceDeclaration) -> Activity:
+        """Look whether a workspace is used; stop it when it has not been for long enough. Return what was seen."""
+        jupyter = app_of(environment_of(declaration, row.environment)).jupyter
+        seen = await self.watch.look(row, sandbox.id, jupyter=jupyter)
+        now = self._clock.now()
+        active = now if seen.busy else max(filter(None, (row.active_at, seen.last)), default=row.active_at)
+        idle = timedelta(minutes=declaration.policies.idle_minutes)
+        kept = row.keep_until is not None and row.keep_until > now
+        over = not seen.busy and not kept and active is not None and now - active >= idle
+        async with self._database.write() as uow:
+            current = await uow.session.get_one(Workspace, row.id)
+            uow.unrecorded("when it was last used")
+            current.active_at, current.busy = active, seen.why
+            if over and current.wanted == "running":
+                why = f"Nothing ran and nobody worked in it for {declaration.policies.idle_minutes:g} minutes."
+                await self._workspaces.stop(uow, current, why)
+        return seen

@@ -1,0 +1,36 @@
+"""Workspaces."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from cloister.platform import Base
+
+
+class Workspace(Base):
+    """A team's long-lived app: what it is to be, and how it is."""
+
+    __tablename__ = "workspaces"
+    __table_args__ = (UniqueConstraint("space", "team"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    space: Mapped[str] = mapped_column(ForeignKey("spaces.space"), index=True)
+    team: Mapped[int] = mapped_column(ForeignKey("teams.team"))
+    environment: Mapped[str]
+    size: Mapped[str]
+    volume: Mapped[str] = mapped_column(ForeignKey("volumes.id"))
+    wanted: Mapped[str]  # running, stopped
+    state: Mapped[str] = mapped_column(index=True)  # stopped, starting, running, stopping, failed
+    reason: Mapped[str | None]
+    safe: Mapped[bool]  # without what the team installed
+    sandbox: Mapped[str | None] = mapped_column(ForeignKey("sandboxes.id"))
+    restarts: Mapped[int]  # by themselves, since somebody last asked
+    asked_by: Mapped[int | None] = mapped_column(ForeignKey("people.number"))
+    asked_at: Mapped[datetime]
+    ready_at: Mapped[datetime | None]
+    active_at: Mapped[datetime | None]  # when work was last seen in it
+    keep_until: Mapped[datetime | None]
+    busy: Mapped[str | None]  # why it still runs, as a sentence
+    created_at: Mapped[datetime]
+    version: Mapped[int]

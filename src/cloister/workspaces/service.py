@@ -1,0 +1,227 @@
+"""Opening, stopping and changing workspaces: desired state, for the controller to make true."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cloister.access import scoped_get, scoped_select
+from cloister.audit import Name, record
+from cloister.core.clock import Clock
+from cloister.core.events import WorkspaceWanted
+from cloister.core.ids import new_id
+from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.principal import Scope
+from cloister.platform import UnitOfWork
+from cloister.sandboxes import (
+    EnvironmentNotReady,
+    EnvironmentUnknown,
+    Mount,
+    Sandbox,
+    Sandboxes,
+    SandboxSpec,
+    SizeUnknown,
+    Volume,
+    program_environ,
+)
+from cloister.spaces import EnvironmentDeclaration, SpaceDeclaration, active_space, get_team, in_space, parse_bytes
+from cloister.workspaces.apps import app_of
+from cloister.workspaces.errors import KeepTooLong, NoApp, WorkspaceDiskTooLarge, WorkspaceNotFound
+from cloister.workspaces.models import Workspace
+
+VOLUME = "home"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What somebody wants of a workspace; None leaves it as it is."""
+
+    environment: str | None = None
+    size: str | None = None
+    disk_bytes: int | None = None
+    keep_until: datetime | None = None
+
+
+@dataclass
+class Workspaces:
+    """The service."""
+
+    sandboxes: Sandboxes
+    clock: Clock
+
+    async def find(self, uow: UnitOfWork, scope: Scope, team: int) -> Workspace:
+        """Return a team's workspace.
+
+        Raises:
+            TeamNotFound: when the scope does not reach the team.
+            WorkspaceNotFound: when nobody opened it yet.
+        """
+        await get_team(uow, scope, team)
+        found = await scoped_get(uow, Workspace, in_space(str(scope.space)), team=team)
+        if found is None:
+            raise WorkspaceNotFound
+        return found
+
+    async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Workspace]:
+        """The workspaces that a scope reaches, oldest first."""
+        query = scoped_select(Workspace, scope)
+        after = decode_cursor(cursor, str)
+        if after is not None:
+            query = query.where(Workspace.id > after)
+        rows: Sequence[Workspace] = (await uow.session.scalars(query.order_by(Workspace.id).limit(limit + 1))).all()
+        return page_of(rows, limit, lambda row: row.id)
+
+    async def open(self, uow: UnitOfWork, scope: Scope, team: int, *, safe: bool = False) -> Workspace:
+        """Want a team's workspace to run; made on the first call. Asking twice is asking once.
+
+        Raises:
+            TeamNotFound: when the scope does not reach the team.
+            NoApp: when the space has no environment with an app.
+        """
+        _, declaration = await active_space(uow, str(scope.space))
+        await get_team(uow, scope, team)
+        row = await scoped_get(uow, Workspace, in_space(declaration.slug), team=team)
+        if row is None:
+            row = await self._make(uow, declaration, team)
+        elif row.wanted == "running" and row.state != "failed" and not safe:
+            uow.unrecorded("nothing changed")
+            return row
+        row.wanted, row.safe, row.restarts = "running", safe, 0
+        if row.state in {"stopped", "failed"}:
+            row.state = "starting"
+        row.reason, row.ready_at = None, None
+        row.asked_by, row.asked_at = scope.principal.person, self.clock.now()
+        row.active_at = row.asked_at
+        row.version += 1
+        record(
+            uow, Name.WORKSPACE_STARTED, space=row.space, team=row.team, subject=row.id, environment=row.environment,
+            size=row.size, safe=safe,
+        )  # fmt: skip
+        await uow.session.flush()
+        uow.publish(WorkspaceWanted(row.id))
+        return row
+
+    async def _make(self, uow: UnitOfWork, declaration: SpaceDeclaration, team: int) -> Workspace:
+        environment = next((e for e in declaration.environments if e.app is not None), None)
+        if environment is None:
+            raise NoApp("No environment of this space has an app. Its owner can add one.")
+        disk = parse_bytes(declaration.policies.workspace_disk)
+        volume = await self.sandboxes.ensure_volume(uow, declaration.slug, team, VOLUME, disk)
+        now = self.clock.now()
+        row = Workspace(
+            id=new_id("wsp"), space=declaration.slug, team=team, environment=environment.name,
+            size=next(iter(declaration.sizes)), volume=volume.id, wanted="stopped", state="stopped", reason=None,
+            safe=False, sandbox=None, restarts=0, asked_by=None, asked_at=now, ready_at=None, active_at=None,
+            keep_until=None, busy=None, created_at=now, version=1,
+        )  # fmt: skip
+        uow.session.add(row)
+        record(uow, Name.WORKSPACE_CREATED, space=row.space, team=team, subject=row.id)
+        return row
+
+    async def stop(self, uow: UnitOfWork, row: Workspace, why: str) -> Workspace:
+        """Want a workspace stopped. Its files stay. Asking twice is asking once."""
+        if row.wanted == "stopped" and row.state != "failed":
+            uow.unrecorded("nothing changed")
+            return row
+        row.wanted, row.reason, row.keep_until = "stopped", why, None
+        row.version += 1
+        record(uow, Name.WORKSPACE_STOPPED, space=row.space, team=row.team, subject=row.id, reason=why)
+        uow.publish(WorkspaceWanted(row.id))
+        return row
+
+    async def restart(self, uow: UnitOfWork, scope: Scope, row: Workspace, *, safe: bool) -> Workspace:
+        """Stop what runs and start it anew, in safe mode without what the team installed."""
+        row.asked_by, row.asked_at = scope.principal.person, self.clock.now()
+        row.wanted, row.safe, row.restarts, row.reason = "running", safe, 0, None
+        if row.sandbox is not None:
+            found = await scoped_get(uow, Sandbox, in_space(row.space), id=row.sandbox)
+            if found is not None and found.state not in {"stopped", "failed"}:
+                await self.sandboxes.stop(uow, in_space(row.space), row.sandbox)
+        row.sandbox, row.state, row.ready_at = None, "starting", None
+        row.active_at = row.asked_at
+        row.version += 1
+        record(uow, Name.WORKSPACE_STARTED, space=row.space, team=row.team, subject=row.id, safe=safe, restart=True)
+        uow.publish(WorkspaceWanted(row.id))
+        return row
+
+    async def change(self, uow: UnitOfWork, row: Workspace, wanted: Change, *, steward: bool) -> Workspace:
+        """Change what a workspace is; environment and size hold from its next start.
+
+        Raises:
+            EnvironmentUnknown, SizeUnknown, NoApp, KeepTooLong: naming what is wrong.
+            WorkspaceDiskTooLarge: when a member asks for more than the space gives.
+        """
+        _, declaration = await active_space(uow, row.space)
+        changes: dict[str, str | int] = {}
+        if wanted.environment is not None:
+            app_of(environment_of(declaration, wanted.environment))
+            row.environment = changes["environment"] = wanted.environment
+        if wanted.size is not None:
+            if wanted.size not in declaration.sizes:
+                raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
+            row.size = changes["size"] = wanted.size
+        if wanted.keep_until is not None:
+            latest = self.clock.now() + timedelta(hours=declaration.policies.keep_hours)
+            if wanted.keep_until > latest:
+                raise KeepTooLong(f"At most {declaration.policies.keep_hours:g} hours from now.")
+            row.keep_until = wanted.keep_until
+            changes["keep_until"] = wanted.keep_until.isoformat()
+        if wanted.disk_bytes is not None:
+            if wanted.disk_bytes > parse_bytes(declaration.policies.workspace_disk) and not steward:
+                raise WorkspaceDiskTooLarge(allowed=declaration.policies.workspace_disk)
+            await self.sandboxes.grow_volume(uow, in_space(row.space), row.volume, wanted.disk_bytes)
+            changes["disk_bytes"] = wanted.disk_bytes
+        row.version += 1
+        record(uow, Name.WORKSPACE_CHANGED, space=row.space, team=row.team, subject=row.id, changes=changes)
+        return row
+
+    async def launch(self, uow: UnitOfWork, row: Workspace) -> Sandbox:
+        """Ask for the sandbox that a workspace runs in.
+
+        Raises:
+            EnvironmentUnknown, EnvironmentNotReady, SizeUnknown, NoApp, WallsMissing: why it cannot start.
+        """
+        _, declaration = await active_space(uow, row.space)
+        environment = environment_of(declaration, row.environment)
+        app = app_of(environment)
+        if row.size not in declaration.sizes:
+            raise SizeUnknown(f"This space no longer has the size “{row.size}”.")
+        built = self.sandboxes.environments.ready(environment.requirements)
+        if built is None:
+            raise EnvironmentNotReady(environment=environment.name)
+        mounts: list[Mount] = []
+        editions: list[str] = []
+        if self.sandboxes.data_access is not None:
+            mounts, editions = await self.sandboxes.data_access.mounts(
+                uow, in_space(row.space).principal, row.space, row.team
+            )
+        settings = {
+            "CLOISTER_ENVIRONMENT": built.id,
+            "CLOISTER_TERMINALS": "0" if declaration.policies.terminals == "blocked" else "1",
+            "CLOISTER_SAFE_MODE": "1" if row.safe else "0",
+        }
+        spec = SandboxSpec(
+            command=app.command, environment=str(built.path), size=declaration.sizes[row.size].model_dump(),
+            mounts=tuple(mounts), datasets=tuple(editions), volume=row.volume,
+            environ={**program_environ(), **settings}, serves=True, port=app.port, seconds=None,
+        )  # fmt: skip
+        return await self.sandboxes.request(
+            uow, space=row.space, team=row.team, person=row.asked_by, purpose="workspace",
+            environment=environment.name, size=row.size, spec=spec,
+        )  # fmt: skip
+
+    async def volume(self, uow: UnitOfWork, row: Workspace) -> Volume:
+        return await self.sandboxes.volume(uow, in_space(row.space), row.volume)
+
+
+def environment_of(declaration: SpaceDeclaration, name: str) -> EnvironmentDeclaration:
+    """Return an environment of a space.
+
+    Raises:
+        EnvironmentUnknown: when it has none of that name.
+    """
+    found = next((e for e in declaration.environments if e.name == name), None)
+    if found is None:
+        raise EnvironmentUnknown(
+            f"This space has the environments {', '.join(e.name for e in declaration.environments)}."
+        )
+    return found

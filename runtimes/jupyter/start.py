@@ -71,7 +71,7 @@ def write_kernel(python):
     write(f"{folder}/kernel.json", json.dumps(spec))
 
 
-def settings(safe):
+def settings(gateway, safe):
     """Jupyter's configuration, in the form of its configuration objects."""
     from traitlets.config import Config
 
@@ -85,7 +85,7 @@ def settings(safe):
     c.ServerApp.quit_button = False
     c.Application.log_level = c.ServerApp.log_level = 30
     c.ServerApp.terminals_enabled = os.environ.get("CLOISTER_TERMINALS") == "1"
-    c.ServerApp.identity_provider_class = Gateway
+    c.ServerApp.identity_provider_class = gateway
     c.ServerApp.websocket_ping_interval = 30000
     c.IdentityProvider.token = app_token()
     c.ContentsManager.allow_hidden = True
@@ -124,10 +124,8 @@ def prepare_environ(safe):
 
 def preload():
     """Import what a server needs. Nothing in it knows of a team, so it may happen before there is one."""
-    import jupyterlab.labapp
     from jupyter_server.auth.identity import IdentityProvider, User
-
-    global Gateway
+    from jupyterlab.labapp import LabApp
 
     class Gateway(IdentityProvider):
         """Whoever shows the token is the gateway; it says, by number, whom it let in."""
@@ -135,7 +133,7 @@ def preload():
         async def get_user(self, handler):
             if await self.get_user_token(handler) is None:
                 return None
-            handler._token_authenticated = True
+            handler._token_authenticated = True  # noqa: SLF001 - as the base class does
             number = handler.request.headers.get("Cloister-Person", "") or "somebody"
             return User(username=number, name=number, display_name=number, initials=number[-2:])
 
@@ -143,7 +141,7 @@ def preload():
             scheme, _, token = handler.request.headers.get("Authorization", "").partition(" ")
             return token if scheme == "token" else None
 
-    return jupyterlab.labapp.LabApp
+    return LabApp, Gateway
 
 
 def main():
@@ -156,9 +154,9 @@ def main():
         sys.stderr.write(f"the team's own packages are left out: {error}\n")
         safe = True
     write_kernel(base if safe else f"{VENV}/bin/python")
-    app = preload()
+    app, gateway = preload()
     os.chdir(HOME)
-    server = app.initialize_server(argv=[], config=settings(safe))
+    server = app.initialize_server(argv=[], config=settings(gateway, safe))
     server.start()
 
 

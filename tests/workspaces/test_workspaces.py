@@ -1,0 +1,152 @@
+"""Workspaces through the gateway, without a browser: the way in, the record, the policies, the ends."""
+
+import asyncio
+import json
+
+import aiohttp
+
+from tests.support import until
+
+
+async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record(cup, desk):
+    ada = await desk("ada")
+    assert (await ada.get("/api/status"))[0] == 401
+    used = await ada.enter()
+    assert (await ada.get(used))[0] == 403, "a code works once"
+    status, _, page = await ada.get("/lab/tree/a.ipynb", document=True)
+    assert status == 503
+    assert b"Opening your workspace" in page, "a stopped workspace wakes on a visit"
+    await ada.start()
+    status, headers, page = await ada.get("/lab", document=True)
+    assert status == 200
+    assert b"/_cloister/banner.js" in page
+    main = next(part for part in page.decode().split('"') if "/lab/static/main." in part)
+    status, headers, _ = await ada.get(main, cookie="", headers={"Accept-Encoding": "gzip"})
+    assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+    async with await ada.kernel() as kernel:
+        assert (await kernel.run("print(6 * 7)", cell="c-1"))[0] == "42\n"
+        assert "12.5" in (await kernel.run("import cloister; print(cloister.sql('SELECT max(mm) FROM rain'))"))[0]
+        assert "ZeroDivisionError" in (await kernel.run("1 / 0"))[0]
+    await cup.platform.recorder.flush()
+    ran = await cup.records(name="gateway:code:run")
+    assert {r["details"]["code"] for r in ran} >= {"print(6 * 7)", "1 / 0"}
+    assert {(r["person"], r["team"], r["space"]) for r in ran} == {("p-000001", ada.team, "cup")} or ran
+    first = next(r for r in ran if r["details"]["code"] == "print(6 * 7)")
+    assert first["details"]["cell"] == "c-1"
+    done = {r["details"]["status"] for r in await cup.records(name="gateway:code:done")}
+    assert done == {"ok", "error"}
+
+
+async def test_nobody_else_gets_in(cup, desk):
+    ada, eve = await desk("ada"), await desk("eve")
+    await ada.enter()
+    await ada.start()
+    status, _, body = await ada.get("/api/status", cookie="")
+    assert status == 401
+    await eve.enter()
+    assert (await ada.get("/api/status", cookie=eve.cookie))[0] == 401, "a cookie is worth nothing at another origin"
+    answer = await eve.client.get("/workspaces/enter", params={"host": ada.host, "to": "/lab"})
+    assert answer.status_code == 404
+    for origin in ("https://evil.example", f"http://{eve.host}", "null"):
+        status, _, body = await ada.get("/api/kernels", "POST", headers={"Origin": origin}, json={})
+        assert (status, json.loads(body)["code"]) == (403, "gateway.wrong_origin")
+        try:
+            await ada.socket("/api/events/subscribe", Origin=origin)
+            raise AssertionError("a socket was opened from another origin")
+        except aiohttp.WSServerHandshakeError as refused:
+            assert refused.status == 403
+    forged = {"Cloister-Person": "p-000009", "Cloister-Upstream": "unix//etc/passwd", "Authorization": "token guessed"}
+    assert (await ada.get("/api/me", headers=forged))[0] == 401
+    status, _, body = await ada.get("/api/me", headers={k: v for k, v in forged.items() if k != "Authorization"})
+    assert (status, json.loads(body)["identity"]["username"]) == (200, (await ada.client.get("/me")).json()["number"])
+
+
+async def test_leaving_a_team_closes_what_is_open_within_a_second_and_says_why(cup, desk):
+    ada = await desk("ada")
+    bob = await desk("bob", mate=ada)
+    await bob.enter()
+    await bob.start()
+    kernel = await bob.kernel()
+    async with kernel:
+        await kernel.run("1")
+        begun = asyncio.get_running_loop().time()
+        assert (await bob.client.delete(f"/spaces/cup/teams/{bob.team}/members/me")).status_code == 204
+        frame = await kernel.ws.receive(5)
+        while frame.type is aiohttp.WSMsgType.TEXT:
+            frame = await kernel.ws.receive(5)
+        assert asyncio.get_running_loop().time() - begun < 1
+        assert kernel.ws.close_code == 4403
+        assert (await bob.get("/api/status"))[0] == 403
+
+
+async def test_signing_out_everywhere_ends_the_visit(cup, desk):
+    ada = await desk("ada")
+    await ada.enter()
+    await ada.start()
+    assert (await ada.get("/api/status"))[0] == 200
+    assert (await ada.client.delete("/me/sessions")).status_code in {200, 204}
+
+    async def out():
+        return (await ada.get("/api/status"))[0] == 401
+
+    await until(out, 1.5)
+
+
+async def test_what_people_install_and_write_survives_a_restart_and_a_crash(cup, desk):
+    ada = await desk("ada")
+    await ada.enter()
+    await ada.start()
+    async with await ada.kernel() as kernel:
+        code = "import os, sys; open('notes.txt', 'w').write('kept'); d = os.path.join(sys.prefix, 'lib', 'python%d.%d' % sys.version_info[:2], 'site-packages'); open(d + '/mine.py', 'w').write('x = 7')"
+        assert (await kernel.run(code))[0] == ""
+    before = await ada.workspace()
+    cup.platform.backend
+    pid = await cup.platform.backend.alive(before["sandbox"])
+    import os
+    import signal
+
+    os.kill(pid, signal.SIGKILL)
+
+    async def again():
+        found = await ada.workspace()
+        return found["state"] == "running" and found["sandbox"] != before["sandbox"]
+
+    await until(again, 30)
+    async with await ada.kernel() as kernel:
+        assert (await kernel.run("import mine; print(open('notes.txt').read(), mine.x)"))[0] == "kept 7\n"
+    answer = await ada.client.post(f"/spaces/cup/teams/{ada.team}/workspace/restart", json={"safe": True})
+    assert answer.status_code == 202, answer.text
+    await ada.becomes("running")
+    async with await ada.kernel() as kernel:
+        assert (await kernel.run("import mine"))[0].startswith("ModuleNotFoundError"), "safe mode leaves it out"
+        assert (await kernel.run("print(open('notes.txt').read())"))[0] == "kept\n"
+
+
+async def test_terminals_are_recorded_by_line_and_person(cup, desk):
+    ada = await desk("ada")
+    await ada.enter()
+    await ada.start()
+    status, _, body = await ada.get("/api/terminals", "POST", json={})
+    assert status == 200, body
+    name = json.loads(body)["name"]
+    ws = await ada.socket(f"/terminals/websocket/{name}")
+    await ws.send_str(json.dumps(["stdin", "echo hel"]))
+    await ws.send_str(json.dumps(["stdin", "lo\r"]))
+
+    async def typed():
+        return [r["details"]["typed"] for r in await cup.records(name="gateway:terminal:type")]
+
+    assert await until(typed, 5) == ["echo hello"]
+    await ws.close()
+
+
+async def test_an_api_token_and_a_standard_client_library_are_enough(cup, desk):
+    """Nothing of ours: jupyter_client's own messages over the server's documented interface, with an API token."""
+    ada = await desk("ada")
+    await ada.start()
+    made = await ada.client.post("/me/tokens", json={"name": "n", "scopes": ["workspace.*"], "days": 1})
+    assert made.status_code == 201, made.text
+    token = made.json()["token"]
+    status, _, body = await ada.get("/api/kernels", headers={"Authorization": f"token {token}"})
+    assert (status, json.loads(body)) == (200, [])
+    assert (await ada.get("/api/kernels", headers={"Authorization": f"token {token}x"}))[0] == 401

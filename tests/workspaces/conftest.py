@@ -39,9 +39,9 @@ async def gateway_platform(folder, declared, **settings):
 @pytest.fixture
 async def cup(tmp_path):
     """The platform, a space “cup” with a dataset, and nobody in it yet."""
-    csv_file(tmp_path, "rain.csv", "day,mm\n1,4.5\n2,0.0\n3,12.5\n")
+    rain = csv_file(tmp_path, "rain.csv", "day,mm\n1,4.5\n2,0.0\n3,12.5\n")
     declared = lab_blueprint(
-        datasets=[{"name": "rain", "title": "Rain", "files": ["rain.csv"]}],
+        datasets=[{"name": "rain", "title": "Rain", "tables": [{"name": "rain", "source": rain}]}],
         grants=[{"to": "everybody", "dataset": "rain", "allow": ["query"]}],
     )
     async with gateway_platform(tmp_path, declared) as api:
@@ -64,7 +64,9 @@ class Desk:
         sent |= {"Sec-Fetch-Dest": "document", "Accept": "text/html"} if document else {}
         sent |= {} if method == "GET" else {"Origin": f"http://{self.host}"}
         address = f"http://127.0.0.1:{self.port}{path}"
-        async with self.http.request(method, address, headers=sent | (headers or {}), allow_redirects=False, **more) as a:
+        async with self.http.request(
+            method, address, headers=sent | (headers or {}), allow_redirects=False, **more
+        ) as a:
             return a.status, a.headers, await a.read()
 
     async def enter(self):

@@ -17,15 +17,17 @@ from cloister.core.errors import Conflict
 from cloister.core.events import SandboxWanted, SpaceEnding
 from cloister.core.principal import Principal
 from cloister.datasets import Dataset, DatasetVersion, Edition, Grant
+from cloister.gateway import EntryCode, Outflow, WorkspaceSession
 from cloister.platform import Base, Database, ObjectStore
 from cloister.platform.objects import remove_tree
 from cloister.sandboxes import LIVE, Sandbox, SandboxController, Volume, VolumeDisks
 from cloister.spaces import Enrolment, Team, get_space, in_space
 from cloister.spaces.models import AllowListEntry, Invitation
+from cloister.workspaces import Workspace
 
 STOP_SECONDS = 30.0
 ROWS: tuple[type[Base], ...] = (
-    Volume, Sandbox, Edition, Grant, DatasetVersion, Dataset, Invitation, AllowListEntry, Enrolment, Team,
+    Outflow, WorkspaceSession, EntryCode, Workspace, Volume, Sandbox, Edition, Grant, DatasetVersion, Dataset, Invitation, AllowListEntry, Enrolment, Team,
 )  # fmt: skip
 """In the order in which they can go."""
 
@@ -83,6 +85,8 @@ class Endings:
             record(uow, Name.SPACE_ENDED, space=slug, subject=slug, step="closed")
             for binding in await self.bindings.in_space(uow, slug):
                 await self.bindings.revoke(uow, binding.person, space=slug)
+            for workspace in (await uow.session.scalars(scoped_select(Workspace, in_space(slug)))).all():
+                workspace.wanted, workspace.reason = "stopped", "The space has ended."
             live = scoped_select(Sandbox, in_space(slug)).where(Sandbox.state.in_([state.value for state in LIVE]))
             for row in (await uow.session.scalars(live)).all():
                 row.wanted = "stopped"

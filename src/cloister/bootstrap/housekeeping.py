@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from cloister.core.clock import Clock
+from cloister.gateway import EntryCode, WorkspaceSession
 from cloister.identity.models import Session
 from cloister.platform import Controller, Database
 from cloister.platform.idempotency import KeptAnswer
@@ -31,6 +32,9 @@ class HousekeepingController(Controller):
             uow.unrecorded("what has served its time; nothing of it is anybody's work")
             await uow.session.execute(delete(KeptAnswer).where(KeptAnswer.created_at < now - ANSWERS_KEPT))
             await uow.session.execute(delete(Session).where(Session.expires_at < now))
+            await uow.session.execute(delete(EntryCode).where(EntryCode.expires_at < now))
+            ended = WorkspaceSession.session.not_in(select(Session.id))
+            await uow.session.execute(delete(WorkspaceSession).where(ended))
             await uow.session.execute(
                 delete(Letter).where(Letter.due_at.is_(None), Letter.created_at < now - LETTERS_KEPT)
             )

@@ -15,6 +15,7 @@ from cloister.platform.settings import SettingsError, load
 def connect(timeout: float | None = 120.0) -> Iterator[httpx2.Client]:
     """A client of ``CLOISTER_URL`` with ``CLOISTER_TOKEN``, or of the server that runs on this machine."""
     url, token = os.environ.get("CLOISTER_URL"), os.environ.get("CLOISTER_TOKEN")
+    transport = None
     if url is None or token is None:
         try:
             settings = load()
@@ -22,6 +23,9 @@ def connect(timeout: float | None = 120.0) -> Iterator[httpx2.Client]:
             raise Failure(
                 f"Set CLOISTER_URL and CLOISTER_TOKEN, or run this where the server's settings are.\n{error}"
             ) from error
+        if url is None and settings.gateway != "off":  # past Caddy, whose certificate this machine may not know
+            url = "http://localhost"
+            transport = httpx2.HTTPTransport(uds=str(settings.run_directory / "control.sock"))
         url = url or f"http://{settings.listen_host}:{settings.listen_port}"
         secret = settings.run_directory / "operator-token"
         if token is None and secret.exists():
@@ -29,7 +33,9 @@ def connect(timeout: float | None = 120.0) -> Iterator[httpx2.Client]:
     if token is None:
         message = "No token: set CLOISTER_TOKEN (make one with POST /api/v1/me/tokens), or start the server first."
         raise Failure(message)
-    with httpx2.Client(base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=timeout) as http:
+    with httpx2.Client(
+        base_url=f"{url}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=timeout, transport=transport
+    ) as http:
         try:
             yield http
         except httpx2.HTTPError as error:

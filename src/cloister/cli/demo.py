@@ -33,7 +33,7 @@ def demo_settings(state: Path, port: int) -> Settings:
         mode="demo", state_directory=state, listen_port=port, public_url=f"http://localhost:{port}",
         environment_directory=Path(".cache/environments").resolve(), log_format="console", log_level="warning",
         operators=["operator@demo.example"], sign_ins_per_minute=600, registrations_per_minute=600,
-        query_memory_megabytes=512, audit_checkpoint_seconds=60.0,
+        query_memory_megabytes=512, audit_checkpoint_seconds=60.0, gateway="managed",
     )  # fmt: skip
 
 
@@ -72,6 +72,9 @@ async def _served(platform: Platform) -> AsyncIterator[None]:
         serving = asyncio.create_task(server.serve())
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)  # uvicorn tells of its start by this flag alone
+        if platform.settings.gateway == "managed":
+            async with asyncio.timeout(20):
+                await platform.caddy.ready.wait()
         try:
             yield
         finally:
@@ -98,6 +101,11 @@ def _greet(settings: Settings) -> None:
     typer.echo("Sign in with POST /api/v1/auth/demo and one of these addresses; the demo asks for no password:")
     for address, what in SIGN_INS:
         typer.echo(f"  {address:24} {what}")
+    typer.echo(
+        f"\nA team's notebook is at http://TEAM.SPACE.localhost:{settings.listen_port}/ once its members are in."
+    )
     typer.echo("\nCommands on this machine act as operator:")
-    typer.echo(f"  export CLOISTER_MODE=demo CLOISTER_STATE_DIRECTORY={settings.state_directory}")
+    typer.echo(
+        f"  export CLOISTER_MODE=demo CLOISTER_STATE_DIRECTORY={settings.state_directory} CLOISTER_GATEWAY=managed"
+    )
     typer.echo("  .venv/bin/cloister audit tail\n\nCtrl+C stops everything.")

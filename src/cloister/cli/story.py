@@ -11,9 +11,10 @@ from typing import Any
 import httpx2
 import typer
 
-from cloister.audit import Filter, verify
+from cloister.audit import Filter, Name, verify
 from cloister.audit import search as search_log
 from cloister.bootstrap import Platform
+from cloister.cli.story_workspace import NOTEBOOK, Visitor
 from cloister.core.principal import EVERYTHING
 
 COURSE = "clinical-course"
@@ -164,6 +165,36 @@ class Story:
         )
         return text
 
+    async def open_workspace(self) -> str:
+        http = self.people["ada"]
+        team = expect(await http.get(f"/spaces/{COURSE}/enrolment"), 200)["team"]
+        path = f"/spaces/{COURSE}/teams/{team}/workspace"
+        begun = perf_counter()
+        state = expect(await http.post(f"{path}/start"), 202)
+        while state["state"] != "running":
+            check(state["state"] != "failed" and perf_counter() - begun < 60, f"{state['state']}: {state['reason']}")
+            await asyncio.sleep(0.02)
+            state = expect(await http.get(path), 200)
+        started = (perf_counter() - begun) * 1000
+        visitor = Visitor(self.url, state["url"].partition("//")[2])
+        try:
+            outside, _, _ = await visitor.get("/api/status")
+            check(outside == 401, f"somebody without a sign-in got {outside}")
+            await visitor.enter(http)
+            printed, times = await visitor.run_notebook(NOTEBOOK)
+        finally:
+            await visitor.close()
+        check("patients" in printed, printed)
+        await self.platform.recorder.flush()
+        async with self.platform.database.read() as uow:
+            page = await search_log(uow, Filter(space=COURSE, name=Name.CODE_RUN.value), None, 10)
+        me = int(expect(await http.get("/me"), 200)["number"][2:])
+        check([row.person for row in page.items] == [me] * len(NOTEBOOK), "the cells are not on the record as hers")
+        return (
+            f"{state['url']}: JupyterLab serves {started:.0f} ms after it was asked for; without a sign-in: 401\n"
+            f"{printed}\n{len(NOTEBOOK)} cells in {', '.join(f'{t:.0f}' for t in times)} ms, each on the record as Ada's"
+        )
+
     async def refuse_escape(self) -> str:
         state, text = await self._run("john", ESCAPE_CODE)
         check(state["exit_code"] == 0 and "WORKED" not in text and "raw socket" in text, f"{state['reason']} {text}")
@@ -255,9 +286,10 @@ async def tell(platform: Platform, url: str) -> list[str]:
     await story.step("governed SQL on a real trial", story.ask_sql)
     await story.step("a grant that narrows columns and rows", story.narrowed)
     await story.step("a team's code queries the data in a sandbox", story.run_team_code)
+    await story.step("a team's workspace opens, and a notebook runs through the gateway", story.open_workspace)
     await story.step("code that tries to get out is refused", story.refuse_escape)
     await story.step("everything is on the record", story.read_log)
     await story.step("the audit chain verifies", story.verify_log)
     await story.step("it stops cleanly", story.stop_cleanly)
-    typer.echo(f"\n{9 - len(story.failed)} of 9 steps went well.")
+    typer.echo(f"\n{10 - len(story.failed)} of 10 steps went well.")
     return story.failed

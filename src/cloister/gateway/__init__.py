@@ -5,8 +5,21 @@ from cloister.gateway.caddy_privileged import CaddyController
 from cloister.gateway.decision import Decisions
 from cloister.gateway.entering import Entering
 from cloister.gateway.hosts import Hosts
+from cloister.gateway.models import EntryCode, Outflow, WorkspaceSession
 from cloister.gateway.outflow import Outflows
 from cloister.gateway.presence import Presence
 from cloister.gateway.server import Gateway
 
-__all__ = ["CaddyController", "Decisions", "Entering", "Gateway", "Hosts", "Outflows", "Presence", "caddyfile"]
+__all__ = [
+    "CaddyController",
+    "Decisions",
+    "Entering",
+    "EntryCode",
+    "Gateway",
+    "Hosts",
+    "Outflow",
+    "Outflows",
+    "Presence",
+    "WorkspaceSession",
+    "caddyfile",
+]

@@ -9,14 +9,14 @@ POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src '
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
-def page(title: str, body: str, *, script: str | None = None, **data: str) -> str:
+def page(title: str, body: str, *, script: str | None = None, styles: str = "/_cloister/pages.css", **data: str) -> str:
     """A whole page. ``body`` is HTML of ours; ``data`` becomes attributes that the script reads."""
     attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
-    tag = f'<script src="/_cloister/{script}" defer></script>' if script else ""
+    tag = f'<script src="{script}" defer></script>' if script else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(title)}</title><link rel="stylesheet" href="/_cloister/pages.css">{tag}</head>'
+        f'<title>{escape(title)}</title><link rel="stylesheet" href="{styles}">{tag}</head>'
         f"<body{attributes}><main>{body}</main></body></html>"
     )
 
@@ -32,14 +32,32 @@ def waking(space: str, team: str) -> str:
         "<p class=sub>Safe mode leaves out what your team installed. Your files are as they were.</p></div>"
         '<details id="log" hidden><summary>What it said last</summary><pre id="output"></pre></details>'
     )
-    return page("Opening your workspace", body, script="waking.js")
+    return page("Opening your workspace", body, script="/_cloister/waking.js")
 
 
-def refusal(title: str, why: str, home: str) -> str:
+def refusal(title: str, why: str, home: str, styles: str = "/_cloister/pages.css") -> str:
     """Somebody may not go on, and why."""
-    return page(
-        title, f'<h1>{escape(title)}</h1><p>{escape(why)}</p><p><a href="{escape(home)}">To the front page</a></p>'
+    body = f'<h1>{escape(title)}</h1><p>{escape(why)}</p><p><a href="{escape(home)}">To the front page</a></p>'
+    return page(title, body, styles=styles)
+
+
+def sign_in(providers: list[tuple[str, str]], to: str, *, demo: bool) -> str:
+    """The ways to sign in. ``to`` is a path of the same origin; anything else becomes ``/``."""
+    safe = to if to.startswith("/") and not to.startswith(("//", "/\\")) else "/"
+    ways = "".join(
+        f'<p><a href="{escape(start)}?return_to={quote(safe, safe="")}">{escape(title)}</a></p>'
+        for title, start in providers
     )
+    if demo:
+        ways += (
+            '<form id="demo"><label for="email">E-mail address (the demo asks for no password)</label>'
+            '<input id="email" type="email" required autocomplete="email" autofocus><button>Sign in</button></form>'
+            '<p id="reason" role="alert"></p>'
+        )
+    return page(
+        "Sign in", f"<h1>Sign in</h1>{ways}", script="/api/v1/sign-in/signin.js",
+        styles="/api/v1/sign-in/pages.css", to=safe,
+    )  # fmt: skip
 
 
 def entry(public_url: str, host: str, path: str) -> str:

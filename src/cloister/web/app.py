@@ -80,7 +80,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         query_routes(platform.broker, platform.relations, platform.database),
         sandbox_routes(platform.sandboxes, platform.sandbox_controller, platform.database),
         workspace_routes(platform.workspaces, platform.hosts.origin),
-        gateway_routes(platform.entering, platform.decider),
+        gateway_routes(platform.settings, platform.entering, platform.decider),
         platform_router(platform),
     ):
         app.include_router(router, prefix=PREFIX, dependencies=guards)

@@ -65,7 +65,9 @@ class WorkspaceController(Controller):
 
     async def _settle(self, id_: str) -> None:
         async with self._database.read() as uow:
-            row = await uow.session.get_one(Workspace, id_)
+            row = await uow.session.get(Workspace, id_)
+            if row is None:  # its space has ended
+                return
             sandbox = await self._sandbox(uow, row)
         live = sandbox is not None and sandbox.state not in FINAL
         if row.wanted == "stopped":

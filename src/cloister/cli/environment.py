@@ -1,0 +1,73 @@
+"""Commands about environments."""
+
+import asyncio
+
+import typer
+
+from cloister.access import scoped_select
+from cloister.bootstrap import Platform
+from cloister.cli.output import table
+from cloister.core.principal import EVERYTHING
+from cloister.platform.settings import load
+from cloister.query import WORKER_PACKAGES
+from cloister.spaces import Space, declared
+
+app = typer.Typer(no_args_is_help=True, help="Environments: what is inside sandboxes.")
+
+
+async def _declared(platform: Platform) -> dict[str, list[str]]:
+    """Every declared environment, as SPACE/NAME, with its requirements."""
+    async with platform.database.read() as uow:
+        spaces = (await uow.session.scalars(scoped_select(Space, EVERYTHING).where(Space.state == "active"))).all()
+    return {f"{s.space}/{e.name}": e.requirements for s in spaces for e in declared(s).environments}
+
+
+@app.command("ls")
+def list_environments() -> None:
+    """List what is built, and which spaces use it."""
+
+    async def run() -> None:
+        platform = Platform(load())
+        users: dict[str, list[str]] = {}
+        for name, requirements in (await _declared(platform)).items():
+            built = platform.environments.ready(requirements)
+            users.setdefault(built.id if built else "(not built)", []).append(name)
+        rows = [
+            (b.id, f"{b.size_bytes / 2**20:.0f}M", len(b.packages), ", ".join(users.pop(b.id, [])))
+            for b in platform.environments.all()
+        ]
+        rows += [(id_, "", 0, ", ".join(names)) for id_, names in users.items()]
+        typer.echo(table(rows, ("environment", "size", "packages", "used by")))
+        await platform.database.close()
+
+    asyncio.run(run())
+
+
+@app.command()
+def build() -> None:
+    """Build every environment that a space declares and that is not there."""
+
+    async def run() -> None:
+        platform = Platform(load())
+        for name, requirements in (await _declared(platform)).items():
+            typer.echo(f"{name} ...")
+            built = await platform.environments.ensure(requirements, lambda step: typer.echo(f"  {step} ..."))
+            typer.echo(f"  {built.id}, {built.size_bytes / 2**20:.0f}M")
+        await platform.database.close()
+
+    asyncio.run(run())
+
+
+@app.command()
+def gc() -> None:
+    """Remove what no space uses any more."""
+
+    async def run() -> None:
+        platform = Platform(load())
+        wanted = [*(await _declared(platform)).values(), WORKER_PACKAGES]
+        used = {built.id for requirements in wanted if (built := platform.environments.ready(requirements))}
+        gone = await platform.environments.collect(used)
+        typer.echo("\n".join(f"removed {id_}" for id_ in gone) or "nothing to remove")
+        await platform.database.close()
+
+    asyncio.run(run())

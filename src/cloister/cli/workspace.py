@@ -1,0 +1,159 @@
+"""Commands about workspaces."""
+
+import time
+from typing import Annotated, Any
+
+import httpx2
+import typer
+
+from cloister.cli.client import checked, connect
+from cloister.cli.output import Failure, table
+
+app = typer.Typer(no_args_is_help=True, help="Workspaces: each team's notebook or other app.")
+SpaceOption = Annotated[str, typer.Option("--space", "-s", help="The space's slug.")]
+Teams = Annotated[list[str] | None, typer.Argument(help="Teams, by number. None: all of the space.")]
+Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Only those in this environment.")]
+State = Annotated[str | None, typer.Option("--state", help="Only those in this state.")]
+Safe = Annotated[bool, typer.Option("--safe", help="Without what the team installed.")]
+
+
+def _all(http: httpx2.Client, space: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    more: dict[str, str] = {}
+    while True:
+        page = checked(http.get(f"/spaces/{space}/workspaces", params={"limit": 500, **more}))
+        items += page["items"]
+        if page["next_cursor"] is None:
+            return items
+        more = {"cursor": page["next_cursor"]}
+
+
+def _chosen(
+    http: httpx2.Client, space: str, teams: list[str] | None, environment: str | None, state: str | None
+) -> list[dict[str, Any]]:
+    found = [
+        w for w in _all(http, space)
+        if (not teams or w["team"] in teams) and environment in {None, w["environment"]} and state in {None, w["state"]}
+    ]  # fmt: skip
+    missing = set(teams or []) - {w["team"] for w in found}
+    if missing:
+        raise Failure(f"No workspace of {', '.join(sorted(missing))} fits.")
+    return found
+
+
+def _path(space: str, team: str) -> str:
+    return f"/spaces/{space}/teams/{team}/workspace"
+
+
+@app.command("ls")
+def list_workspaces(space: SpaceOption, environment: Environment = None, state: State = None) -> None:
+    """List the workspaces of a space."""
+    with connect() as http:
+        rows = [
+            (w["team"], w["state"], w["environment"], w["size"], w["url"], w["reason"] or w["busy"] or "")
+            for w in _chosen(http, space, None, environment, state)
+        ]
+    typer.echo(table(rows, ("team", "state", "environment", "size", "address", "why")))
+
+
+@app.command()
+def start(space: SpaceOption, team: str, safe: Safe = False) -> None:
+    """Start a team's workspace and wait until it serves."""
+    with connect() as http:
+        checked(http.post(f"{_path(space, team)}/start", json={"safe": safe}))
+        _attend(http, space, team, "running")
+
+
+@app.command()
+def stop(space: SpaceOption, teams: Teams = None, environment: Environment = None) -> None:
+    """Stop workspaces. Their files stay."""
+    with connect() as http:
+        for w in _chosen(http, space, teams, environment, None):
+            if w["state"] != "stopped":
+                checked(http.post(f"{_path(space, w['team'])}/stop"))
+                _attend(http, space, w["team"], "stopped")
+
+
+@app.command()
+def restart(space: SpaceOption, teams: Teams = None, environment: Environment = None, safe: Safe = False) -> None:
+    """Restart workspaces that run, one after the other."""
+    with connect() as http:
+        for w in _chosen(http, space, teams, environment, None):
+            if w["state"] in {"running", "failed", "starting"}:
+                checked(http.post(f"{_path(space, w['team'])}/restart", json={"safe": safe}))
+                _attend(http, space, w["team"], "running")
+
+
+@app.command("open")
+def open_workspace(space: SpaceOption, team: str) -> None:
+    """Print a workspace's address."""
+    with connect() as http:
+        typer.echo(checked(http.get(_path(space, team)))["url"])
+
+
+@app.command()
+def explain(space: SpaceOption, team: str) -> None:
+    """Say what a workspace is, and why it runs or does not."""
+    with connect() as http:
+        w = checked(http.get(_path(space, team)))
+    why = w["reason"] or w["busy"]
+    rows = [
+        ("state", w["state"] + (f": {why}" if why else "")), ("wanted", w["wanted"]), ("address", w["url"]),
+        ("environment", w["environment"] + (" (safe mode)" if w["safe"] else "")), ("size", w["size"]),
+        ("sandbox", w["sandbox"]), ("volume", w["volume"]), ("asked for", f"{w['asked_at']} by {w['asked_by']}"),
+        ("ready since", w["ready_at"]), ("last used", w["active_at"]), ("kept until", w["keep_until"]),
+    ]  # fmt: skip
+    typer.echo(table(rows, ("", "")))
+
+
+@app.command()
+def upgrade(
+    space: SpaceOption,
+    environment: Annotated[str, typer.Option("--environment", "-e", help="The environment to move to.")],
+    canary: Annotated[float, typer.Option(help="Percent that go first.", min=0, max=100)] = 5,
+) -> None:
+    """Move all workspaces of a space to an environment: a few first, then the rest; all back if one does not serve.
+
+    Those that sleep get it when they wake.
+    """
+    with connect() as http:
+        rows = [w for w in _all(http, space) if w["environment"] != environment]
+        running = [w for w in rows if w["state"] == "running"]
+        first = max(1, round(len(running) * canary / 100)) if running else 0
+        typer.echo(f"{len(rows)} workspaces to move, {len(running)} of them running; {first} go first")
+        done: list[dict[str, Any]] = []
+        for w in [*running, *(w for w in rows if w["state"] != "running")]:
+            checked(http.patch(_path(space, w["team"]), json={"environment": environment}))
+            done.append(w)
+            if w["state"] != "running":
+                continue
+            checked(http.post(f"{_path(space, w['team'])}/restart", json={}))
+            try:
+                _attend(http, space, w["team"], "running")
+            except Failure as error:
+                _back(http, space, done)
+                raise Failure(f"{error} All {len(done)} that had moved were moved back.") from error
+            if len(done) == first:
+                typer.echo(f"the first {first} serve; going on with the rest")
+    typer.echo(f"{len(done)} moved to {environment}")
+
+
+def _back(http: httpx2.Client, space: str, done: list[dict[str, Any]]) -> None:
+    for w in done:
+        checked(http.patch(_path(space, w["team"]), json={"environment": w["environment"]}))
+        if w["state"] == "running":
+            checked(http.post(f"{_path(space, w['team'])}/restart", json={}))
+
+
+def _attend(http: httpx2.Client, space: str, team: str, wanted: str) -> None:
+    said = ""
+    while True:
+        w = checked(http.get(_path(space, team)))
+        if w["state"] != said:
+            said = w["state"]
+            typer.echo(f"{team}: {said}")
+        if said == wanted:
+            return
+        if said == "failed":
+            raise Failure(f"{team}: {w['reason']}")
+        time.sleep(0.1)  # a bounded poll: the server gives up on a start by itself

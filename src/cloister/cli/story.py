@@ -131,6 +131,8 @@ class Story:
             lines.append(
                 f"from {label}: {(perf_counter() - begun) * 1000:.1f} ms, cached: {response.headers['cloister-cached']}"
             )
+            cached = response.headers["cloister-cached"]
+            check((cached == "yes") == (label == "the cache"), f"{label}: cached {cached}")
             if label == "a warm worker":
                 await http.post(f"/spaces/{COURSE}/query", json={"sql": sql})
             last = dict(zip((c["name"] for c in answer["columns"]), answer["rows"][0], strict=True))

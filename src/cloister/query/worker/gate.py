@@ -47,6 +47,8 @@ VOLATILE = frozenset(
         "localtimestamp", "current_localtimestamp", "transaction_timestamp", "epoch_now", "age",
     }
 )  # fmt: skip
+VOLATILE_NAMES = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+"""Those that are written without parentheses, like columns."""
 CATALOG = {("information_schema", "tables"), ("information_schema", "columns"), ("information_schema", "schemata")}
 
 
@@ -210,7 +212,7 @@ class _Scan:
                 raise FunctionNotAllowed(f"The function {name} is not available here.")
             self.volatile = self.volatile or name in VOLATILE
         elif kind == "COLUMN_REF":  # current_date and the like are parsed as columns
-            self.volatile = self.volatile or str(node["column_names"][-1]).lower() in VOLATILE
+            self.volatile = self.volatile or str(node["column_names"][-1]).lower() in VOLATILE_NAMES
         if node.get("sample"):
             self.volatile = True
 

@@ -37,6 +37,7 @@ FORWARDS = {3127: f"{RUN}/inner.sock", 3128: f"{RUN}/egress.sock"}
 HIGH_WATER = 256 * 1024
 CHUNK = 32 * 1024
 MAX_PENDING = 8  # messages kept while the platform is away; the rest waits in the pipes
+WARM_SOCKET = "/dev/shm/cloister-warm"
 APP_SOCKET = "/run/app/app.sock"
 MAX_PAIRS = 60  # the platform accepts as many of one sandbox
 PR_SET_DUMPABLE = 4
@@ -94,6 +95,7 @@ class Agent:
         self.given = None
         self.assignment = None
         self.child = None
+        self.door = self.guest = None
         self.pipes = {}
         self.paused = False
         self.exit = None
@@ -201,6 +203,9 @@ class Agent:
             self.weigh()
         elif kind == "START" and self.assignment is None and self.given is not None:
             self.begin(self.given)  # only now: the token that lay in the open is gone
+        elif kind == "EXEC" and self.door is not None:
+            self.close_door()
+            self.start_program()  # nobody is forked in: start it from its files
         elif kind == "TERMINATE":
             self.terminate()
         elif kind == "RESTART" and self.assignment is not None:
@@ -229,7 +234,49 @@ class Agent:
                 self.forward(port, path)
         if assignment.get("port"):
             self.forward_app(assignment["port"])
-        self.start_program()
+        if assignment.get("warm"):
+            self.open_door()
+        else:
+            self.start_program()
+
+    # -- a program that is forked into this sandbox instead of being started here
+
+    def open_door(self):
+        """Wait for the zygote's child, which takes its output from us; meanwhile nothing else runs here."""
+        self.door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.door.bind(WARM_SOCKET)
+        self.door.listen(1)
+        self.selector.register(self.door, READ, lambda _mask: self.let_in())
+        self.send(type="AWAIT")
+
+    def close_door(self):
+        self.selector.unregister(self.door)
+        self.door.close()
+        self.door = None
+        os.unlink(WARM_SOCKET)
+
+    def let_in(self):
+        self.guest, _ = self.door.accept()
+        self.close_door()
+        read_out, write_out = os.pipe()
+        read_err, write_err = os.pipe()
+        socket.send_fds(self.guest, [b"."], [write_out, write_err])
+        os.close(write_out)
+        os.close(write_err)
+        self.follow_output(read_out, read_err)
+        self.selector.register(self.guest, READ, lambda _mask: self.on_guest())
+        self.send(type="STARTED")
+
+    def on_guest(self):
+        try:
+            said = self.guest.recv(4096)
+        except OSError:
+            said = b""
+        self.selector.unregister(self.guest)
+        self.guest.close()
+        self.guest = None
+        self.exit = json.loads(said)["exit"] if said else -9
+        self.kill_all()
 
     def start_program(self):
         read_out, write_out = os.pipe()
@@ -245,12 +292,15 @@ class Agent:
         self.child = pid
         os.close(write_out)
         os.close(write_err)
+        self.follow_output(read_out, read_err)
+        self.send(type="STARTED")
+
+    def follow_output(self, read_out, read_err):
         for descriptor, level in ((read_out, "INFO"), (read_err, "ERROR")):
             os.set_blocking(descriptor, False)
             self.pipes[descriptor] = level
             if not self.paused:
                 self.selector.register(descriptor, READ, lambda _mask, d=descriptor: self.on_output(d))
-        self.send(type="STARTED")
 
     def exec_program(self, out, err):
         try:
@@ -312,11 +362,14 @@ class Agent:
             pass
 
     def terminate(self):
-        if self.child is None:
+        if self.child is None and self.guest is None:
             self.exit = 0 if self.exit is None else self.exit
             return
         try:
-            os.killpg(self.child, signal.SIGTERM)
+            if self.guest is None:
+                os.killpg(self.child, signal.SIGTERM)
+            else:
+                os.kill(-1, signal.SIGTERM)  # the guest is nobody's child here
         except ProcessLookupError:
             pass
         self.kill_at = time.monotonic() + self.grace

@@ -25,12 +25,12 @@ from cloister.platform import Settings
 from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
 from cloister.sandboxes import FINAL
-from cloister.spaces.declaration import JUPYTERLAB
+from cloister.spaces.declaration import KERNEL
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".cache" / "environments"
 ARROW = ["pyarrow>=20"]
-LAB = [*ARROW, *JUPYTERLAB]
+LAB = [*ARROW, *KERNEL]
 
 
 def free_port() -> int:

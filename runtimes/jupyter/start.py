@@ -1,8 +1,9 @@
 """Starts JupyterLab inside a sandbox, listening on the app socket.
 
-The server runs on the environment alone, so that nothing a team installs can keep it from starting. Kernels run on the
-team's own virtual environment in the volume, which sees the environment's packages beneath its own: what ``pip`` or
-``uv pip`` put there survives restarts and upgrades. In safe mode kernels run without it.
+The server runs on the platform's own set of Jupyter packages, so that nothing a space declares or a team installs can
+keep it from starting. Kernels run on the team's own virtual environment in the volume, which sees the packages of the
+space's environment beneath its own: what ``pip`` or ``uv pip`` put there survives restarts and upgrades. In safe mode
+kernels run without it.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import sys
 HOME = os.environ.get("HOME", "/home/user")
 VENV = f"{HOME}/.venv"
 LIBRARIES = "/opt/env/lib"
+SERVER = "/opt/jupyter/lib"
 TOKEN_FILE = "/dev/shm/cloister-token"
 RUNTIME = "/tmp/jupyter"
 
@@ -71,11 +73,11 @@ def write_kernel(python):
     write(f"{folder}/kernel.json", json.dumps(spec))
 
 
-def settings(gateway, safe):
+def settings(gateway, safe, token=None):
     """Jupyter's configuration, in the form of its configuration objects."""
     from traitlets.config import Config
 
-    environment = os.environ["CLOISTER_ENVIRONMENT"]
+    environment = os.environ["CLOISTER_JUPYTER"]
     c = Config()
     c.ServerApp.sock = "/run/app/app.sock"
     c.ServerApp.sock_mode = "0660"
@@ -87,7 +89,7 @@ def settings(gateway, safe):
     c.ServerApp.terminals_enabled = os.environ.get("CLOISTER_TERMINALS") == "1"
     c.ServerApp.identity_provider_class = gateway
     c.ServerApp.websocket_ping_interval = 30000
-    c.IdentityProvider.token = app_token()
+    c.IdentityProvider.token = token or app_token()
     c.ContentsManager.allow_hidden = True
     c.KernelSpecManager.ensure_native_kernel = False
     c.KernelManager.transport = "ipc"  # no TCP: no Nagle, no ports for others in the sandbox to meet
@@ -107,9 +109,10 @@ def prepare_environ(safe):
     os.makedirs(f"{RUNTIME}/runtime", mode=0o700, exist_ok=True)
     os.environ.update(
         JUPYTER_RUNTIME_DIR=f"{RUNTIME}/runtime",
-        JUPYTER_PATH=f"{RUNTIME}/share/jupyter:{LIBRARIES}/share/jupyter",
-        JUPYTER_CONFIG_PATH=f"{LIBRARIES}/etc/jupyter",
-        JUPYTERLAB_DIR=f"{LIBRARIES}/share/jupyter/lab",
+        JUPYTER_PATH=f"{RUNTIME}/share/jupyter:{SERVER}/share/jupyter:{LIBRARIES}/share/jupyter",
+        JUPYTER_CONFIG_PATH=f"{SERVER}/etc/jupyter",
+        JUPYTERLAB_DIR=f"{SERVER}/share/jupyter/lab",
+        PYTHONPATH=f"{LIBRARIES}:/opt/cloister/python",
         IPYTHONDIR=f"{HOME}/.ipython",
         MPLCONFIGDIR=f"{HOME}/.config/matplotlib",
         SHELL="/bin/bash",
@@ -144,7 +147,42 @@ def preload():
     return LabApp, Gateway
 
 
+def rehearsal():
+    """Boot once where nobody is, for the modules that a boot and a first answer take; return their names."""
+    import http.client
+    import socket
+    import threading
+
+    os.environ.update(HOME="/tmp/rehearsal", CLOISTER_JUPYTER="rehearsal", CLOISTER_TERMINALS="1")
+    os.makedirs("/tmp/rehearsal/app")
+    prepare_environ(safe=True)
+    write_kernel(sys.executable)
+    app, gateway = preload()
+    config = settings(gateway, safe=False, token="rehearsal")
+    config.ServerApp.sock = "/tmp/rehearsal/app.sock"
+    config.ServerApp.root_dir = "/tmp/rehearsal"
+    config.ServerApp.allow_root = True
+    server = app.initialize_server(argv=[], config=config)
+
+    def ask():
+        for path in ("/api", "/lab", "/api/contents", "/api/kernelspecs", "/api/sessions", "/lab/api/settings"):
+            connection = http.client.HTTPConnection("localhost")
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect("/tmp/rehearsal/app.sock")
+            connection.request("GET", path, headers={"Authorization": "token rehearsal"})
+            connection.getresponse().read()
+        server.io_loop.add_callback(server.io_loop.stop)
+
+    import tornado.ioloop
+
+    tornado.ioloop.IOLoop.current().call_later(0.2, lambda: threading.Thread(target=ask, daemon=True).start())
+    server.start()
+    return set(sys.modules)
+
+
 def main():
+    if SERVER not in sys.path:
+        sys.path.insert(0, SERVER)
     safe = os.environ.get("CLOISTER_SAFE_MODE") == "1"
     base = os.path.realpath(sys.executable)
     prepare_environ(safe)

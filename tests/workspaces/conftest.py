@@ -8,6 +8,7 @@ import time
 import aiohttp
 import pytest
 
+from cloister.spaces import JUPYTERLAB
 from tests.support import ARROW, LAB, blueprint, csv_file, declare, free_port, make_settings, served, until
 
 SIZES = {"small": {"cpus": 2.0, "memory": "1G", "disk": "256M", "scratch": "64M", "processes": 256}}
@@ -30,6 +31,7 @@ async def gateway_platform(folder, declared, **settings):
     options = {"gateway": "managed", "listen_port": port, "public_url": f"http://localhost:{port}", **settings}
     async with served(make_settings(folder / "s", **options)) as api:
         await api.platform.environments.ensure(LAB)
+        await api.platform.environments.ensure(JUPYTERLAB)
         await declare(api.platform, declared, folder)
         async with asyncio.timeout(20):
             await api.platform.caddy.ready.wait()

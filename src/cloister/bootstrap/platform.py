@@ -241,7 +241,7 @@ class Platform:
             self.sandbox_controller,
             self.admission,
             self.versions,
-            EnvironmentController(self.database, self.environments),
+            EnvironmentController(self.database, self.environments, self.backend),
             self.workers,
             GrantPeriodController(self.database, self.bus, self.clock),
             EditionController(self.database, self.relations),
@@ -280,6 +280,7 @@ class Platform:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await self.caddy.stop()
+        await self.backend.close()
         await self.recorder.flush()
         self.bus.close()
         (self.settings.run_directory / "operator-token").unlink(missing_ok=True)

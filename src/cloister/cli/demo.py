@@ -18,6 +18,7 @@ from cloister.platform import Settings, logs
 from cloister.platform.objects import remove_tree
 from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
+from cloister.spaces import JUPYTERLAB
 
 SIGN_INS = (
     ("operator@demo.example", "operates the platform"),
@@ -87,6 +88,8 @@ async def _prepare(platform: Platform, spaces: Path) -> None:
     say = typer.echo
     say("preparing the query worker's packages ...")
     await platform.environments.ensure(WORKER_PACKAGES)
+    say("preparing the Jupyter server's packages ...")
+    await platform.environments.ensure(JUPYTERLAB)
     for file in sorted(spaces.glob("*/space.yaml")):
         blueprint = read(file)
         for environment in blueprint.environments:

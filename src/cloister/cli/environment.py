@@ -10,7 +10,7 @@ from cloister.cli.output import table
 from cloister.core.principal import EVERYTHING
 from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
-from cloister.spaces import Space, declared
+from cloister.spaces import JUPYTERLAB, Space, declared
 
 app = typer.Typer(no_args_is_help=True, help="Environments: what is inside sandboxes.")
 
@@ -64,7 +64,7 @@ def gc() -> None:
 
     async def run() -> None:
         platform = Platform(load())
-        wanted = [*(await _declared(platform)).values(), WORKER_PACKAGES]
+        wanted = [*(await _declared(platform)).values(), WORKER_PACKAGES, JUPYTERLAB]
         used = {built.id for requirements in wanted if (built := platform.environments.ready(requirements))}
         gone = await platform.environments.collect(used)
         typer.echo("\n".join(f"removed {id_}" for id_ in gone) or "nothing to remove")

@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     """Mount points only, shared by all sandboxes; every folder above it must be searchable by all users."""
     environment_directory: Path | None = None
     """Where built environments are. Default: ``environments`` in the state directory."""
+    warm_starts: bool = True
+    """Whether workspaces may be forked from a process that has the platform's own Jupyter packages imported. They share
+    the layout of its memory; see SECURITY.md."""
     sandbox_start_seconds: Annotated[float, Field(gt=0)] = 20
     sandbox_output_bytes: Annotated[int, Field(ge=4096)] = 16 * 1024 * 1024
     """How much output is kept of one sandbox; the oldest goes first."""

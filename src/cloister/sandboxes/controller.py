@@ -238,6 +238,7 @@ class SandboxController(Controller):
             "grace": GRACE_SECONDS,
             "egress": spec.egress,
             "port": spec.port,
+            "warm": spec.warm,
         }
         live.connected = Connected(
             id=row.id, space=row.space, team=row.team, person=row.person, place=self.place(row.id),
@@ -268,7 +269,15 @@ class SandboxController(Controller):
                 await self._set(row, State.RUNNING, running_at=now, deadline_at=deadline)
 
         connected.before_start = write_down
+        first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if spec.warm:
+
+            async def fork_in() -> bool:
+                return await self._backend.fork_in(row.id, spec, await first)
+
+            connected.fork_in = fork_in
         pid = await self._backend.start(row.id, spec, place, row.uid, volume)
+        first.set_result(pid)
         gone = asyncio.ensure_future(self._backend.wait(pid))
         here = asyncio.ensure_future(connected.started.wait())
         try:

@@ -54,6 +54,8 @@ class Connected:
     save_tokens: Callable[[str, str | None], Awaitable[None]]
     before_start: Callable[[], Awaitable[None]] | None = None
     """Makes it durable that the program runs, before it does: so that no restart can run it a second time."""
+    fork_in: Callable[[], Awaitable[bool]] | None = None
+    """Brings the program in from the zygote; False when it has to be started instead."""
     access_hash: str = ""
     confirmed: bool = False
     """Whether the agent has the token that was issued last."""
@@ -248,6 +250,10 @@ class InnerApi:
                     await sandbox.before_start()
                 if sandbox.channel is not None:
                     await sandbox.channel.send_str(json.dumps({"type": "START"}))
+            case {"type": "AWAIT"}:
+                task = asyncio.create_task(self._fork_in(sandbox))
+                sandbox.outgoing.add(task)
+                task.add_done_callback(sandbox.outgoing.discard)
             case {"type": "STARTED"}:
                 sandbox.started.set()
             case {"type": "STATUS", "level": "INFO" | "WARNING" | "ERROR" as level, "text": str(text)}:
@@ -259,6 +265,13 @@ class InnerApi:
                 log.warning("inner.bad_message", sandbox=sandbox.id)
                 return False
         return True
+
+    async def _fork_in(self, sandbox: Connected) -> None:
+        """Have the program forked into a sandbox that waits for it; if that cannot be, have it started there."""
+        if sandbox.fork_in is not None and await sandbox.fork_in():
+            return
+        if sandbox.channel is not None and not sandbox.channel.closed:
+            await sandbox.channel.send_str(json.dumps({"type": "EXEC"}))
 
 
 class _Refusing(asyncio.Protocol):

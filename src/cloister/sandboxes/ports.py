@@ -38,6 +38,15 @@ class Backend(Protocol):
             BackendFailed: with what the runtime said.
         """
 
+    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int) -> bool:
+        """Fork a warm program into a sandbox whose first process waits for it; False when it must be started."""
+
+    async def warm_up(self, packages: Path) -> None:
+        """Prepare for `fork_in` of programs that run on a set of trusted packages."""
+
+    async def close(self) -> None:
+        """End what belongs to this process and to no sandbox."""
+
     async def alive(self, id_: str) -> int | None:
         """The process id of a sandbox's first process, or None when it does not run."""
 

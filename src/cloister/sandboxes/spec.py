@@ -13,6 +13,8 @@ class Mount:
 
     source: str
     target: str
+    executable: bool = False
+    """Whether programs and libraries in it can be run: true of the platform's own only."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class SandboxSpec:
     egress: bool = True
     serves: bool = False
     """Whether it listens on the app socket."""
+    warm: bool = False
+    """Whether the program may come from the zygote instead of being started; it is the same program, and the same walls."""
     port: int | None = None
     """The loopback port of a program that speaks only TCP; the agent joins it to the app socket."""
     seconds: float | None = None

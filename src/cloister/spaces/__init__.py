@@ -2,6 +2,7 @@
 
 from cloister.spaces.admission import AdmissionController
 from cloister.spaces.declaration import (
+    JUPYTERLAB,
     AppDeclaration,
     EgressRule,
     EnvironmentDeclaration,
@@ -17,6 +18,7 @@ from cloister.spaces.models import Enrolment, Space, Team
 from cloister.spaces.store import active_space, declared, get_space, get_team, in_space
 
 __all__ = [
+    "JUPYTERLAB",
     "AdmissionController",
     "AppDeclaration",
     "Application",

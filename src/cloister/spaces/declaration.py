@@ -178,8 +178,10 @@ class Size(Declared):
         return parse_bytes(self.scratch)
 
 
-JUPYTERLAB = ["jupyterlab>=4.6,<5", "jupyter-collaboration>=5,<6", "ipykernel>=7,<8", "pip>=25", "uv>=0.8"]
-"""What every JupyterLab environment has beside its own packages."""
+JUPYTERLAB = ["jupyterlab>=4.6,<5", "jupyter-collaboration>=5,<6", "ipykernel>=7,<8"]
+"""The platform's own Jupyter server: the same for all, so that no space's packages can break it."""
+KERNEL = ["ipykernel>=7,<8", "pip>=25", "uv>=0.8"]
+"""What an environment needs beside its own packages for kernels to run on it."""
 
 
 class AppDeclaration(Declared):
@@ -208,7 +210,7 @@ class EnvironmentDeclaration(Declared):
     @property
     def requirements(self) -> list[str]:
         """All that is installed: the declared packages and those that the app needs."""
-        return [*self.packages, *(JUPYTERLAB if self.app == "jupyterlab" else [])]
+        return [*self.packages, *(KERNEL if self.app == "jupyterlab" else [])]
 
 
 class EgressRule(Declared):

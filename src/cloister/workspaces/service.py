@@ -23,7 +23,15 @@ from cloister.sandboxes import (
     Volume,
     program_environ,
 )
-from cloister.spaces import EnvironmentDeclaration, SpaceDeclaration, active_space, get_team, in_space, parse_bytes
+from cloister.spaces import (
+    JUPYTERLAB,
+    EnvironmentDeclaration,
+    SpaceDeclaration,
+    active_space,
+    get_team,
+    in_space,
+    parse_bytes,
+)
 from cloister.workspaces.apps import app_of
 from cloister.workspaces.errors import KeepTooLong, NoApp, WorkspaceDiskTooLarge, WorkspaceNotFound
 from cloister.workspaces.models import Workspace
@@ -188,21 +196,27 @@ class Workspaces:
         built = self.sandboxes.environments.ready(environment.requirements)
         if built is None:
             raise EnvironmentNotReady(environment=environment.name)
+        settings: dict[str, str] = {}
         mounts: list[Mount] = []
         editions: list[str] = []
         if self.sandboxes.data_access is not None:
             mounts, editions = await self.sandboxes.data_access.mounts(
                 uow, in_space(row.space).principal, row.space, row.team
             )
-        settings = {
-            "CLOISTER_ENVIRONMENT": built.id,
+        if app.jupyter:
+            server = self.sandboxes.environments.ready(JUPYTERLAB)
+            if server is None:
+                raise EnvironmentNotReady(environment="the platform's Jupyter server")
+            mounts = [*mounts, Mount(str(server.path), "/opt/jupyter", executable=True)]
+            settings = {"CLOISTER_JUPYTER": server.id}
+        settings |= {
             "CLOISTER_TERMINALS": "0" if declaration.policies.terminals == "blocked" else "1",
             "CLOISTER_SAFE_MODE": "1" if row.safe else "0",
         }
         spec = SandboxSpec(
             command=app.command, environment=str(built.path), size=declaration.sizes[row.size].model_dump(),
             mounts=tuple(mounts), datasets=tuple(editions), volume=row.volume,
-            environ={**program_environ(), **settings}, serves=True, port=app.port, seconds=None,
+            environ={**program_environ(), **settings}, serves=True, warm=app.jupyter, port=app.port, seconds=None,
         )  # fmt: skip
         return await self.sandboxes.request(
             uow, space=row.space, team=row.team, person=row.asked_by, purpose="workspace",

@@ -26,6 +26,16 @@ class FakeBackend:
         pid, _ = self.running.setdefault(id_, (next(self._pids), asyncio.Event()))
         return pid
 
+    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int) -> bool:
+        del id_, spec, pid
+        return False
+
+    async def warm_up(self, packages: Path) -> None:
+        """There is nothing to warm."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
     async def alive(self, id_: str) -> int | None:
         return self.running[id_][0] if id_ in self.running else None
 

@@ -19,7 +19,7 @@ USER = 1000
 INODES = 65536
 MOUNT_POINTS = (
     "usr", "etc", "proc", "dev", "sys", "tmp", "var/tmp", "home/user", "data",
-    "opt/python", "opt/env", "opt/cloister", "opt/worker", "run/cloister", "run/app", "out",
+    "opt/python", "opt/env", "opt/cloister", "opt/worker", "opt/jupyter", "run/cloister", "run/app", "out",
 )  # fmt: skip
 USR_LINKS = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 MASKED = [
@@ -127,7 +127,7 @@ def _mounts(spec: SandboxSpec, place: Place, layout: Layout, volume: Path | None
         mounts.append(_tmpfs(HOME, scratch, "mode=1777"))
     if any(mount.target.startswith("/data/") for mount in spec.mounts):
         mounts.append(_tmpfs("/data", 65536, "mode=755"))
-    mounts += [_bind(mount.source, mount.target, "noexec") for mount in spec.mounts]
+    mounts += [_bind(mount.source, mount.target, *(() if mount.executable else ("noexec",))) for mount in spec.mounts]
     return mounts
 
 

@@ -22,6 +22,7 @@ from cloister.sandboxes.backends.oci.bundle import (
     config,
 )
 from cloister.sandboxes.backends.oci.seccomp import profile
+from cloister.sandboxes.backends.oci.zygote_privileged import Zygote
 from cloister.sandboxes.errors import BackendFailed
 from cloister.sandboxes.ports import Usage, Wall
 from cloister.sandboxes.processes_privileged import output_of
@@ -46,6 +47,8 @@ class OciBackend:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._hybrid = Path("/sys/fs/cgroup/unified/cgroup.procs").exists()
         self._host = doctor.examine(settings)
+        self._warm = settings.warm_starts
+        self._zygote: Zygote | None = None
         self.layout = Layout(
             # The runtime looks this up as the sandbox's user, so every folder above it must be searchable by all.
             rootfs=self._root / "rootfs" if rootless else settings.sandbox_rootfs,
@@ -107,6 +110,28 @@ class OciBackend:
             await self.remove(id_, place)
             raise BackendFailed(f"{self._runtime}: {said or f'exit {code}'}")
         return int(await asyncio.to_thread(pid_file.read_text))
+
+    async def warm_up(self, packages: Path) -> None:
+        if self.layout.rootless or not self._warm or (self._zygote and self._zygote.packages == packages):
+            return
+        old, self._zygote = self._zygote, Zygote(packages, self.layout, self._root)
+        if old is not None:
+            await old.stop()
+        try:
+            await self._zygote.start()
+        except (OSError, TimeoutError) as error:  # then programs are started from their files, as always
+            log.warning("zygote.unavailable", error=str(error))
+
+    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int) -> bool:
+        zygote = self._zygote
+        if zygote is None or not any(mount.source == str(zygote.packages) for mount in spec.mounts):
+            return False
+        return await zygote.fork(id_, spec, pid, _cgroups(self.layout.cgroup, id_))
+
+    async def close(self) -> None:
+        if self._zygote is not None:
+            await self._zygote.stop()
+            self._zygote = None
 
     async def alive(self, id_: str) -> int | None:
         if not self._bundle(id_).exists():

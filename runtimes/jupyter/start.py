@@ -101,7 +101,7 @@ def settings(gateway, safe, token=None):
     c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
     c.LabApp.collaborative = not safe
     c.SQLiteYStore.db_path = f"{RUNTIME}/ystore.db"
-    c.ServerApp.jpserver_extensions = {"jupyterlab": True}
+    c.ServerApp.jpserver_extensions = {"jupyterlab": True, "jupyter_lsp": False, "notebook_shim": False}
     return c
 
 

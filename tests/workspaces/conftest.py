@@ -29,6 +29,7 @@ async def gateway_platform(folder, declared, **settings):
     """A served platform with Caddy, and a space declared in it."""
     port = free_port()
     options = {"gateway": "managed", "listen_port": port, "public_url": f"http://localhost:{port}", **settings}
+    folder.mkdir(parents=True, exist_ok=True)
     async with served(make_settings(folder / "s", **options)) as api:
         await api.platform.environments.ensure(LAB)
         await api.platform.environments.ensure(JUPYTERLAB)

@@ -250,7 +250,7 @@ class Gateway:
             return await handler(request)
         except CloisterError as error:
             if error.status >= 500:
-                log.info("gateway.refused", code=error.code, path=request.path)
+                log.debug("gateway.refused", code=error.code, path=request.path)
             return self._refusal(request, error)
         except (web.HTTPException, asyncio.CancelledError, ConnectionError):
             raise

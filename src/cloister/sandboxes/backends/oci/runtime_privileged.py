@@ -48,7 +48,7 @@ class OciBackend:
         self._hybrid = Path("/sys/fs/cgroup/unified/cgroup.procs").exists()
         self._host = doctor.examine(settings)
         self._warm = settings.warm_starts
-        self._zygote: Zygote | None = None
+        self.zygote: Zygote | None = None
         self.layout = Layout(
             # The runtime looks this up as the sandbox's user, so every folder above it must be searchable by all.
             rootfs=self._root / "rootfs" if rootless else settings.sandbox_rootfs,
@@ -112,26 +112,26 @@ class OciBackend:
         return int(await asyncio.to_thread(pid_file.read_text))
 
     async def warm_up(self, packages: Path) -> None:
-        if self.layout.rootless or not self._warm or (self._zygote and self._zygote.packages == packages):
+        if self.layout.rootless or not self._warm or (self.zygote and self.zygote.packages == packages):
             return
-        old, self._zygote = self._zygote, Zygote(packages, self.layout, self._root)
+        old, self.zygote = self.zygote, Zygote(packages, self.layout, self._root)
         if old is not None:
             await old.stop()
         try:
-            await self._zygote.start()
+            await self.zygote.start()
         except (OSError, TimeoutError) as error:  # then programs are started from their files, as always
             log.warning("zygote.unavailable", error=str(error))
 
     async def fork_in(self, id_: str, spec: SandboxSpec, pid: int) -> bool:
-        zygote = self._zygote
+        zygote = self.zygote
         if zygote is None or not any(mount.source == str(zygote.packages) for mount in spec.mounts):
             return False
         return await zygote.fork(id_, spec, pid, _cgroups(self.layout.cgroup, id_))
 
     async def close(self) -> None:
-        if self._zygote is not None:
-            await self._zygote.stop()
-            self._zygote = None
+        if self.zygote is not None:
+            await self.zygote.stop()
+            self.zygote = None
 
     async def alive(self, id_: str) -> int | None:
         if not self._bundle(id_).exists():

@@ -83,6 +83,7 @@ class Zygote:
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
+        self.forks = 0
 
     @property
     def pid(self) -> int | None:
@@ -178,6 +179,7 @@ class Zygote:
             return False
         finally:
             self._answers.pop(id_, None)
+        self.forks += 1
         return True
 
     async def stop(self) -> None:

@@ -137,6 +137,10 @@ class Visitor:
     def file(self, name: str) -> Locator:
         return self.page.locator(".jp-FileBrowser .jp-DirListing-item", has_text=re.compile(f"^{re.escape(name)}"))
 
+    async def refresh(self) -> None:
+        """Let the file browser look at once; by itself it does every ten seconds."""
+        await self.page.get_by_role("button", name="Refresh the file browser").click()
+
     async def rename_file(self, old: str, new: str) -> None:
         await self.on_file(old, "Rename")
         await self.page.locator(".jp-DirListing-editor").fill(new)

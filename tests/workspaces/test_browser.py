@@ -232,10 +232,16 @@ async def test_a_terminal_runs_what_is_typed_and_the_record_has_each_line(cup, d
     visitor = await Visitor.of(browser, ada)
     await visitor.go()
     await visitor.launch("Other", "Terminal")
+
+    async def recorded():
+        return await cup.records(name="gateway:terminal:type")
+
     await visitor.page.locator(".jp-Terminal .xterm-screen").click()
     await visitor.page.keyboard.type("echo $((6 * 7)) > said-$((40 + 2)).txt\n")
+    await until(recorded)
+    await visitor.refresh()
     await expect(visitor.file("said-42.txt")).to_be_visible()
-    (line,) = await cup.records(name="gateway:terminal:type")
+    (line,) = await recorded()
     assert line["details"]["typed"] == "echo $((6 * 7)) > said-$((40 + 2)).txt"
     assert line["person"] == await visitor.number()
     assert visitor.faults == []

@@ -1,0 +1,98 @@
+"""Host names, the kernel protocol and Caddy's configuration: pure parts, for any input."""
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloister.gateway import Hosts, caddyfile
+from cloister.gateway.kernel_protocol import Execute, Reply, read
+from cloister.platform.settings import SettingsError, load
+
+HOSTS = Hosts("https", "data.example.org", 8443)
+LABEL = st.from_regex(r"[a-z][a-z0-9-]{0,38}[a-z0-9]", fullmatch=True)
+
+
+@given(LABEL, LABEL)
+def test_a_host_name_that_was_made_is_read_back(team, space):
+    address = HOSTS.parse(HOSTS.host(team, space))
+    assert (address.team, address.space) == (team, space)
+
+
+@pytest.mark.parametrize("host", [
+    "data.example.org:8443", "a.data.example.org:8443", "a.b.c.data.example.org:8443", "a.b.data.example.org:80",
+    "a.b.evil.org:8443", "a..data.example.org:8443", "-a.b.data.example.org:8443", "a.b.data.example.org:x",
+    "a.b.data.example.org.evil.org:8443", "", "a.b.xdata.example.org:8443", "a/.b.data.example.org",
+])  # fmt: skip
+def test_other_host_names_are_no_workspace(host):
+    assert HOSTS.parse(host) is None
+
+
+@given(st.text())
+def test_no_host_name_is_an_error(host):
+    HOSTS.parse(host)
+
+
+def v1(channel, header, parent, metadata, content):
+    parts = [channel.encode(), *(json.dumps(p).encode() for p in (header, parent, metadata, content))]
+    offsets = [8 * (len(parts) + 2)]
+    for part in parts:
+        offsets.append(offsets[-1] + len(part))
+    return struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets) + b"".join(parts)
+
+
+@given(st.text(), st.text(min_size=1, max_size=40), st.booleans())
+def test_code_is_read_in_both_forms_of_the_protocol(code, id_, binary):
+    header, metadata = {"msg_type": "execute_request", "msg_id": id_}, {"cellId": "c"}
+    content = {"code": code}
+    if binary:
+        found = read(v1("shell", header, {}, metadata, content), v1=True)
+    else:
+        found = read(
+            json.dumps({"header": header, "parent_header": {}, "metadata": metadata, "content": content}), v1=False
+        )
+    assert found == Execute(id_[:100], code, "c", False)
+
+
+def test_the_end_of_code_is_read():
+    header, parent = {"msg_type": "execute_reply"}, {"msg_id": "m"}
+    assert read(v1("shell", header, parent, {}, {"status": "error"}), v1=True) == Reply("m", "error")
+
+
+@given(st.one_of(st.binary(), st.text()), st.booleans())
+def test_no_frame_is_an_error(data, binary):
+    read(data, v1=binary)
+    prefix = b'"execute_request"' if isinstance(data, bytes) else '"execute_request"'
+    read(prefix + data, v1=binary)
+    read(struct.pack("<Q", 2**63) + prefix + data if isinstance(data, bytes) else data, v1=True)
+
+
+@pytest.mark.parametrize("tls", ["off", "internal", "files", "acme"])
+@pytest.mark.parametrize("gateway", ["managed", "external"])
+def test_caddy_takes_every_configuration(tmp_path, tls, gateway):
+    url = "http://localhost:8080" if tls == "off" else "https://data.example.org"
+    certificate = tmp_path / "c.pem"
+    settings = load(
+        mode="demo", state_directory=tmp_path, public_url=url, gateway=gateway, gateway_tls=tls, listen_port=8080,
+        gateway_certificate=certificate, gateway_certificate_key=certificate,
+    )  # fmt: skip
+    text = caddyfile(settings, tmp_path / "environments", ["cup", "course"])
+    (tmp_path / "Caddyfile").write_text(text)
+    caddy = shutil.which("caddy", path=str(Path(sys.executable).parent))
+    done = subprocess.run([caddy, "adapt", "--config", "Caddyfile"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "not formatted" not in done.stderr
+    assert ("*.cup.data.example.org" in done.stdout) == (tls != "off")
+
+
+def test_the_gateway_refuses_to_travel_in_the_clear():
+    with pytest.raises(SettingsError, match="loopback"):
+        load(mode="demo", gateway="managed", public_url="http://data.example.org")
+    with pytest.raises(SettingsError, match="disagree"):
+        load(mode="demo", gateway="managed", public_url="https://data.example.org")

@@ -23,7 +23,7 @@ fast: setup
 	@$(RUN)/pytest -q tests/unit
 
 bench: setup
-	@scripts/setup --system crun
+	@scripts/setup --system crun nodejs wrk
 	@$(RUN)/python -m benchmarks $(ONLY)
 
 docs: setup

@@ -42,6 +42,8 @@ def ensure_venv():
             os.symlink(python, link)
     write(f"{VENV}/pyvenv.cfg", f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
     write(f"{site}/_cloister_environment.pth", f"{LIBRARIES}\n/opt/cloister/python\n")
+    os.makedirs(f"{VENV}/etc/ipython", exist_ok=True)  # read by kernels on this environment, before the team's own
+    write(f"{VENV}/etc/ipython/ipython_config.py", "get_config().InteractiveShellApp.extensions = ['cloister']\n")
     for name in ("pip", "pip3"):
         write(
             f"{VENV}/bin/{name}",

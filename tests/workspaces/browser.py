@@ -129,8 +129,12 @@ class Visitor:
         return self.output(index)
 
     async def save(self) -> None:
-        """Press Ctrl+S, and wait until the server has the file."""
-        await self.page.keyboard.press("Control+S")
+        """Press Ctrl+S, and wait until the server has the file: JupyterLab makes a checkpoint of it then."""
+        async with self.page.expect_response(
+            lambda answer: answer.request.method == "POST" and "/checkpoints" in answer.url
+        ) as answer:
+            await self.page.keyboard.press("Control+S")
+        assert (await answer.value).status == 201
 
     # -- files
 

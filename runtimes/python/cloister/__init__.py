@@ -5,7 +5,7 @@
     frame = cloister.sql("select * from patients where age > $age", {"age": 65}).to_pandas()
     cloister.datasets()
 
-In a notebook, ``%load_ext cloister`` adds ``%%sql``.
+In a workspace's notebooks ``%%sql`` is there; elsewhere ``%load_ext cloister`` adds it.
 """
 
 import http.client
@@ -85,7 +85,10 @@ def load_ipython_extension(ipython):
     """Add the cell magic ``%%sql [NAME]``: shows the answer as a data frame, and keeps it under a name."""
 
     def magic(line, cell):
-        frame = sql(cell, as_="pandas")
+        try:
+            frame = sql(cell, as_="pandas")
+        except ImportError:
+            frame = sql(cell)
         if line.strip():
             ipython.user_ns[line.strip()] = frame
         return frame

@@ -146,7 +146,7 @@ def _idle_at(row: Workspace, policies: Policies) -> datetime | None:
 
 
 class NotYourTeam(CloisterError):
-    """This is another team's workspace."""
+    """You are not in this team, or no longer."""
 
     status = 403
     code = "gateway.not_your_team"

@@ -185,10 +185,11 @@ KERNEL = ["ipykernel>=7,<8", "pip>=25", "uv>=0.8"]
 
 
 class AppDeclaration(Declared):
-    """A web application that a workspace runs. It listens on a port of its sandbox's loopback."""
+    """A web application that a workspace runs."""
 
     command: Annotated[list[str], Field(min_length=1)]
-    port: Annotated[int, Field(ge=1024, le=65535)] = 8000
+    port: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    """The port of its sandbox's loopback that it listens on. Absent: it listens on ``/run/app/app.sock``."""
     health: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/"
     """The path that answers once it serves."""
     start: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/"

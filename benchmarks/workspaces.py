@@ -1,0 +1,298 @@
+"""Workspaces: asked for to JupyterLab's API answering through the gateway; memory; a cell's round trip; the gateway's rate.
+
+Beside JupyterHub with its local spawner, in the same run.
+"""
+
+import asyncio
+import json
+import re
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from tests.chaos.server import Server
+from tests.support import ARROW, blueprint
+
+from benchmarks.hub import Hub, hub, pss
+from benchmarks.table import Row, folder, middle, percentile, say
+
+TEAMS = 20
+RUNS = 8
+FAST_APP = """
+import asyncio
+class Answer(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport, self.data = transport, b""
+    def data_received(self, data):
+        self.data += data
+        while b"\\r\\n\\r\\n" in self.data:
+            _, self.data = self.data.split(b"\\r\\n\\r\\n", 1)
+            self.transport.write(b"HTTP/1.1 200 OK\\r\\nContent-Type: text/plain\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+async def main():
+    server = await asyncio.get_running_loop().create_unix_server(Answer, "/run/app/app.sock")
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def space() -> Any:
+    environments = [
+        {"name": "lab", "packages": ARROW, "app": "jupyterlab"},
+        {"name": "fast", "app": {"command": ["python3", "-c", FAST_APP]}},
+    ]
+    sizes = {"small": {"cpus": 2.0, "memory": "1G", "disk": "128M", "scratch": "64M", "processes": 256}}
+    policies = {"workspace_disk": "128M", "downloads": "allowed"}
+    return blueprint(environments=environments, sizes=sizes, policies=policies)
+
+
+class Member:
+    """One learner and their workspace, by API token."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, number: int) -> None:
+        self._http, self._url, self._number = http, url, number
+        self.team = self.host = ""
+        self.headers: dict[str, str] = {}
+
+    async def enrol(self) -> None:
+        api = f"{self._url}/api/v1"
+        body = {"email": f"m{self._number}@test.example", "name": "M"}
+        async with self._http.post(f"{api}/auth/demo", json=body) as answer:
+            cookie = {"Cookie": answer.headers["Set-Cookie"].split(";")[0]}
+        async with self._http.get(f"{api}/spaces/course/registration", headers=cookie) as answer:
+            hashes = {a["name"]: a["hash"] for a in (await answer.json())["agreements"]}
+        async with self._http.post(
+            f"{api}/spaces/course/enrolment", json={"signatures": hashes}, headers=cookie
+        ) as answer:
+            await answer.read()
+        state: dict[str, Any] = {}
+        while not state.get("team"):
+            async with self._http.get(f"{api}/spaces/course/enrolment", headers=cookie) as answer:
+                state = await answer.json()
+        async with self._http.post(
+            f"{api}/me/tokens", json={"name": "b", "scopes": ["workspace.*"], "days": 1}, headers=cookie
+        ) as answer:
+            self.headers = {"Authorization": f"Bearer {(await answer.json())['token']}"}
+        self.team, port = state["team"], self._url.rsplit(":", 1)[1]
+        self.host = f"{state['person']}.course.localhost:{port}"
+
+    async def post(self, what: str, body: dict[str, Any] | None = None, method: str = "POST") -> None:
+        url = f"{self._url}/api/v1/spaces/course/teams/{self.team}/workspace{what}"
+        async with self._http.request(method, url, json=body or {}, headers=self.headers) as answer:
+            assert answer.status < 300, await answer.text()
+
+    async def state(self) -> dict[str, Any]:
+        url = f"{self._url}/api/v1/spaces/course/teams/{self.team}/workspace"
+        async with self._http.get(url, headers=self.headers) as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    async def answers(self, path: str = "/api/status") -> bool:
+        async with self._http.get(self._url + path, headers={**self.headers, "Host": self.host}) as answer:
+            await answer.read()
+            return answer.status == 200
+
+    async def start(self) -> float:
+        """Ask, and wait until the app answers through the gateway; return the milliseconds."""
+        begun = time.perf_counter()
+        await self.post("/start")
+        async with asyncio.timeout(60):
+            while not await self.answers():
+                await asyncio.sleep(0.005)
+        return (time.perf_counter() - begun) * 1000
+
+    async def stop(self) -> None:
+        await self.post("/stop")
+        while (await self.state())["state"] != "stopped":
+            await asyncio.sleep(0.02)
+
+    async def cells(self, count: int) -> list[float]:
+        url, headers = f"{self._url}/api/kernels", {**self.headers, "Host": self.host}
+        return await round_trips(self._http, url, headers, count)
+
+
+async def round_trips(http: aiohttp.ClientSession, url: str, headers: dict[str, str], count: int) -> list[float]:
+    """Milliseconds from sending a cell to its reply."""
+    async with http.post(url, headers=headers, json={"name": "python3"}) as answer:
+        kernel = (await answer.json())["id"]
+    times = []
+    async with http.ws_connect(f"{url}/{kernel}/channels", headers=headers) as ws:
+        for _ in range(count):
+            id_ = uuid.uuid4().hex
+            content = {
+                "code": "1",
+                "silent": False,
+                "store_history": False,
+                "user_expressions": {},
+                "allow_stdin": False,
+            }
+            header = {
+                "msg_id": id_,
+                "msg_type": "execute_request",
+                "username": "",
+                "session": id_,
+                "version": "5.3",
+                "date": "",
+            }
+            begun = time.perf_counter()
+            await ws.send_json(
+                {
+                    "header": header,
+                    "parent_header": {},
+                    "metadata": {},
+                    "content": content,
+                    "channel": "shell",
+                    "buffers": [],
+                }
+            )
+            replied = idle = False
+            while not (replied and idle):
+                said = json.loads(await ws.receive_str())
+                if said["parent_header"].get("msg_id") != id_:
+                    continue
+                if said["msg_type"] == "execute_reply":
+                    replied = True
+                    times.append((time.perf_counter() - begun) * 1000)
+                idle = idle or (said["msg_type"] == "status" and said["content"]["execution_state"] == "idle")
+    return sorted(times[5:])
+
+
+def memory(sandboxes: list[str]) -> float:
+    """Megabytes (PSS) of all processes of some sandboxes."""
+    total = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            groups = (process / "cgroup").read_text()
+            if any(line.rpartition("/")[2] in sandboxes for line in groups.splitlines()):
+                total += pss(process)
+        except OSError:
+            continue
+    return total
+
+
+async def measure() -> list[Row]:
+    rows: list[Row] = []
+    with folder() as place:
+        async with hub(place) as peer:
+            beside = await hub_figures(peer)
+        cold = await with_server(place / "c", place, _cold, warm_starts="false")
+        rows += [
+            Row("workspace, cold: asked → API through the gateway, p50", middle(cold), "ms", "JupyterHub", beside["one"], 2000),
+        ]  # fmt: skip
+        rows += await with_server(place / "w", place, lambda server, http: _warm(server, http, beside))
+    return rows
+
+
+async def with_server(state: Path, place: Path, work: Any, **settings: str) -> Any:
+    server = Server(
+        state, gateway="managed", gateway_domain="localhost", log_level="info", log_format="json", **settings
+    )
+    server.declare(place, space())
+    server.start()
+    try:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+        ) as http:
+            return await work(server, http)
+    finally:
+        server.stop()
+
+
+async def hub_figures(peer: Hub) -> dict[str, float]:
+    one = []
+    for number in range(3):
+        begun = time.perf_counter()
+        await peer.spawn(f"one{number}")
+        one.append((time.perf_counter() - begun) * 1000)
+        say(f"JupyterHub: {one[-1]:,.0f} ms")
+    cells = await round_trips(peer.http, f"{peer.url}/user/one0/api/kernels", {}, 40)
+    for number in range(3):
+        await peer.stop(f"one{number}")
+    begun = time.perf_counter()
+    there = await asyncio.gather(*(peer.spawn(f"many{number}") for number in range(TEAMS)))
+    came = [moment for moment in there if moment is not None]
+    many = (max(came) - begun) * 1000
+    say(f"JupyterHub: {len(came)} of {TEAMS} at once {many:,.0f} ms")
+    used = peer.memory()
+    return {"one": middle(one), "many": many, "memory": sum(used) / max(1, len(used)), "cell": middle(cells)}
+
+
+async def _cold(server: Server, http: aiohttp.ClientSession) -> list[float]:
+    member = Member(http, server.url, 1)
+    await member.enrol()
+    await _until_built(member)
+    times = []
+    for _ in range(4):
+        times.append(await member.start())
+        say(f"cold: {times[-1]:,.0f} ms")
+        await member.stop()
+    return times[1:]
+
+
+async def _until_built(member: Member) -> None:
+    """The first start waits until the environment controller has seen what is built."""
+    async with asyncio.timeout(120):
+        while True:
+            await member.post("/start")
+            while (state := await member.state())["state"] == "starting":
+                await asyncio.sleep(0.05)
+            if state["state"] == "running":
+                break
+    await member.stop()
+
+
+async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, float]) -> list[Row]:
+    members = [Member(http, server.url, number) for number in range(TEAMS)]
+    await asyncio.gather(*(member.enrol() for member in members))
+    first = members[0]
+    await _until_built(first)
+    async with asyncio.timeout(60):
+        while "zygote.ready" not in server.log.read_text():
+            await asyncio.sleep(0.1)
+    one = []
+    for _ in range(RUNS):
+        one.append(await first.start())
+        say(f"warm: {one[-1]:,.0f} ms")
+        await first.stop()
+    await asyncio.gather(*(member.start() for member in members))  # volumes are made by the first start
+    await asyncio.gather(*(member.stop() for member in members))
+    begun = time.perf_counter()
+    await asyncio.gather(*(member.start() for member in members))
+    many = (time.perf_counter() - begun) * 1000
+    say(f"{TEAMS} at once: {many:,.0f} ms")
+    sandboxes = [(await member.state())["sandbox"] for member in members]
+    used = memory(sandboxes) / TEAMS
+    cells = await first.cells(105)
+    for member in members:
+        await member.stop()
+    rate, p99 = await _rate(first)
+    return [
+        Row("workspace, warm: asked → API through the gateway, p50", middle(one), "ms", "JupyterHub", beside["one"], 150),
+        Row("  p95", percentile(one, 0.95), "ms"),
+        Row(f"{TEAMS} workspaces at once, warm, all answering", many, "ms", "JupyterHub", beside["many"], 2000),
+        Row("memory (PSS) of one that is idle, of 20", used, "MB", "JupyterHub's server", beside["memory"], 45),
+        Row("a cell's round trip through gateway and relay, on record, p50", middle(cells), "ms", "JupyterHub", beside["cell"], 5),
+        Row("  p95", percentile(cells, 0.95), "ms"),
+        Row("gateway with its decision, 64 connections", rate, "/s", "configurable-http-proxy (BASELINES)", 5816, 5816, at_least=True),
+        Row("  p99", p99, "ms", "configurable-http-proxy (BASELINES)", 15.8),
+    ]  # fmt: skip
+
+
+async def _rate(member: Member) -> tuple[float, float]:
+    """Requests a second and p99 (ms) of a small answer, asked for with wrk over 64 connections."""
+    await member.post("", {"environment": "fast"}, "PATCH")
+    await member.start()
+    command = ["wrk", "-t1", "-c64", "-d8s", "--latency", "-H", f"Host: {member.host}"]
+    for name, value in member.headers.items():
+        command += ["-H", f"{name}: {value}"]
+    done = await asyncio.to_thread(
+        subprocess.run, [*command, f"{member._url}/x"], capture_output=True, text=True, check=True
+    )
+    await member.stop()
+    assert "Non-2xx" not in done.stdout, done.stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    late = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
+    assert rate and late, done.stdout
+    return float(rate[1]), float(late[1]) * {"us": 0.001, "ms": 1, "s": 1000}[late[2]]

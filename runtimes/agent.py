@@ -239,7 +239,7 @@ class Agent:
         else:
             self.start_program()
 
-    # -- a program that is forked into this sandbox instead of being started here
+    # -- a program that is forked into this sandbox instead of being started here; it starts while we still dial
 
     def open_door(self):
         """Wait for the zygote's child, which takes its output from us; meanwhile nothing else runs here."""
@@ -257,12 +257,16 @@ class Agent:
 
     def let_in(self):
         self.guest, _ = self.door.accept()
+        self.guest.settimeout(5)
+        try:
+            _, passed, _, _ = socket.recv_fds(self.guest, 1, 2)
+            read_out, read_err = passed
+        except (OSError, ValueError):
+            self.guest.close()
+            self.guest = None
+            return
+        self.guest.setblocking(False)
         self.close_door()
-        read_out, write_out = os.pipe()
-        read_err, write_err = os.pipe()
-        socket.send_fds(self.guest, [b"."], [write_out, write_err])
-        os.close(write_out)
-        os.close(write_err)
         self.follow_output(read_out, read_err)
         self.selector.register(self.guest, READ, lambda _mask: self.on_guest())
         self.send(type="STARTED")

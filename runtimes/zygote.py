@@ -18,10 +18,12 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 
 CONTROL = int(os.environ.get("CLOISTER_ZYGOTE_SOCKET", "3"))
 WARM_SOCKET = "/dev/shm/cloister-warm"
+AGENT_SECONDS = 20.0
 USER = 1000
 START = "/opt/cloister/jupyter/start.py"
 
@@ -131,7 +133,7 @@ def rehearse(start):
 # -- forks
 
 
-def enter(order, bpf, given):
+def enter(order, bpf):
     """Become a process of a sandbox like any other there, in everything but where the memory came from."""
     descriptor = os.pidfd_open(order["pid"])
     LIBC.syscall(SYS_KEYCTL, 1, None)  # a session keyring of its own
@@ -150,17 +152,12 @@ def enter(order, bpf, given):
     check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     check(LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "dumpable")
     os.umask(0o027)
-    agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    agent.connect(WARM_SOCKET)
-    _, passed, _, _ = socket.recv_fds(agent, 1, 2)
-    given += passed
     program = ctypes.create_string_buffer(bpf, len(bpf))
     fprog = struct.pack("=HxxxxxxQ", len(bpf) // 8, ctypes.addressof(program))
     check(LIBC.prctl(PR_SET_SECCOMP, 2, ctypes.c_char_p(fprog), 0, 0), "seccomp")
-    return agent
 
 
-def become(order, agent, passed, start):
+def become(order, out, err, start):
     """The program itself: the second child, inside the sandbox's process namespace."""
     os.setsid()
     for number in (signal.SIGCHLD, signal.SIGTERM):
@@ -168,16 +165,9 @@ def become(order, agent, passed, start):
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as the interpreter itself does
     signal.signal(signal.SIGINT, signal.default_int_handler)
     null = os.open("/dev/null", os.O_RDONLY)
-    for source, target in ((null, 0), (passed[0], 1), (passed[1], 2)):
+    for source, target in ((null, 0), (out, 1), (err, 2)):
         os.dup2(source, target)
-    keep = agent.detach()
-    os.set_inheritable(keep, False)
-    for descriptor in range(3, 256):
-        if descriptor != keep:
-            try:
-                os.close(descriptor)
-            except OSError:
-                pass
+    os.closerange(3, 256)
     sys.stdout.reconfigure(line_buffering=True)
     os.environ.clear()
     os.environ.update(order["environ"])
@@ -186,7 +176,7 @@ def become(order, agent, passed, start):
     sys.argv = list(order["argv"])
     code = 0
     try:
-        start.main()
+        start.main(order["token"])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
@@ -197,25 +187,46 @@ def become(order, agent, passed, start):
     os._exit(code)
 
 
+def find_agent():
+    """The sandbox's first process, which is being prepared while the program already starts."""
+    end = time.monotonic() + AGENT_SECONDS
+    while True:
+        agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            agent.connect(WARM_SOCKET)
+            return agent
+        except OSError:
+            agent.close()
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.003)
+
+
 def fork(order, bpf, start, go):
     """The first child: enters the sandbox, forks the program there, and tells the agent how it ended."""
-    told = False
+    child = None
     try:
         os.read(go, 1)  # the platform has put this process into the sandbox's control groups
-        passed = []
-        agent = enter(order, bpf, passed)
+        enter(order, bpf)
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         child = os.fork()
         if child == 0:
-            become(order, agent, passed, start)
-        for descriptor in passed:
-            os.close(descriptor)
+            become(order, out_end, err_end, start)
+        os.write(CONTROL, json.dumps({"id": order["id"], "running": True}).encode())
         os.close(CONTROL)
-        told = True
+        os.close(out_end)
+        os.close(err_end)
+        agent = find_agent()
+        socket.send_fds(agent, [b"."], [out, err])
+        os.close(out)
+        os.close(err)
         _, status = os.waitpid(child, 0)
         agent.sendall(json.dumps({"exit": os.waitstatus_to_exitcode(status)}).encode())
     except BaseException as error:
-        if not told:
+        if child is None:
             os.write(CONTROL, json.dumps({"id": order["id"], "error": f"{type(error).__name__}: {error}"}).encode())
+        else:
+            os.kill(child, signal.SIGKILL)
     os._exit(0)
 
 

@@ -182,7 +182,7 @@ def rehearsal():
     return set(sys.modules)
 
 
-def main():
+def main(token=None):
     if SERVER not in sys.path:
         sys.path.insert(0, SERVER)
     safe = os.environ.get("CLOISTER_SAFE_MODE") == "1"
@@ -196,7 +196,7 @@ def main():
     write_kernel(base if safe else f"{VENV}/bin/python")
     app, gateway = preload()
     os.chdir(HOME)
-    server = app.initialize_server(argv=[], config=settings(gateway, safe))
+    server = app.initialize_server(argv=[], config=settings(gateway, safe, token))
     server.start()
 
 

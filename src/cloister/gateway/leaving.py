@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
 from cloister.gateway.decision import Allowed
-from cloister.gateway.errors import DownloadsBlocked, TooLargeToView, UploadTooLarge
+from cloister.gateway.errors import BudgetSpent, DownloadsBlocked, TooLargeToView, UploadTooLarge
 from cloister.gateway.outflow import Outflows
 from cloister.gateway.upstream import Upstreams
 from cloister.spaces import parse_bytes
@@ -48,16 +48,22 @@ class Leaving:
         try:
             if download and allowed.policies.downloads == "blocked":
                 raise DownloadsBlocked
-            if download or contents:
-                await self._outflows.check(allowed)
             if contents and allowed.policies.downloads != "allowed":
                 await self._check_size(request, allowed)
         except CloisterError as error:
             self._record(request, allowed, Outcome.REFUSED, code=error.code)
             raise
         if download:
+            await self._check_budget(request, allowed, 0)
             await self._recorder.record(self._draft(request, allowed, Outcome.OK))
         return await self._forward(request, allowed, metered=download or contents, document=document and not download)
+
+    async def _check_budget(self, request: web.Request, allowed: Allowed, size: int) -> None:
+        try:
+            await self._outflows.check(allowed, size)
+        except BudgetSpent as error:
+            self._record(request, allowed, Outcome.REFUSED, code=error.code)
+            raise
 
     async def _check_size(self, request: web.Request, allowed: Allowed) -> None:
         """Opening a file to work on it is no download; reading a whole data set through the editor is."""
@@ -93,13 +99,22 @@ class Leaving:
             if document and html and answer.status == 200 and (answer.content_length or 0) <= PAGE_BYTES:
                 text = (await answer.read()).replace(b"</head>", BANNER, 1)
                 return web.Response(body=text, status=200, headers=_multi(kept))
+            if metered and answer.status == 200:
+                await self._check_budget(request, allowed, answer.content_length or 0)
             out = web.StreamResponse(status=answer.status, headers=_multi(kept))
             if answer.content_length is not None:
                 out.content_length = answer.content_length
             await out.prepare(request)
             async for chunk in answer.content.iter_chunked(CHUNK):
-                if metered:
-                    await self._outflows.take(allowed, len(chunk))
+                try:
+                    if metered:
+                        await self._outflows.take(allowed, len(chunk))
+                except (
+                    BudgetSpent
+                ):  # of a length that nobody said, or beside others: it ends unfinished, and visibly so
+                    if request.transport is not None:
+                        request.transport.abort()
+                    break
                 await out.write(chunk)
             await out.write_eof()
             return out

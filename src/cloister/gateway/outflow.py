@@ -62,24 +62,24 @@ class Outflows(Controller):
             self._person.setdefault(key, int(own or 0))
         return self._person[key], self._team[team]
 
-    async def check(self, allowed: Allowed) -> None:
-        """Look whether more may leave.
+    async def check(self, allowed: Allowed, more: int = 0) -> None:
+        """Look whether so many bytes more may leave.
 
         Raises:
-            BudgetSpent: when it may not before tomorrow.
+            BudgetSpent: when they may not before tomorrow.
         """
-        if await self._over(allowed) >= GRACE:
+        if await self._over(allowed, more) >= GRACE:
             raise BudgetSpent
 
-    async def _over(self, allowed: Allowed) -> float:
-        """How much of the budget is used: 1 is all of it."""
+    async def _over(self, allowed: Allowed, more: int = 0) -> float:
+        """How much of the budget is used, with some bytes more: 1 is all of it."""
         if allowed.policies.downloads == "allowed":
             return 0.0
         own, team = await self.used(allowed)
         policies = allowed.policies
         return max(
-            own / max(1, parse_bytes(policies.download_per_person)),
-            team / max(1, parse_bytes(policies.download_per_team)),
+            (own + more) / max(1, parse_bytes(policies.download_per_person)),
+            (team + more) / max(1, parse_bytes(policies.download_per_team)),
         )
 
     async def take(self, allowed: Allowed, count: int) -> None:

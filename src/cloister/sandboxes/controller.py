@@ -255,10 +255,11 @@ class SandboxController(Controller):
         place = self.place(row.id)
         if row.state == State.STARTING:
             await self._backend.remove(row.id, place)
+        spec = SandboxSpec.load(row.spec)
+        mounting = asyncio.create_task(self._volumes.mount(row, spec)) if spec.volume else None
         await self._set(row, State.STARTING, token_hash=secret_hash(token))
         await asyncio.to_thread(make_place, place, token)
-        spec = SandboxSpec.load(row.spec)
-        volume = await self._volumes.mount(row, spec) if spec.volume else None
+        volume = await mounting if mounting else None
         connected = await self._connect(live, row, secret_hash(token), None)
 
         async def write_down() -> None:
@@ -270,13 +271,13 @@ class SandboxController(Controller):
 
         connected.before_start = write_down
         first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if spec.warm:
-
-            async def fork_in() -> bool:
-                return await self._backend.fork_in(row.id, spec, await first)
-
-            connected.fork_in = fork_in
-        pid = await self._backend.start(row.id, spec, place, row.uid, volume)
+        if spec.warm:  # its program begins while the agent still dials; it waits for nothing but to be forked
+            connected.forked_in = asyncio.create_task(self._fork_in(row.id, spec, first))
+        try:
+            pid = await self._backend.start(row.id, spec, place, row.uid, volume)
+        except BaseException:
+            first.cancel()
+            raise
         first.set_result(pid)
         gone = asyncio.ensure_future(self._backend.wait(pid))
         here = asyncio.ensure_future(connected.started.wait())
@@ -291,6 +292,9 @@ class SandboxController(Controller):
             gone.cancel()
             here.cancel()
         return pid
+
+    async def _fork_in(self, id_: str, spec: SandboxSpec, first: "asyncio.Future[int]") -> bool:
+        return await self._backend.fork_in(id_, spec, await first, self.app_token(id_))
 
     async def _adopt(self, live: Live, row: Sandbox) -> None:
         """Take up a sandbox that outlived an earlier process: listen where its agent dials."""

@@ -54,7 +54,7 @@ class Connected:
     save_tokens: Callable[[str, str | None], Awaitable[None]]
     before_start: Callable[[], Awaitable[None]] | None = None
     """Makes it durable that the program runs, before it does: so that no restart can run it a second time."""
-    fork_in: Callable[[], Awaitable[bool]] | None = None
+    forked_in: "asyncio.Task[bool] | None" = None
     """Brings the program in from the zygote; False when it has to be started instead."""
     access_hash: str = ""
     confirmed: bool = False
@@ -268,7 +268,7 @@ class InnerApi:
 
     async def _fork_in(self, sandbox: Connected) -> None:
         """Have the program forked into a sandbox that waits for it; if that cannot be, have it started there."""
-        if sandbox.fork_in is not None and await sandbox.fork_in():
+        if sandbox.forked_in is not None and await sandbox.forked_in:
             return
         if sandbox.channel is not None and not sandbox.channel.closed:
             await sandbox.channel.send_str(json.dumps({"type": "EXEC"}))

@@ -38,7 +38,7 @@ class Backend(Protocol):
             BackendFailed: with what the runtime said.
         """
 
-    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int) -> bool:
+    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int, token: str) -> bool:
         """Fork a warm program into a sandbox whose first process waits for it; False when it must be started."""
 
     async def warm_up(self, packages: Path) -> None:

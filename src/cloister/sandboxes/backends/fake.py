@@ -26,8 +26,8 @@ class FakeBackend:
         pid, _ = self.running.setdefault(id_, (next(self._pids), asyncio.Event()))
         return pid
 
-    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int) -> bool:
-        del id_, spec, pid
+    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int, token: str) -> bool:
+        del id_, spec, pid, token
         return False
 
     async def warm_up(self, packages: Path) -> None:

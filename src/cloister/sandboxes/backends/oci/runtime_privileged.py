@@ -122,11 +122,11 @@ class OciBackend:
         except (OSError, TimeoutError) as error:  # then programs are started from their files, as always
             log.warning("zygote.unavailable", error=str(error))
 
-    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int) -> bool:
+    async def fork_in(self, id_: str, spec: SandboxSpec, pid: int, token: str) -> bool:
         zygote = self.zygote
         if zygote is None or not any(mount.source == str(zygote.packages) for mount in spec.mounts):
             return False
-        return await zygote.fork(id_, spec, pid, _cgroups(self.layout.cgroup, id_))
+        return await zygote.fork(id_, spec, pid, _cgroups(self.layout.cgroup, id_), token)
 
     async def close(self) -> None:
         if self.zygote is not None:

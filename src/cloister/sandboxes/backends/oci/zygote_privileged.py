@@ -155,14 +155,14 @@ class Zygote:
             elif "error" in said:
                 log.warning("zygote.fork_failed", sandbox=said.get("id"), error=said["error"])
 
-    async def fork(self, id_: str, spec: SandboxSpec, pid: int, groups: list[Path]) -> bool:
+    async def fork(self, id_: str, spec: SandboxSpec, pid: int, groups: list[Path], token: str) -> bool:
         """Fork the program into a sandbox; False when it could not be."""
         if self.pid is None or self._socket is None or not self.ready.is_set():
             return False
         loop = asyncio.get_running_loop()
         answer = self._answers[id_] = loop.create_future()
         order = {
-            "id": id_, "pid": pid, "files": spec.limits.files, "cwd": HOME, "argv": list(spec.command)[1:],
+            "id": id_, "pid": pid, "files": spec.limits.files, "cwd": HOME, "argv": list(spec.command)[1:], "token": token,
             "environ": {**environ(self._layout), **spec.environ},
         }  # fmt: skip
         try:
@@ -172,8 +172,14 @@ class Zygote:
             if "forked" not in said:
                 log.warning("zygote.fork_failed", sandbox=id_, error=said.get("error"))
                 return False
-            _put(said["forked"], groups)
+            await asyncio.to_thread(_put, said["forked"], groups)
+            answer = self._answers[id_] = loop.create_future()
             await loop.sock_sendall(self._socket, json.dumps({"go": id_}).encode())
+            async with asyncio.timeout(FORK_SECONDS):
+                said = await answer
+            if not said.get("running"):
+                log.warning("zygote.fork_failed", sandbox=id_, error=said.get("error"))
+                return False
         except (OSError, TimeoutError) as error:
             log.warning("zygote.fork_failed", sandbox=id_, error=str(error))
             return False

@@ -1,0 +1,168 @@
+"""What leaves a workspace and what keeps it awake, by the space's policy."""
+
+import io
+import json
+from datetime import timedelta
+
+from cloister.access import scoped_select
+from cloister.core.principal import EVERYTHING
+from cloister.gateway import Outflow
+from tests.support import until
+from tests.workspaces.conftest import Desk, gateway_platform, lab_blueprint
+
+APP = """
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ("hello " + str(self.headers.get("Cloister-Person")) + " " + str(self.headers.get("Cookie"))).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Set-Cookie", "cloister-workspace=stolen; Domain=cup.localhost")
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", 8123), Handler).serve_forever()
+"""
+
+
+async def at_a_desk(api, person="ada", team="blue"):
+    client = await api.member(person, "cup")
+    made = (await client.post("/spaces/cup/teams", json={"name": team})).json()
+    desk = Desk(api, client, made["number"], team)
+    await desk.enter()
+    await desk.start()
+    return desk
+
+
+async def save(desk, name, text):
+    body = io.BytesIO(json.dumps({"type": "file", "format": "text", "content": text}).encode())
+    return await desk.get(f"/api/contents/{name}", "PUT", data=body, headers={"Content-Type": "application/json"})
+
+
+async def test_where_downloads_are_blocked_work_goes_on_and_files_stay(tmp_path):
+    declared = lab_blueprint(policies={"workspace_disk": "128M", "downloads": "blocked", "view": "1M", "upload": "2M"})
+    async with gateway_platform(tmp_path, declared) as api:
+        ada = await at_a_desk(api)
+        assert (await save(ada, "a.txt", "mine"))[0] == 201
+        status, _, body = await ada.get("/api/contents/a.txt")
+        assert (status, json.loads(body)["content"]) == (200, "mine"), "opening works"
+        status, _, body = await ada.get("/api/contents/a.txt", "PATCH", json={"path": "b.txt"})
+        assert (status, json.loads(body)["path"]) == (200, "b.txt"), "renaming works"
+        for path in ("/files/b.txt", "/files/b.txt?download=1", "/nbconvert/html/b.txt"):
+            status, _, body = await ada.get(path)
+            assert (status, json.loads(body)["code"]) == (403, "gateway.downloads_blocked")
+        assert (await save(ada, "large.txt", "x" * 1_500_000))[0] == 201
+        status, _, body = await ada.get("/api/contents/large.txt")
+        assert (status, json.loads(body)["code"]) == (403, "gateway.too_large_to_view")
+        assert (await ada.get("/api/contents/large.txt?content=0"))[0] == 200
+        refused = await api.records(name="gateway:file:refuse")
+        assert {r["subject"] for r in refused} >= {"/files/b.txt", "/api/contents/large.txt"}
+        await ada.close()
+
+
+async def test_a_daily_budget_slows_and_then_stops_what_leaves_but_not_saving(tmp_path):
+    policies = {
+        "workspace_disk": "128M",
+        "downloads": "metered",
+        "download_per_person": "500K",
+        "download_per_team": "1M",
+    }
+    async with gateway_platform(tmp_path, lab_blueprint(policies=policies)) as api:
+        ada = await at_a_desk(api)
+        assert (await save(ada, "a.txt", "x" * 200_000))[0] == 201
+        assert (await ada.get("/files/a.txt"))[0] == 200
+        assert [r["subject"] for r in await api.records(name="gateway:file:download")] == ["/files/a.txt"]
+        assert (await ada.get("/files/a.txt"))[0] == 200
+        status, _, body = await ada.get("/files/a.txt")
+        assert (status, json.loads(body)["code"]) == (429, "gateway.budget_spent")
+        assert (await save(ada, "b.txt", "still here"))[0] == 201
+
+        async def written():
+            async with api.platform.database.read() as uow:
+                return [row.bytes for row in (await uow.session.scalars(scoped_select(Outflow, EVERYTHING))).all()]
+
+        assert (await until(written, 10))[0] >= 400_000
+        await ada.close()
+
+
+async def test_an_idle_workspace_is_stopped_a_busy_one_is_not_and_it_can_be_kept(cup, desk):
+    ada = await desk("ada")
+    await ada.enter()
+    await ada.start()
+    controller = cup.platform.workspace_controller
+    clock = controller._clock
+    real = clock.now
+
+    async def judged(minutes):
+        clock.now = lambda: real() + timedelta(minutes=minutes)
+        try:
+            from cloister.spaces import declared, get_space
+            from cloister.workspaces import Workspace
+
+            async with cup.platform.database.read() as uow:
+                row = (await uow.session.scalars(scoped_select(Workspace, EVERYTHING))).one()
+                sandbox = await controller._sandbox(uow, row)
+                space = declared(await get_space(uow, "cup"))
+            return await controller.judge(row, sandbox, space)
+        finally:
+            del clock.now
+
+    async with await ada.kernel() as kernel:
+        await kernel.ws.send_str(json.dumps({
+            "header": {"msg_id": "busy", "msg_type": "execute_request", "username": "", "session": "s", "version": "5.3", "date": ""},
+            "parent_header": {}, "metadata": {}, "channel": "shell", "buffers": [],
+            "content": {"code": "import time; time.sleep(4)", "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False},
+        }))  # fmt: skip
+
+        async def busy():
+            return "1 kernel at work." in (await judged(0)).why
+
+        await until(busy, 10, 0.1)
+        assert (await judged(600)).busy
+        assert (await ada.workspace())["wanted"] == "running", "a busy kernel is never stopped"
+
+        async def at_rest():
+            return not (await judged(0)).busy
+
+        await until(at_rest, 15, 0.3)
+    keep = (real() + timedelta(hours=20)).isoformat()
+    path = f"/spaces/cup/teams/{ada.team}/workspace"
+    assert (await ada.client.patch(path, json={"keep_until": keep})).status_code == 200
+    await judged(700)
+    assert (await ada.workspace())["wanted"] == "running", "somebody asked to keep it"
+    too_long = (real() + timedelta(hours=2000)).isoformat()
+    assert (await ada.client.patch(path, json={"keep_until": too_long})).json()["code"] == "workspace.keep_too_long"
+    await judged(60 * 21)
+    stopped = await ada.becomes("stopped")
+    assert "Nothing ran" in stopped["reason"]
+    status, _, _ = await ada.get("/lab", document=True)
+    assert status == 503, "and it wakes on the next visit"
+
+
+async def test_any_web_application_can_be_a_workspace(tmp_path):
+    app = {"command": ["python3", "-c", APP], "port": 8123}
+    declared = lab_blueprint(environments=[{"name": "web", "app": app}])
+    async with gateway_platform(tmp_path, declared) as api:
+        ada = await at_a_desk(api)
+        status, headers, body = await ada.get("/anything")
+        me = (await ada.client.get("/me")).json()["number"]
+        assert (status, body.decode().split()[:2]) == (200, ["hello", me])
+        assert "cloister-workspace" not in body.decode(), "the app never sees the cookie that lets people in"
+        await ada.close()
+
+
+async def test_an_app_that_does_not_start_says_why_and_is_not_tried_for_ever(tmp_path):
+    declared = lab_blueprint(
+        environments=[{"name": "web", "app": {"command": ["python3", "-c", "raise SystemExit('no luck')"]}}]
+    )
+    async with gateway_platform(tmp_path, declared) as api:
+        client = await api.member("ada", "cup")
+        made = (await client.post("/spaces/cup/teams", json={"name": "blue"})).json()
+        ada = Desk(api, client, made["number"], "blue")
+        await client.post(f"/spaces/cup/teams/{ada.team}/workspace/start")
+        failed = await ada.becomes("failed", 30)
+        assert "4 times" in failed["reason"]
+        output = await client.get(f"/spaces/cup/sandboxes/{failed['sandbox']}/output")
+        assert "no luck" in output.text
+        await ada.close()

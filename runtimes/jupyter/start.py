@@ -156,7 +156,7 @@ def rehearsal():
     import threading
 
     os.environ.update(HOME="/tmp/rehearsal", CLOISTER_JUPYTER="rehearsal", CLOISTER_TERMINALS="1")
-    os.makedirs("/tmp/rehearsal/app")
+    os.makedirs("/tmp/rehearsal/.local/share/jupyter")
     prepare_environ(safe=True)
     write_kernel(sys.executable)
     app, gateway = preload()

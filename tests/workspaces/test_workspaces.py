@@ -29,6 +29,11 @@ async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record
         assert (await kernel.run("print(6 * 7)", cell="c-1"))[0] == "42\n"
         assert "12.5" in (await kernel.run("import cloister; print(cloister.sql('SELECT max(mm) FROM rain'))"))[0]
         assert "ZeroDivisionError" in (await kernel.run("1 / 0"))[0]
+    lines = (cup.platform.settings.state_directory / "logs" / "access.jsonl").read_text().splitlines()
+    seen = [json.loads(line) for line in lines]
+    assert (await ada.client.get("/me")).json()["number"] in {line.get("person") for line in seen}
+    assert ada.cookie.split("=")[1] not in "".join(lines)
+    assert "code=-" in "".join(lines), "codes that let people in are left out of the log"
     await cup.platform.recorder.flush()
     ran = await cup.records(name="gateway:code:run")
     assert {r["details"]["code"] for r in ran} >= {"print(6 * 7)", "1 / 0"}

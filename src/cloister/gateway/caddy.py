@@ -155,6 +155,8 @@ handle {{
 \t\turi /_gateway/authorise
 \t\tcopy_headers Authorization Cloister-Person Cloister-Team Cloister-Upstream
 \t}}
+\tlog_append person {{http.request.header.Cloister-Person}}
+\tlog_append team {{http.request.header.Cloister-Team}}
 \treverse_proxy {{http.request.header.Cloister-Upstream}} {{
 \t\theader_up -Cloister-Upstream
 \t\theader_up Cookie "{cookie}=[^;]*;?" ""

@@ -13,13 +13,14 @@ class Sockets:
 
     control: str
     gateway: str
+    decision: str
     admin: str
 
     @classmethod
     def of(cls, settings: Settings) -> "Sockets":
         """Relative to the run directory, in which a Caddy of ours is started; absolute for one of somebody else's."""
         folder = "" if settings.gateway == "managed" else f"{settings.run_directory}/"
-        return cls(*(f"unix/{folder}{name}.sock" for name in ("control", "gateway", "admin")))
+        return cls(*(f"unix/{folder}{name}.sock" for name in ("control", "gateway", "decision", "admin")))
 
 
 def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
@@ -151,9 +152,12 @@ handle @document {{
 handle @leaving {{
 {_indent(ours)}}}
 handle {{
-\tforward_auth {sockets.gateway} {{
-\t\turi /_gateway/authorise
+\tforward_auth {sockets.decision} {{
+\t\turi /
 \t\tcopy_headers Authorization Cloister-Person Cloister-Team Cloister-Upstream
+\t\ttransport http {{
+\t\t\tkeepalive_idle_conns_per_host 256
+\t\t}}
 \t}}
 \tlog_append person {{http.request.header.Cloister-Person}}
 \tlog_append team {{http.request.header.Cloister-Team}}

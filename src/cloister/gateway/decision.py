@@ -77,6 +77,13 @@ class Decisions:
         self._changes += 1
         self._known.clear()
 
+    def remembered(self, asked: Asked) -> Allowed | None:
+        """What was allowed a moment ago, if that still counts."""
+        found = self._known.get(asked)
+        if found is None or monotonic() - found[0] > REMEMBER_SECONDS or isinstance(found[1], CloisterError):
+            return None
+        return found[1]
+
     async def decide(self, asked: Asked) -> Allowed:
         """Return what is allowed.
 

@@ -7,7 +7,7 @@ the time. Caddy alone can reach its socket.)
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,6 +19,7 @@ from cloister.core.errors import CloisterError, Internal, NotFound, Unauthentica
 from cloister.core.events import AccessChanged, Event, SandboxChanged, WorkspaceChanged
 from cloister.core.principal import Scope
 from cloister.gateway import pages
+from cloister.gateway.asking import Asking, Connection, Question, Ready, problem, response
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.entering import Entering
 from cloister.gateway.errors import NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
@@ -58,6 +59,7 @@ class Gateway:
         self._leaving = Leaving(self.upstreams, outflows, recorder)
         self._streams = Streams(database, decisions, workspaces, sandboxes, settings.public_url, bus, clock)
         self._runner: web.AppRunner | None = None
+        self._asking: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         for kind in (AccessChanged, WorkspaceChanged, SandboxChanged):
@@ -73,7 +75,6 @@ class Gateway:
     async def start(self) -> None:
         """Listen on the socket that Caddy speaks to."""
         app = web.Application(client_max_size=1024 * 1024, middlewares=[self._errors])
-        app.router.add_get("/_gateway/authorise", self._authorise)
         app.router.add_get("/_cloister/enter", self._enter)
         app.router.add_get("/_cloister/events", self._guarded(self._streams.events))
         app.router.add_get("/_cloister/start", self._guarded(self._streams.start, wake=True))
@@ -88,12 +89,21 @@ class Gateway:
         with short_path(path) as name:
             await web.UnixSite(self._runner, name).start()
         path.chmod(0o600)
+        asking = Asking(self._decisions, self._parse, self._long, self._refuse, self._presence.worked)
+        path = self._settings.run_directory / "decision.sock"
+        path.unlink(missing_ok=True)
+        with short_path(path) as name:
+            self._asking = await asyncio.get_running_loop().create_unix_server(lambda: Connection(asking), name)
+        path.chmod(0o600)
         self._task = asyncio.create_task(self._watch(), name="gateway")
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._asking is not None:
+            self._asking.close()
+            self._asking = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -114,16 +124,19 @@ class Gateway:
     # -- who asks
 
     def _asked(self, request: web.Request) -> Asked:
-        address = self._entering.hosts.parse(request.host)
+        return self._asker(request.host, _lower(request))
+
+    def _asker(self, host: str, headers: Mapping[str, str]) -> Asked:
+        address = self._entering.hosts.parse(host)
         if address is None:
             raise NoSuchWorkspace
-        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, secret = headers.get("authorization", "").partition(" ")
         token = secret.strip() if scheme.lower() in {"bearer", "token"} and secret else None
-        cookie = None if token else request.cookies.get(self.cookie_name)
-        client = request.headers.get("X-Forwarded-For", "").split(",")[-1].strip() or None
+        cookie = None if token else _cookie(headers.get("cookie", ""), self.cookie_name)
+        client = headers.get("x-forwarded-for", "").rpartition(",")[2].strip() or None
         return Asked(address, cookie, token, client)
 
-    def _check_origin(self, request: web.Request, asked: Asked, method: str, *, socket: bool) -> None:
+    def _check_origin(self, host: str, headers: Mapping[str, str], asked: Asked, method: str, *, socket: bool) -> None:
         """Changes and connections come from the workspace's own pages, or with a token.
 
         Raises:
@@ -131,32 +144,44 @@ class Gateway:
         """
         if asked.token is not None or (method in SAFE and not socket):
             return
-        origin = request.headers.get("Origin")
+        origin = headers.get("origin")
         if origin is not None:
             url = urlsplit(origin)
-            good = url.scheme == self._entering.hosts.scheme and url.netloc == request.host
+            good = url.scheme == self._entering.hosts.scheme and url.netloc == host
         else:
-            good = not socket and request.headers.get("Sec-Fetch-Site") in {"same-origin", "none"}
+            good = not socket and headers.get("sec-fetch-site") in {"same-origin", "none"}
         if not good:
             raise WrongOrigin
 
-    async def _authorise(self, request: web.Request) -> web.Response:
-        """Caddy's question: may this person do this here, and which socket is it now?"""
-        method = request.headers.get("X-Forwarded-Method", "GET")
-        asked = self._asked(request)
-        self._check_origin(request, asked, method, socket=False)
+    # -- Caddy's question: may this person do this here, and which socket is it now?
+
+    def _parse(self, question: Question) -> Asked:
+        return self._asker(question.host, question.headers)
+
+    async def _long(self, question: Question, asked: Asked) -> Ready:
+        self._check_origin(question.host, question.headers, asked, question.method, socket=False)
         allowed = await self._decisions.decide(asked)
-        if method not in SAFE:
-            self._presence.worked(allowed.workspace)
         dial = self.upstreams.dial(allowed)
-        return web.Response(status=204, headers={**self.upstreams.headers(allowed), "Cloister-Upstream": dial})
+        headers = {**self.upstreams.headers(allowed), "Cloister-Upstream": dial}
+        return Ready(allowed, response(204, headers), *self.upstreams.paths(allowed))
+
+    def _refuse(self, question: Question, error: CloisterError) -> tuple[int, dict[str, str], str]:
+        person = "text/html" in question.headers.get("accept", "") and question.method == "GET"
+        if person and isinstance(error, Unauthenticated):
+            to = pages.entry(self._settings.public_url, question.host, question.path)
+            return 302, {"Location": to, **HEADERS}, ""
+        if person:
+            text = pages.refusal("This did not work", error.detail, self._settings.public_url)
+            return error.status, {**HEADERS, "Content-Type": "text/html; charset=utf-8"}, text
+        wait = {"Retry-After": "2"} if error.status == 503 else {}
+        return error.status, {**HEADERS, **wait, "Content-Type": "application/problem+json"}, problem(error)
 
     def _guarded(
         self, handler: Callable[[web.Request, Asked, Allowed], Awaitable[web.StreamResponse]], *, wake: bool = False
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def guarded(request: web.Request) -> web.StreamResponse:
             asked = self._asked(request)
-            self._check_origin(request, asked, request.method, socket=False)
+            self._check_origin(request.host, _lower(request), asked, request.method, socket=False)
             allowed = await self._decisions.decide(asked)
             if wake:
                 await self._wake(allowed)
@@ -176,7 +201,7 @@ class Gateway:
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         asked = self._asked(request)
         socket = request.headers.get("Upgrade", "").lower() == "websocket"
-        self._check_origin(request, asked, request.method, socket=socket)
+        self._check_origin(request.host, _lower(request), asked, request.method, socket=socket)
         document = _is_document(request)
         try:
             allowed = await self._decisions.decide(asked)
@@ -267,6 +292,19 @@ class Gateway:
         if error.status == 503:
             headers["Retry-After"] = "2"
         return web.Response(text=body, status=error.status, content_type="application/problem+json", headers=headers)
+
+
+def _lower(request: web.Request) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _cookie(header: str, name: str) -> str | None:
+    """One cookie of a Cookie header."""
+    for part in header.split(";"):
+        key, _, value = part.strip().partition("=")
+        if key == name:
+            return value
+    return None
 
 
 def _scope(allowed: Allowed) -> Scope:

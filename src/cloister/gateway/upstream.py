@@ -34,6 +34,11 @@ class Upstreams:
         link = self._sandboxes.place(id_).app_link
         return f"unix/{link if self._absolute else link.relative_to(self._run)}"
 
+    def paths(self, allowed: Allowed) -> tuple[str, str]:
+        """Where the app listens, as it says, and our name for it."""
+        place = self._sandboxes.place(str(allowed.sandbox))
+        return str(place.app / "app.sock"), str(place.app_link)
+
     def _link(self, id_: str) -> bool:
         return id_ in self._sandboxes.live and link_app(self._sandboxes.place(id_))
 

@@ -207,6 +207,9 @@ def fork(order, bpf, start, go):
     child = None
     try:
         os.read(go, 1)  # the platform has put this process into the sandbox's control groups
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
         enter(order, bpf)
         (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         child = os.fork()

@@ -21,6 +21,8 @@ LONG = 60_000
 """Milliseconds that a sandbox and a cold JupyterLab may take on a slow machine."""
 SETTLED = """async (path) => (await (await fetch('/api/sessions')).json()).some((session) => session.path === path)"""
 """Whether the server calls an open notebook by this name: JupyterLab tells it a moment after its page shows it."""
+SAVED = """async ([path, text]) => JSON.stringify(
+    (await (await fetch('/api/contents/' + path)).json()).content ?? '').includes(text)"""
 EXPECTED = re.compile(r"/favicon\.ico$|\.ipynb\?content=0|\.txt\?content=0")
 """Answers that are errors by JupyterLab's own habit: it asks whether a name is taken before it takes it."""
 
@@ -128,13 +130,10 @@ class Visitor:
         await self.page.keyboard.press("Shift+Enter")
         return self.output(index)
 
-    async def save(self) -> None:
-        """Press Ctrl+S, and wait until the server has the file: JupyterLab makes a checkpoint of it then."""
-        async with self.page.expect_response(
-            lambda answer: answer.request.method == "POST" and "/checkpoints" in answer.url
-        ) as answer:
-            await self.page.keyboard.press("Control+S")
-        assert (await answer.value).status == 201
+    async def save(self, path: str, text: str) -> None:
+        """Press Ctrl+S, and wait until the file on the server has a text."""
+        await self.page.keyboard.press("Control+S")
+        await self.page.wait_for_function(SAVED, arg=[path, text])
 
     # -- files
 

@@ -88,7 +88,7 @@ async def test_a_notebook_runs_python_asks_governed_data_draws_and_is_there_afte
         await expect(plot.locator("img")).to_be_visible(timeout=LONG)
         await visitor.picture("notebook")
         await expect(plot, "a plot, and nothing else").to_have_count(1)
-        await visitor.save()
+        await visitor.save("first.ipynb", "image/png")
         await page.reload()
         await visitor.usable()
         await visitor.kernel_idle()
@@ -144,13 +144,7 @@ async def test_where_downloads_are_blocked_people_work_on_files_but_take_none_aw
         await editor.click()
         await page.keyboard.press("Control+Home")
         await page.keyboard.insert_text("0 ")
-        await visitor.save()
-
-        async def saved():
-            _, _, body = await ada.get("/api/contents/mine.txt")
-            return b"0 1 2 3" in body
-
-        await until(saved, 10)
+        await visitor.save("mine.txt", "0 1 2 3")
         assert visitor.faults == []
         await page.goto(visitor.address("/files/mine.txt"))
         await expect(page.locator("main")).to_contain_text("Files do not leave this space by download.")
@@ -194,7 +188,7 @@ async def test_who_leaves_the_team_is_told_so_in_the_open_page(cup, desk, browse
     await expect(await visitor.run(0, "print('still here')")).to_have_text("still here\n")
     assert (await bob.client.delete(f"/spaces/cup/teams/{bob.team}/members/me")).status_code == 204
     await expect(visitor.banner).to_contain_text(
-        "You can no longer work here. This is another team's workspace.", timeout=2000
+        "You can no longer work here. You are not in this team, or no longer.", timeout=2000
     )
     await visitor.picture("ended")
     await visitor.page.get_by_role("button", name="To the front page").click()
@@ -209,7 +203,7 @@ async def test_a_workspace_that_was_stopped_says_that_it_rests_and_wakes_at_the_
     await visitor.go()
     await visitor.new_notebook("kept.ipynb")
     await expect(await visitor.run(0, "print('before')")).to_have_text("before\n")
-    await visitor.save()
+    await visitor.save("kept.ipynb", "print('before')")
     stopped = await ada.client.post(f"/spaces/cup/teams/{ada.team}/workspace/stop")
     assert stopped.status_code == 202, stopped.text
     await expect(visitor.banner).to_contain_text(

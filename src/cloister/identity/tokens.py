@@ -120,6 +120,7 @@ class Tokens:
         if disabled_at is not None or token.revoked_at is not None or token.expires_at <= now:
             return None
         if token.used_at is None or now - token.used_at > SEEN_EVERY:
+            await uow.rest()
             await self._note_use(token.id, now)
         return Principal(person=token.person, token=token.id, token_scopes=frozenset(token.scopes), address=address)
 

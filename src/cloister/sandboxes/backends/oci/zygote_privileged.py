@@ -198,7 +198,7 @@ class Zygote:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            await self._process.communicate()
+            await self._process.wait()  # not for the end of its error stream: who was forked from it may hold it
         await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
 
 

@@ -7,6 +7,7 @@ kernels run without it.
 """
 
 import hashlib
+import hmac
 import json
 import os
 import sys
@@ -75,6 +76,24 @@ def write_kernel(python):
     write(f"{folder}/kernel.json", json.dumps(spec))
 
 
+def write_page():
+    """What JupyterLab shows: nothing that asks about news, looks for updates or builds itself."""
+    os.makedirs(f"{RUNTIME}/settings", exist_ok=True)
+    disabled = [
+        "@jupyterlab/apputils-extension:announcements",
+        "@jupyterlab/extensionmanager-extension",
+        "@jupyterlab/lsp-extension",
+        "@jupyterlab/notebook-extension:language-server",
+        "@jupyterlab/fileeditor-extension:language-server",
+    ]
+    page = {"buildAvailable": False, "buildCheck": False, "disabledExtensions": disabled}
+    write(f"{RUNTIME}/settings/page_config.json", json.dumps(page))
+    write(
+        f"{RUNTIME}/fonts.conf",
+        f"<fontconfig><dir>/usr/share/fonts</dir><cachedir>{RUNTIME}/fonts</cachedir></fontconfig>",
+    )
+
+
 def settings(gateway, safe, token=None):
     """Jupyter's configuration, in the form of its configuration objects."""
     from traitlets.config import Config
@@ -91,17 +110,20 @@ def settings(gateway, safe, token=None):
     c.ServerApp.terminals_enabled = os.environ.get("CLOISTER_TERMINALS") == "1"
     c.ServerApp.identity_provider_class = gateway
     c.ServerApp.websocket_ping_interval = 30000
-    c.IdentityProvider.token = token or app_token()
+    gateway.secret = token or app_token()
+    c.IdentityProvider.token = ""  # JupyterLab puts it into its page, from which it would come back with each request
     c.ContentsManager.allow_hidden = True
     c.KernelSpecManager.ensure_native_kernel = False
     c.KernelManager.transport = "ipc"  # no TCP: no Nagle, no ports for others in the sandbox to meet
     c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 0
     c.ZMQChannelsWebsocketConnection.iopub_msg_rate_limit = 0
     c.LabApp.static_url_prefix = f"/_cloister/static/{environment}/lib/share/jupyter/lab/static"
+    c.LabApp.app_settings_dir = f"{RUNTIME}/settings"
     c.LabApp.news_url = None
     c.LabApp.extension_manager = "readonly"
     c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
     c.LabApp.collaborative = not safe
+    c.BaseFileIdManager.db_path = f"{RUNTIME}/file-ids.db"  # its default was read from the zygote's own HOME
     c.SQLiteYStore.db_path = f"{RUNTIME}/ystore.db"
     c.ServerApp.jpserver_extensions = {"jupyterlab": True, "jupyter_lsp": False, "notebook_shim": False}
     return c
@@ -117,8 +139,10 @@ def prepare_environ(safe):
         PYTHONPATH=f"{LIBRARIES}:/opt/cloister/python",
         IPYTHONDIR=f"{HOME}/.ipython",
         MPLCONFIGDIR=f"{HOME}/.config/matplotlib",
+        FONTCONFIG_FILE=f"{RUNTIME}/fonts.conf",  # else the first plot begins with an error in red
         SHELL="/bin/bash",
     )
+    write_page()
     if safe:
         os.environ.update(JUPYTER_CONFIG_DIR=f"{RUNTIME}/config", IPYTHONDIR=f"{RUNTIME}/ipython")
     else:
@@ -135,8 +159,12 @@ def preload():
     class Gateway(IdentityProvider):
         """Whoever shows the token is the gateway; it says, by number, whom it let in."""
 
+        secret = ""
+        auth_enabled = True  # though the base class has no token to check
+
         async def get_user(self, handler):
-            if await self.get_user_token(handler) is None:
+            shown = self.get_token(handler) or ""
+            if not self.secret or not hmac.compare_digest(shown.encode(), self.secret.encode()):
                 return None
             handler._token_authenticated = True  # noqa: SLF001 - as the base class does
             number = handler.request.headers.get("Cloister-Person", "") or "somebody"

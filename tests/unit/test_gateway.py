@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.gateway import Hosts, caddyfile
+from cloister.gateway.hosts import plain
 from cloister.gateway.kernel_protocol import Execute, Reply, read
 from cloister.platform.settings import SettingsError, load
 
@@ -37,6 +38,20 @@ def test_other_host_names_are_no_workspace(host):
 @given(st.text())
 def test_no_host_name_is_an_error(host):
     HOSTS.parse(host)
+
+
+@pytest.mark.parametrize(
+    "path", ["/lab/../files/a", "/./a", "/%2e/a", "/a/%2E%2e/b", "/a//b", "//a", "/a\\..\\b", "/a/..", "/a/.?x"]
+)
+def test_crooked_paths_are_known(path):
+    assert not plain(path)
+
+
+@given(
+    st.lists(st.from_regex(r"[a-z.]*[a-z][a-z.]*", fullmatch=True), max_size=5), st.sampled_from(["", "/", "?a=../b"])
+)
+def test_plain_paths_are_plain(parts, end):
+    assert plain("/" + "/".join(parts) + (end if parts or end != "/" else ""))
 
 
 def v1(channel, header, parent, metadata, content):

@@ -1,5 +1,6 @@
 """What leaves a workspace and what keeps it awake, by the space's policy."""
 
+import asyncio
 import io
 import json
 from datetime import timedelta
@@ -52,10 +53,30 @@ async def test_where_downloads_are_blocked_work_goes_on_and_files_stay(tmp_path)
         for path in ("/files/b.txt", "/files/b.txt?download=1", "/nbconvert/html/b.txt"):
             status, _, body = await ada.get(path)
             assert (status, json.loads(body)["code"]) == (403, "gateway.downloads_blocked")
+        for crooked in (
+            "/lab/../files/b.txt",
+            "/./files/b.txt",
+            "/%2e/files/b.txt",
+            "/lab/%2e%2e/files/b.txt",
+            "/x//files/b.txt",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", ada.port)
+            writer.write(
+                f"GET {crooked} HTTP/1.1\r\nHost: {ada.host}\r\nCookie: {ada.cookie}\r\nConnection: close\r\n\r\n".encode()
+            )
+            answer = await reader.read()
+            writer.close()
+            assert b"mine" not in answer, crooked
+            assert b"gateway.crooked_path" in answer or b"gateway.downloads_blocked" in answer, crooked
         assert (await save(ada, "large.txt", "x" * 1_500_000))[0] == 201
         status, _, body = await ada.get("/api/contents/large.txt")
         assert (status, json.loads(body)["code"]) == (403, "gateway.too_large_to_view")
         assert (await ada.get("/api/contents/large.txt?content=0"))[0] == 200
+        assert (await ada.get("/api/contents/large.txt?content=0&content=1"))[0] == 403
+        room = {"format": "text", "type": "file"}
+        status, _, body = await ada.get("/api/collaboration/session/large.txt", "PUT", json=room)
+        assert (status, json.loads(body)["code"]) == (403, "gateway.too_large_to_view"), "nor through the editor"
+        assert (await ada.get("/api/collaboration/session/b.txt", "PUT", json=room))[0] in {200, 201}
         refused = await api.records(name="gateway:file:refuse")
         assert {r["subject"] for r in refused} >= {"/files/b.txt", "/api/contents/large.txt"}
         await ada.close()

@@ -22,12 +22,16 @@ async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record
     status, headers, page = await ada.get("/lab", document=True)
     assert status == 200
     assert b"/_cloister/banner.js" in page
+    token = cup.platform.sandbox_controller.app_token((await ada.workspace())["sandbox"])
+    assert token.encode() not in page, "the workspace's own token is known to the gateway alone"
     main = next(part for part in page.decode().split('"') if "/lab/static/main." in part)
     status, headers, _ = await ada.get(main, cookie="", headers={"Accept-Encoding": "gzip"})
     assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
     async with await ada.kernel() as kernel:
         assert (await kernel.run("print(6 * 7)", cell="c-1"))[0] == "42\n"
         assert "12.5" in (await kernel.run("import cloister; print(cloister.sql('SELECT max(mm) FROM rain'))"))[0]
+        ask = "import http.client, socket; c = http.client.HTTPConnection('x'); c.sock = socket.socket(socket.AF_UNIX); c.sock.connect('/run/app/app.sock'); c.request('GET', '/api/kernels'); print(c.getresponse().status)"
+        assert (await kernel.run(ask))[0] == "403\n", "and it is asked for"
         assert "ZeroDivisionError" in (await kernel.run("1 / 0"))[0]
     lines = (cup.platform.settings.state_directory / "logs" / "access.jsonl").read_text().splitlines()
     seen = [json.loads(line) for line in lines]

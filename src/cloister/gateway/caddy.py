@@ -145,6 +145,9 @@ handle @socket {{
 @document header Sec-Fetch-Dest document
 handle @document {{
 {_indent(ours)}}}
+@editing path /api/collaboration/session/*
+handle @editing {{
+{_indent(ours)}}}
 @leaving {{
 \tmethod GET HEAD
 \tpath /files/* /nbconvert/* /api/contents /api/contents/*

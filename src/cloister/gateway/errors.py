@@ -1,12 +1,18 @@
 """What the gateway says no to."""
 
-from cloister.core.errors import Forbidden, NotFound, TooLarge, TooManyRequests, Unavailable
+from cloister.core.errors import Forbidden, Invalid, NotFound, TooLarge, TooManyRequests, Unavailable
 
 
 class NoSuchWorkspace(NotFound):
     """There is nothing at this address. Look at the name of the team and of the space."""
 
     code = "gateway.no_such_workspace"
+
+
+class CrookedPath(Invalid):
+    """An address may not have “.”, “..” or empty parts in its path."""
+
+    code = "gateway.crooked_path"
 
 
 class WrongOrigin(Forbidden):

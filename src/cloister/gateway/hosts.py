@@ -2,9 +2,18 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+
+
+def plain(path: str) -> bool:
+    """Whether a path means the same to everybody who reads it: no ``.``, ``..`` or empty segment, encoded or not.
+
+    Caddy, the gateway and the app each tidy such paths in their own way, so that one could be judged and another served.
+    """
+    segments = unquote(path.partition("?")[0]).replace("\\", "/").split("/")[1:]
+    return not ({".", ".."} & set(segments) or "" in segments[:-1])
 
 
 @dataclass(frozen=True)

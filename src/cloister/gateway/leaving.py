@@ -1,10 +1,11 @@
 """Requests whose answers are files or pages: policy, metering, and our own word in the page."""
 
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from aiohttp import web
 from multidict import CIMultiDict
+from yarl import URL
 
 from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
@@ -20,6 +21,7 @@ HOP = {
 }  # fmt: skip
 OURS = re.compile(r"^(cloister-|x-forwarded-)", re.IGNORECASE)
 _DOWNLOAD = re.compile(r"^/(files|nbconvert)/")
+_SESSION = re.compile(r"^/api/collaboration/session/(.+)$")
 _CONTENTS = re.compile(r"^/api/contents(/|$)")
 CHUNK = 64 * 1024
 PAGE_BYTES = 2 * 1024 * 1024
@@ -42,14 +44,17 @@ class Leaving:
         """
         download = _DOWNLOAD.match(request.path) is not None and request.method in {"GET", "HEAD"}
         contents = _CONTENTS.match(request.path) is not None and request.method in {"GET", "HEAD"}
+        session = _SESSION.match(request.path) if request.method == "PUT" else None
         said = request.headers.get("Content-Length", "")
         if said.isdigit() and int(said) > parse_bytes(allowed.policies.upload):
             raise UploadTooLarge(f"At most {allowed.policies.upload} at once.")
         try:
             if download and allowed.policies.downloads == "blocked":
                 raise DownloadsBlocked
-            if contents and allowed.policies.downloads != "allowed":
-                await self._check_size(request, allowed)
+            if contents and allowed.policies.downloads != "allowed" and not _only_about(request):
+                await self._check_size(request.rel_url.raw_path, allowed)
+            if session and allowed.policies.downloads != "allowed":  # the editor's own way to a file's contents
+                await self._check_size(f"/api/contents/{quote(session[1])}", allowed)
         except CloisterError as error:
             self._record(request, allowed, Outcome.REFUSED, code=error.code)
             raise
@@ -65,11 +70,9 @@ class Leaving:
             self._record(request, allowed, Outcome.REFUSED, code=error.code)
             raise
 
-    async def _check_size(self, request: web.Request, allowed: Allowed) -> None:
+    async def _check_size(self, path: str, allowed: Allowed) -> None:
         """Opening a file to work on it is no download; reading a whole data set through the editor is."""
-        if request.query.get("content") == "0":
-            return
-        url = f"http://localhost{request.rel_url.raw_path}?content=0"
+        url = URL(f"http://localhost{path}?content=0", encoded=True)
         async with self._upstreams.client(allowed).get(url, headers=self._upstreams.headers(allowed)) as answer:
             if answer.status != 200:
                 return
@@ -90,7 +93,7 @@ class Leaving:
             headers["Accept-Encoding"] = "identity"
         client = self._upstreams.client(allowed)
         async with client.request(
-            request.method, f"http://localhost{request.rel_url.raw_path_qs}", headers=headers,
+            request.method, URL(f"http://localhost{request.rel_url.raw_path_qs}", encoded=True), headers=headers,
             data=request.content if request.can_read_body else None, allow_redirects=False,
         ) as answer:  # fmt: skip
             kept = [(k, v) for k, v in answer.headers.items() if k.lower() not in HOP]
@@ -128,6 +131,11 @@ class Leaving:
 
     def _record(self, request: web.Request, allowed: Allowed, outcome: Outcome, **details: str) -> None:
         self._recorder.note(self._draft(request, allowed, outcome, **details))
+
+
+def _only_about(request: web.Request) -> bool:
+    """Whether a request for contents wants to know about a file, and nothing in it."""
+    return set(request.query.getall("content", [])) == {"0"}
 
 
 def _multi(pairs: list[tuple[str, str]]) -> "CIMultiDict[str]":

@@ -13,6 +13,7 @@ from time import perf_counter
 
 import aiohttp
 from aiohttp import WSMsgType, web
+from yarl import URL
 
 from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
@@ -30,9 +31,12 @@ MAX_MESSAGE = 128 * 1024 * 1024
 KEPT_CODE = 64 * 1024
 """Bytes of one cell's code that are kept on the record; of more, the beginning and the hash of all."""
 KEPT_LINE = 4096
+LOOK_SECONDS = 1.0
 ENDED = 4403
 """WebSocket close code: the right to be here has ended."""
 SPENT = 4429
+UNSENDABLE = {1005, 1006, 1015}
+"""Close codes that mean “none came”: a browser takes them for a fault when they do come."""
 _KERNEL = re.compile(r"^/api/kernels/([0-9a-fA-F-]{1,64})/channels$")
 _TERMINAL = re.compile(r"^/terminals/websocket/([^/]{1,64})$")
 
@@ -51,6 +55,8 @@ class Channel:
     running: dict[str, float] = field(default_factory=dict)
     line: str = ""
     notebook: str | None = None
+    looked: float = 0.0
+    """When the app was last asked which notebook this is."""
 
     async def end(self, code: int, why: str) -> None:
         await self.here.close(code=code, message=why.encode()[:120].decode("utf-8", "ignore").encode())
@@ -82,7 +88,7 @@ class Relay:
         offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if p.strip()]
         client = self._upstreams.client(allowed)
         async with client.ws_connect(
-            f"http://localhost{request.rel_url.raw_path_qs}", protocols=offered, max_msg_size=MAX_MESSAGE,
+            URL(f"http://localhost{request.rel_url.raw_path_qs}", encoded=True), protocols=offered, max_msg_size=MAX_MESSAGE,
             headers={**self._upstreams.headers(allowed), "Host": request.host}, autoping=True,
         ) as there:  # fmt: skip
             here = web.WebSocketResponse(
@@ -94,8 +100,6 @@ class Relay:
                 asked, allowed, request.path, here, kernel[1] if kernel else None, terminal[1] if terminal else None,
                 there.protocol,
             )  # fmt: skip
-            if kernel:
-                channel.notebook = await self._notebook(client, allowed, kernel[1])
             if terminal:
                 self._recorder.note(self._draft(channel, Name.TERMINAL_OPENED))
             await self._join(channel, there)
@@ -122,7 +126,8 @@ class Relay:
                 elif isinstance(ended, Exception) and not isinstance(ended, (ConnectionError, aiohttp.ClientError)):
                     log.error("relay.failed", path=channel.path, error=repr(ended))
             if not channel.here.closed:
-                await channel.here.close(code=there.close_code or 1001)
+                code = there.close_code
+                await channel.here.close(code=1001 if code is None or code in UNSENDABLE else code)
 
     async def _inward(self, channel: Channel, there: aiohttp.ClientWebSocketResponse) -> None:
         v1 = channel.protocol == V1
@@ -170,6 +175,9 @@ class Relay:
 
     async def _record_code(self, channel: Channel, asks: Execute) -> None:
         self._presence.worked(channel.allowed.workspace)
+        if perf_counter() - channel.looked > LOOK_SECONDS:  # notebooks are renamed while they are open
+            channel.notebook = await self._notebook(channel.allowed, str(channel.kernel)) or channel.notebook
+            channel.looked = perf_counter()
         raw = asks.code.encode("utf-8", "surrogatepass")
         whole = len(raw) <= KEPT_CODE
         draft = self._draft(
@@ -217,12 +225,13 @@ class Relay:
             line, channel.line = channel.line[:end][:KEPT_LINE], channel.line[min(end + 1, len(channel.line)) :]
             await self._recorder.record(self._draft(channel, Name.TERMINAL_TYPED, typed=line))
 
-    async def _notebook(self, client: aiohttp.ClientSession, allowed: Allowed, kernel: str) -> str | None:
+    async def _notebook(self, allowed: Allowed, kernel: str) -> str | None:
         """The path of the notebook that a kernel belongs to, as the app says."""
         try:
-            async with client.get("http://localhost/api/sessions", headers=self._upstreams.headers(allowed)) as answer:
+            client, headers = self._upstreams.client(allowed), self._upstreams.headers(allowed)
+            async with asyncio.timeout(1), client.get("http://localhost/api/sessions", headers=headers) as answer:
                 sessions = await answer.json()
-        except (aiohttp.ClientError, ValueError, OSError):
+        except (aiohttp.ClientError, CloisterError, ValueError, OSError):  # TimeoutError is an OSError
             return None
         for session in sessions if isinstance(sessions, list) else []:
             if (

@@ -22,7 +22,8 @@ from cloister.gateway import pages
 from cloister.gateway.asking import Asking, Connection, Question, Ready, problem, response
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.entering import Entering
-from cloister.gateway.errors import NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
+from cloister.gateway.errors import CrookedPath, NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
+from cloister.gateway.hosts import plain
 from cloister.gateway.leaving import Leaving
 from cloister.gateway.outflow import Outflows
 from cloister.gateway.presence import Presence
@@ -124,9 +125,11 @@ class Gateway:
     # -- who asks
 
     def _asked(self, request: web.Request) -> Asked:
-        return self._asker(request.host, _lower(request))
+        return self._asker(request.host, request.rel_url.raw_path, _lower(request))
 
-    def _asker(self, host: str, headers: Mapping[str, str]) -> Asked:
+    def _asker(self, host: str, path: str, headers: Mapping[str, str]) -> Asked:
+        if not plain(path):
+            raise CrookedPath
         address = self._entering.hosts.parse(host)
         if address is None:
             raise NoSuchWorkspace
@@ -156,7 +159,7 @@ class Gateway:
     # -- Caddy's question: may this person do this here, and which socket is it now?
 
     def _parse(self, question: Question) -> Asked:
-        return self._asker(question.host, question.headers)
+        return self._asker(question.host, question.path, question.headers)
 
     async def _long(self, question: Question, asked: Asked) -> Ready:
         self._check_origin(question.host, question.headers, asked, question.method, socket=False)

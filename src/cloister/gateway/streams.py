@@ -95,6 +95,8 @@ class Streams:
         return await self._each(request, asked, step)
 
     def _word(self, allowed: Allowed) -> tuple[str, dict[str, object]]:
+        if allowed.state == "starting":
+            return "starting", {"reason": allowed.reason or ""}
         if allowed.state != "running":
             return "asleep", {"reason": allowed.reason or ""}
         if allowed.idle_at is not None:
@@ -126,6 +128,8 @@ class Streams:
         if allowed.state == "failed":
             output = await self._output(allowed)
             return {"step": "app", "failed": True, "can_restart": True, "reason": allowed.reason, "output": output}
+        if allowed.state == "stopped":  # somebody stopped it while it started
+            return {"step": "asked", "failed": True, "can_restart": True, "reason": allowed.reason}
         if allowed.sandbox is None:
             return {"step": "asked", "reason": allowed.reason}
         async with self._database.read() as uow:

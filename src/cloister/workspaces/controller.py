@@ -115,11 +115,21 @@ class WorkspaceController(Controller):
                 await self._set(row.id, "stopping", row.reason)
         elif row.state != "stopped":
             self.watch.forget(row.id)
-            await self._set(row.id, "stopped", row.reason, sandbox=None, ready_at=None, busy=None)
+            async with self._database.write() as uow:
+                uow.unrecorded("that it has stopped; that it should was recorded")
+                current = await uow.session.get(Workspace, row.id)
+                if current is None or current.wanted != "stopped":  # somebody opened it again in this moment
+                    return
+                current.state, current.sandbox, current.ready_at, current.busy = "stopped", None, None, None
+                uow.publish(WorkspaceChanged(row.id, "stopped"))
 
     async def _after_end(self, row: Workspace, sandbox: Sandbox) -> None:
         """It ended though it is wanted: again, a few times; then it is for a person to look at."""
         self.watch.forget(row.id)
+        if row.state == "stopping":  # somebody opened it again while it stopped
+            await self._set(row.id, "starting", sandbox=None, ready_at=None)
+            self.wake()
+            return
         if sandbox.wanted == "stopped" or (sandbox.reason or "").startswith("access"):
             async with self._database.write() as uow:
                 await self._workspaces.stop(uow, await uow.session.get_one(Workspace, row.id), sandbox.reason or "")

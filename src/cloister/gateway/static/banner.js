@@ -4,12 +4,12 @@
   box.setAttribute("role", "status");
   box.id = "cloister-banner";
   box.style.cssText =
-    "position:fixed;left:50%;top:12px;transform:translateX(-50%);z-index:100000;max-width:42rem;padding:.6rem 1rem;" +
+    "position:fixed;left:50%;top:12px;transform:translateX(-50%);z-index:100000;width:max-content;max-width:min(46rem,calc(100vw - 2rem));box-sizing:border-box;align-items:center;padding:.6rem 1rem;" +
     "border-radius:8px;background:#1d2733;color:#fff;font:14px/1.5 system-ui,sans-serif;box-shadow:0 4px 16px rgba(0,0,0,.3);display:none";
   const text = document.createElement("span");
   const button = document.createElement("button");
   button.style.cssText =
-    "margin-left:1rem;font:inherit;padding:.2rem .7rem;border-radius:6px;border:1px solid #8ab4f8;background:transparent;color:#8ab4f8;cursor:pointer";
+    "margin-left:1rem;flex:none;font:inherit;padding:.2rem .7rem;border-radius:6px;border:1px solid #8ab4f8;background:transparent;color:#8ab4f8;cursor:pointer";
   box.append(text, button);
   let gone = null;
 
@@ -18,7 +18,7 @@
     button.textContent = label || "";
     button.style.display = label ? "" : "none";
     button.onclick = act || null;
-    box.style.display = words ? "" : "none";
+    box.style.display = words ? "flex" : "none";
   }
 
   function follow() {
@@ -39,10 +39,17 @@
       gone = "asleep";
       say(`This workspace rests. ${reason || ""} Your files are kept.`, "Wake it", () => location.reload());
     });
+    source.addEventListener("starting", () => {
+      gone = "asleep";
+      say("This workspace starts again. Your files are kept.", "Show how far it is", () => location.reload());
+    });
     source.addEventListener("budget", (event) => say(JSON.parse(event.data).reason));
     source.addEventListener("ended", (event) => {
       source.close();
       gone = "ended";
+      const cover = document.createElement("div");  // what lies under it no longer answers
+      cover.style.cssText = "position:fixed;inset:0;z-index:99999;background:rgba(246,248,250,.94)";
+      document.body.append(cover);
       say(`You can no longer work here. ${JSON.parse(event.data).reason}`, "To the front page", () => location.assign(JSON.parse(event.data).home));
     });
   }

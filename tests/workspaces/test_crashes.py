@@ -1,0 +1,95 @@
+"""What people notice when a part is killed: Caddy, or the control plane. Their kernels and files go on."""
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import aiohttp
+import pytest
+
+from tests.chaos.server import Server
+from tests.support import until
+from tests.workspaces.conftest import Kernel, lab_blueprint
+
+
+class Away:
+    """A member who comes back: by API token, over whatever answers at the address now."""
+
+    def __init__(self, server, http, token, team, host):
+        self.server, self.http, self.team, self.host = server, http, team, host
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    async def ask(self, method, path, **more):
+        try:
+            async with self.http.request(
+                method, self.server.url + path, headers={**self.headers, "Host": self.host}, **more
+            ) as answer:
+                return answer.status, await answer.json(content_type=None)
+        except (aiohttp.ClientError, ConnectionError):
+            return 0, None
+
+    async def socket(self, path):
+        return await self.http.ws_connect(self.server.url + path, headers={**self.headers, "Host": self.host})
+
+    async def serves(self):
+        return (await self.ask("GET", "/api/status"))[0] == 200
+
+
+@pytest.fixture
+async def away(tmp_path):
+    server = Server(tmp_path / "s", gateway="managed", gateway_domain="localhost", log_level="info")
+    server.declare(tmp_path, lab_blueprint())
+    server.start()
+    port = server.url.rsplit(":", 1)[1]
+    try:
+        async with server.client() as client, aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+            await client.member("ada", "cup")
+            team = (await client.insist("POST", "/spaces/cup/teams", json={"name": "blue"})).json()["number"]
+            body = {"name": "t", "scopes": ["workspace.*"], "days": 1}
+            token = (await client.insist("POST", "/me/tokens", json=body)).json()["token"]
+
+            async def running():
+                await client.insist(
+                    "POST", f"/spaces/cup/teams/{team}/workspace/start"
+                )  # again while it is being built
+                found = (await client.insist("GET", f"/spaces/cup/teams/{team}/workspace")).json()
+                return found["state"] == "running"
+
+            await until(running, 90, 0.3)
+            yield Away(server, http, token, team, f"blue.cup.localhost:{port}")
+            with contextlib.suppress(Exception):
+                await client.insist("POST", f"/spaces/cup/teams/{team}/workspace/stop")
+
+                async def stopped():
+                    found = (await client.insist("GET", f"/spaces/cup/teams/{team}/workspace")).json()
+                    return found["state"] == "stopped"
+
+                await until(stopped, 15, 0.1)
+    finally:
+        server.stop()
+
+
+@pytest.mark.timeout(150)
+async def test_kernels_go_on_when_caddy_or_the_control_plane_is_killed(away):
+    _, kernel = await away.ask("POST", "/api/kernels", json={"name": "python3"})
+    async with Kernel(away, kernel["id"]) as channel:
+        await channel.run("x = 41")
+    caddy = next(
+        int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _is_caddy_of(pid, away.server.state / "run")
+    )
+    os.kill(caddy, signal.SIGKILL)
+    await until(away.serves, 15, 0.1)
+    async with Kernel(away, kernel["id"]) as channel:
+        assert (await channel.run("x += 1; print(x)"))[0] == "42\n"
+    away.server.kill()
+    await asyncio.to_thread(away.server.start)
+    await until(away.serves, 30, 0.1)
+    async with Kernel(away, kernel["id"]) as channel:
+        assert (await channel.run("print(x)"))[0] == "42\n", "the kernel outlived the platform"
+
+
+def _is_caddy_of(pid, folder):
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/cwd") == str(folder) and os.readlink(f"/proc/{pid}/exe").endswith("/caddy")
+    return False

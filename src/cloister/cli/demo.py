@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
+import httpx2
 import typer
 
 from cloister.blueprint import read
 from cloister.bootstrap import Platform
 from cloister.cli.serving import http_server
 from cloister.cli.space import follow
-from cloister.cli.story import tell
+from cloister.cli.story import COURSE, tell
 from cloister.core.principal import SYSTEM
 from cloister.platform import Settings, logs
 from cloister.platform.objects import remove_tree
@@ -20,6 +23,7 @@ from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
 from cloister.spaces import JUPYTERLAB
 
+LEARNER = "ada@demo.example"
 SIGN_INS = (
     ("operator@demo.example", "operates the platform"),
     ("owner@demo.example", "owns the three spaces"),
@@ -47,6 +51,8 @@ def free_port() -> int:
 
 async def run_demo(state: Path, spaces: Path, port: int, *, check: bool) -> list[str]:
     """Start the demo and run it until it is stopped, or play its story; return the steps that failed."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end it in order, whoever started it in whatever way
+        asyncio.get_running_loop().add_signal_handler(number, cast("asyncio.Task[Any]", asyncio.current_task()).cancel)
     if check:
         state = state / "check"
         remove_tree(state)
@@ -58,7 +64,7 @@ async def run_demo(state: Path, spaces: Path, port: int, *, check: bool) -> list
         await _prepare(platform, spaces)
         if check:
             return await tell(platform, f"http://127.0.0.1:{settings.listen_port}")
-        _greet(settings)
+        _greet(settings, await _learner(platform))
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
     return []
@@ -99,14 +105,31 @@ async def _prepare(platform: Platform, spaces: Path) -> None:
             await follow(platform, version)
 
 
-def _greet(settings: Settings) -> None:
+async def _learner(platform: Platform) -> str:
+    """Have a learner in the course, as if she had registered; return the address of her notebook."""
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{platform.settings.listen_port}/api/v1") as http:
+        await http.post("/auth/demo", json={"email": LEARNER, "name": "Ada"})
+        form = (await http.get(f"/spaces/{COURSE}/registration")).json()
+        body = {
+            "answers": {"country": "PT", "background": "clinician"},
+            "signatures": {agreement["name"]: agreement["hash"] for agreement in form["agreements"]},
+        }
+        await http.post(f"/spaces/{COURSE}/enrolment", json=body)  # refused on a second start: she is in
+        state: dict[str, Any] = {}
+        async with asyncio.timeout(10):
+            while state.get("state") != "active":
+                await asyncio.sleep(0.05)
+                state = (await http.get(f"/spaces/{COURSE}/enrolment")).json()
+        return platform.hosts.origin(state["person"], COURSE)
+
+
+def _greet(settings: Settings, notebook: str) -> None:
     typer.echo(f"\nCloister runs at {settings.public_url}  (API: {settings.public_url}/api/v1/openapi.json)\n")
     typer.echo("Sign in with POST /api/v1/auth/demo and one of these addresses; the demo asks for no password:")
     for address, what in SIGN_INS:
         typer.echo(f"  {address:24} {what}")
-    typer.echo(
-        f"\nA team's notebook is at http://TEAM.SPACE.localhost:{settings.listen_port}/ once its members are in."
-    )
+    typer.echo(f"\nOpen a learner's notebook at {notebook}/lab and sign in as {LEARNER}.")
+    typer.echo(f"Every team's is at http://TEAM.SPACE.localhost:{settings.listen_port}/.")
     typer.echo("\nCommands on this machine act as operator:")
     typer.echo(
         f"  export CLOISTER_MODE=demo CLOISTER_STATE_DIRECTORY={settings.state_directory} CLOISTER_GATEWAY=managed"

@@ -1,7 +1,6 @@
 """Commands of operators: settings, doctor, database, server, demo."""
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -64,8 +63,10 @@ def demo(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
 ) -> None:
     """Start everything on real data with embedded defaults."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-    failed = uvloop.run(run_demo(state.resolve(), spaces, port, check=check))
+    try:
+        failed = uvloop.run(run_demo(state.resolve(), spaces, port, check=check))
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
     if failed:
         raise Failure("The demo's check failed: " + ", ".join(failed))
 

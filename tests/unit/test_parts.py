@@ -32,13 +32,13 @@ def test_every_state_can_end_and_final_states_do_not_move():
 @pytest.mark.parametrize(
     ("host", "port", "may"),
     [
-        ("pypi.org", 443, True), ("PYPI.org.", 443, True), ("pypi.org", 80, False), ("evilpypi.org", 443, False),
+        ("packages.example.net", 443, True), ("PACKAGES.example.net.", 443, True), ("packages.example.net", 80, False), ("evilpackages.example.net", 443, False),
         ("a.example.org", 443, True), ("a.b.example.org", 443, True), ("example.org", 443, False),
         ("example.org.evil.net", 443, False), ("", 443, False),
     ],
 )  # fmt: skip
 def test_the_allow_list_is_by_whole_names(host, port, may):
-    rules = [EgressRule(host="pypi.org"), EgressRule(host="*.example.org")]
+    rules = [EgressRule(host="packages.example.net"), EgressRule(host="*.example.org")]
     assert allowed(rules, host, port) is may
 
 

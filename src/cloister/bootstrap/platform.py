@@ -187,10 +187,8 @@ class Platform:
             self.database, self.workspaces, self.sandbox_controller, self.clock, self.presence
         )
         self.hosts = Hosts.of(settings.public_url, settings.gateway_domain)
-        self.entering = Entering(self.hosts, self.bindings, self.clock)
-        self.decisions = Decisions(
-            self.database, self.sessions, self.tokens, self.decider, self.entering, self.bus, self.clock
-        )
+        self.entering = Entering(self.hosts, self.clock)
+        self.decisions = Decisions(self.database, self.sessions, self.tokens, self.decider, self.entering, self.bus)
         self.outflows = Outflows(self.database, self.clock)
         self.caddy = CaddyController(settings, self.database, self.environments.root)
         self.gateway = Gateway(

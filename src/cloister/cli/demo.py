@@ -118,7 +118,7 @@ async def _learner(platform: Platform) -> str:
         state: dict[str, Any] = {}
         async with asyncio.timeout(10):
             while state.get("state") != "active":
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # a bounded poll over HTTP, as any client would
                 state = (await http.get(f"/spaces/{COURSE}/enrolment")).json()
         return platform.hosts.origin(state["person"], COURSE)
 

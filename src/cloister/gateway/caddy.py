@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloister.gateway.hosts import Hosts
+from cloister.gateway.hosts import Hosts, cookie_name
 from cloister.platform import Settings
 
 
@@ -123,7 +123,7 @@ def _tls(settings: Settings) -> str:
 
 
 def _workspace(settings: Settings, sockets: Sockets, environments: Path) -> str:
-    cookie = "__Host-cloister-workspace" if settings.cookie_secure else "cloister-workspace"
+    cookie = cookie_name(settings)
     ours = f"reverse_proxy {sockets.gateway} {{\n\tflush_interval -1\n}}"
     return f"""
 @static path_regexp ^/_cloister/static/[0-9a-f]{{24}}/lib/(share/jupyter/lab/static|jupyter_server/static)/

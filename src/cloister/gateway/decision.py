@@ -10,7 +10,6 @@ from time import monotonic
 
 from cloister.access import Decider, scoped_get
 from cloister.core.actions import Action
-from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError, Unauthenticated
 from cloister.core.events import AccessChanged, SandboxChanged, SpaceChanged, WorkspaceChanged
 from cloister.core.principal import Principal
@@ -20,7 +19,7 @@ from cloister.gateway.models import WorkspaceSession
 from cloister.identity import Sessions, Tokens, secret_hash
 from cloister.platform import Bus, Database, UnitOfWork
 from cloister.spaces import Policies, SpaceNotFound, active_space, in_space
-from cloister.workspaces import App, Workspace, app_of, environment_of
+from cloister.workspaces import Workspace, app_of, environment_of
 
 REMEMBER_SECONDS = 0.5
 REMEMBER_MANY = 20_000
@@ -49,7 +48,6 @@ class Allowed:
     state: str
     reason: str | None
     sandbox: str | None
-    app: App | None
     policies: Policies
     idle_at: datetime | None = None
     """When it will be stopped if nobody does anything."""
@@ -59,15 +57,13 @@ class Decisions:
     """Decides, and remembers for a moment."""
 
     def __init__(
-        self, database: Database, sessions: Sessions, tokens: Tokens, decider: Decider, entering: Entering, bus: Bus,
-        clock: Clock,
-    ) -> None:  # fmt: skip
+        self, database: Database, sessions: Sessions, tokens: Tokens, decider: Decider, entering: Entering, bus: Bus
+    ) -> None:
         self._database = database
         self._sessions = sessions
         self._tokens = tokens
         self._decider = decider
         self._entering = entering
-        self._clock = clock
         self._known: dict[Asked, tuple[float, Allowed | CloisterError]] = {}
         self._changes = 0
         for kind in (AccessChanged, WorkspaceChanged, SandboxChanged, SpaceChanged):
@@ -119,12 +115,11 @@ class Decisions:
             if principal.person is None or team.team not in (scope.teams or ()):
                 raise NotYourTeam
             row = await scoped_get(uow, Workspace, in_space(team.space), team=team.team)
-            app = None
             if row is not None:
-                app = app_of(environment_of(declaration, row.environment))
+                app_of(environment_of(declaration, row.environment))  # one that is gone, or has no app, is said here
             return Allowed(
                 principal, principal.person, team.space, team.team, row.id if row else None,
-                row.state if row else "stopped", row.reason if row else None, row.sandbox if row else None, app,
+                row.state if row else "stopped", row.reason if row else None, row.sandbox if row else None,
                 declaration.policies, _idle_at(row, declaration.policies) if row else None,
             )  # fmt: skip
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import quote
 
-from cloister.access import Bindings, scoped_delete, scoped_get
+from cloister.access import scoped_delete, scoped_get
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
+from cloister.core.paths import own_path
 from cloister.core.principal import EVERYTHING, Scope
 from cloister.gateway.errors import CodeInvalid, NoSuchWorkspace
 from cloister.gateway.hosts import Address, Hosts
@@ -24,7 +25,6 @@ class Entering:
     """Issues and redeems codes."""
 
     hosts: Hosts
-    bindings: Bindings
     clock: Clock
 
     async def team_at(self, uow: UnitOfWork, address: Address) -> Team:
@@ -55,7 +55,7 @@ class Entering:
             )
         )  # fmt: skip
         uow.unrecorded("a code; that somebody entered with it is recorded")
-        return f"{self.hosts.origin(team.name, team.space)}/_cloister/enter?code={code}&to={_safe(path)}"
+        return f"{self.hosts.origin(team.name, team.space)}/_cloister/enter?code={code}&to={quote(own_path(path), safe='')}"
 
     async def redeem(self, uow: UnitOfWork, code: str, team: Team) -> str:
         """Turn a code into a session at a workspace's origin; return the session's secret.
@@ -80,16 +80,3 @@ class Entering:
         )  # fmt: skip
         record(uow, Name.WORKSPACE_OPENED, person=found.person, space=found.space, team=found.team)
         return secret
-
-    async def leave(self, uow: UnitOfWork, secret: str) -> None:
-        found = await scoped_get(uow, WorkspaceSession, EVERYTHING, secret_hash=secret_hash(secret))
-        uow.unrecorded("nobody was in")
-        if found is not None:
-            await uow.session.delete(found)
-            record(uow, Name.WORKSPACE_LEFT, person=found.person, space=found.space, team=found.team)
-
-
-def _safe(path: str) -> str:
-    """A path of the same origin, as a query value; ``/`` for anything that a browser could take for another site."""
-    good = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return quote(path if good else "/", safe="")

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from cloister.platform import Settings
+
 _LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 
 
@@ -14,6 +16,11 @@ def plain(path: str) -> bool:
     """
     segments = unquote(path.partition("?")[0]).replace("\\", "/").split("/")[1:]
     return not ({".", ".."} & set(segments) or "" in segments[:-1])
+
+
+def cookie_name(settings: Settings) -> str:
+    """The cookie of a workspace's origin. ``__Host-`` binds it to that origin alone; browsers demand HTTPS for it."""
+    return "__Host-cloister-workspace" if settings.cookie_secure else "cloister-workspace"
 
 
 @dataclass(frozen=True)

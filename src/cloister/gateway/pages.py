@@ -4,6 +4,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from cloister.core.paths import own_path
+
 FOLDER = Path(__file__).parent / "static"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -43,7 +45,7 @@ def refusal(title: str, why: str, home: str, styles: str = "/_cloister/pages.css
 
 def sign_in(providers: list[tuple[str, str]], to: str, *, demo: bool) -> str:
     """The ways to sign in. ``to`` is a path of the same origin; anything else becomes ``/``."""
-    safe = to if to.startswith("/") and not to.startswith(("//", "/\\")) else "/"
+    safe = own_path(to)
     ways = "".join(
         f'<p><a href="{escape(start)}?return_to={quote(safe, safe="")}">{escape(title)}</a></p>'
         for title, start in providers

@@ -1,12 +1,11 @@
 """What Caddy asks and hands over: the decision, our own paths on workspace origins, WebSockets, pages and downloads.
 
-(aiohttp, not the public API's server: it proxies, speaks WebSockets both ways, and answers the decision in a third of
-the time. Caddy alone can reach its socket.)
+(aiohttp, not the public API's server: it proxies, and speaks WebSockets both ways. The decision itself has a socket of
+its own, see `asking`. Caddy alone can reach either.)
 """
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -17,13 +16,14 @@ from cloister.audit import Recorder
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError, Internal, NotFound, Unauthenticated
 from cloister.core.events import AccessChanged, Event, SandboxChanged, WorkspaceChanged
+from cloister.core.paths import own_path
 from cloister.core.principal import Scope
 from cloister.gateway import pages
-from cloister.gateway.asking import Asking, Connection, Question, Ready, problem, response
+from cloister.gateway.asking import SAFE, Asking, Connection, Question, Ready, problem, response
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.entering import Entering
 from cloister.gateway.errors import CrookedPath, NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
-from cloister.gateway.hosts import plain
+from cloister.gateway.hosts import cookie_name, plain
 from cloister.gateway.leaving import Leaving
 from cloister.gateway.outflow import Outflows
 from cloister.gateway.presence import Presence
@@ -37,7 +37,6 @@ from cloister.sandboxes import SandboxController
 from cloister.workspaces import Workspaces
 
 log = logger(__name__)
-SAFE = {"GET", "HEAD", "OPTIONS"}
 RECHECK_SECONDS = 0.8
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -50,6 +49,7 @@ class Gateway:
         sandboxes: SandboxController, outflows: Outflows, presence: Presence, recorder: Recorder, bus: Bus, clock: Clock,
     ) -> None:  # fmt: skip
         self._settings = settings
+        self._cookie = cookie_name(settings)
         self._database = database
         self._decisions = decisions
         self._entering = entering
@@ -58,7 +58,7 @@ class Gateway:
         self.upstreams = Upstreams(settings, sandboxes)
         self.relay = Relay(decisions, self.upstreams, outflows, presence, recorder)
         self._leaving = Leaving(self.upstreams, outflows, recorder)
-        self._streams = Streams(database, decisions, workspaces, sandboxes, settings.public_url, bus, clock)
+        self._streams = Streams(database, decisions, sandboxes, settings.public_url, bus, clock)
         self._runner: web.AppRunner | None = None
         self._asking: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -68,10 +68,6 @@ class Gateway:
 
     def _on_news(self, _event: Event) -> None:
         self._news.set()
-
-    @property
-    def cookie_name(self) -> str:
-        return "__Host-cloister-workspace" if self._settings.cookie_secure else "cloister-workspace"
 
     async def start(self) -> None:
         """Listen on the socket that Caddy speaks to."""
@@ -135,7 +131,7 @@ class Gateway:
             raise NoSuchWorkspace
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         token = secret.strip() if scheme.lower() in {"bearer", "token"} and secret else None
-        cookie = None if token else _cookie(headers.get("cookie", ""), self.cookie_name)
+        cookie = None if token else _cookie(headers.get("cookie", ""), self._cookie)
         client = headers.get("x-forwarded-for", "").rpartition(",")[2].strip() or None
         return Asked(address, cookie, token, client)
 
@@ -176,8 +172,7 @@ class Gateway:
         if person:
             text = pages.refusal("This did not work", error.detail, self._settings.public_url)
             return error.status, {**HEADERS, "Content-Type": "text/html; charset=utf-8"}, text
-        wait = {"Retry-After": "2"} if error.status == 503 else {}
-        return error.status, {**HEADERS, **wait, "Content-Type": "application/problem+json"}, problem(error)
+        return error.status, {**_problem_headers(error), "Content-Type": "application/problem+json"}, problem(error)
 
     def _guarded(
         self, handler: Callable[[web.Request, Asked, Allowed], Awaitable[web.StreamResponse]], *, wake: bool = False
@@ -230,15 +225,13 @@ class Gateway:
         address = self._entering.hosts.parse(request.host)
         if address is None:
             raise NoSuchWorkspace
-        path = request.query.get("to", "/")
-        if not path.startswith("/") or path.startswith(("//", "/\\")):
-            path = "/"
+        path = own_path(request.query.get("to", "/"))
         async with self._database.write() as uow:
             team = await self._entering.team_at(uow, address)
             secret = await self._entering.redeem(uow, request.query.get("code", ""), team)
         answer = web.Response(status=303, headers={"Location": path, **HEADERS})
         answer.set_cookie(
-            self.cookie_name, secret, path="/", httponly=True, samesite="Lax", secure=self._settings.cookie_secure,
+            self._cookie, secret, path="/", httponly=True, samesite="Lax", secure=self._settings.cookie_secure,
             max_age=self._settings.session_absolute_seconds,
         )  # fmt: skip
         return answer
@@ -282,7 +275,7 @@ class Gateway:
             return self._refusal(request, error)
         except (web.HTTPException, asyncio.CancelledError, ConnectionError):
             raise
-        except Exception:
+        except Exception:  # the edge: whoever asked gets an answer, and the log the reason
             log.exception("gateway.failed", path=request.path)
             return self._refusal(request, Internal())
 
@@ -290,11 +283,14 @@ class Gateway:
         if _is_document(request):
             title = "You cannot go on here" if error.status in {401, 403} else "This did not work"
             return _html(pages.refusal(title, error.detail, self._settings.public_url), error.status)
-        body = json.dumps({**error.problem(), "message": error.detail})
-        headers = dict(HEADERS)
-        if error.status == 503:
-            headers["Retry-After"] = "2"
-        return web.Response(text=body, status=error.status, content_type="application/problem+json", headers=headers)
+        return web.Response(
+            text=problem(error), status=error.status, content_type="application/problem+json",
+            headers=_problem_headers(error),
+        )  # fmt: skip
+
+
+def _problem_headers(error: CloisterError) -> dict[str, str]:
+    return {**HEADERS, "Retry-After": "2"} if error.status == 503 else HEADERS
 
 
 def _lower(request: web.Request) -> dict[str, str]:

@@ -15,7 +15,6 @@ from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.platform import Bus, Database
 from cloister.sandboxes import OutputLog, Sandbox, SandboxController
 from cloister.spaces import in_space
-from cloister.workspaces import Workspaces
 
 LOOK_SECONDS = 1.0
 WARN_SHARE = 0.2
@@ -28,12 +27,11 @@ class Streams:
     """The two streams."""
 
     def __init__(
-        self, database: Database, decisions: Decisions, workspaces: Workspaces, sandboxes: SandboxController,
+        self, database: Database, decisions: Decisions, sandboxes: SandboxController,
         home: str, bus: Bus, clock: Clock,
     ) -> None:  # fmt: skip
         self._database = database
         self._decisions = decisions
-        self._workspaces = workspaces
         self._sandboxes = sandboxes
         self._home = home
         self._clock = clock

@@ -21,6 +21,7 @@ from joserfc.jwk import KeySet
 from joserfc.jwt import JWTClaimsRegistry
 
 from cloister.core.errors import Forbidden, NotFound, Unavailable
+from cloister.core.paths import own_path
 from cloister.identity.people import Claims
 from cloister.platform import OidcProvider, SecretBox
 from cloister.platform.logs import logger
@@ -127,7 +128,7 @@ class OidcSignIn:
             "state": state,
             "nonce": nonce,
             "verifier": verifier,
-            "return_to": return_to if return_to.startswith("/") and not return_to.startswith(("//", "/\\")) else "/",
+            "return_to": own_path(return_to),
             "expires": time.time() + STATE_SECONDS,
         }
         endpoint = known.metadata["authorization_endpoint"]

@@ -74,7 +74,12 @@ class Layout:
     """The host user id that stands for root inside; nothing runs as it."""
     cgroup: str
     """The parent of the sandboxes' control groups: this installation's own."""
-    rootless: bool = False
+    own_uid: int | None = None
+    """Rootless: the only user id there is, as the runtime sees it. No control groups then, and no ids of teams."""
+
+    @property
+    def rootless(self) -> bool:
+        return self.own_uid is not None
 
 
 def _bind(source: Path | str, target: str, *options: str, writable: bool = False) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def config(id_: str, spec: SandboxSpec, place: Place, layout: Layout, uid: int, 
     """The contents of ``config.json`` (OCI runtime specification 1.0.2)."""
     limits = spec.limits
     none: list[str] = []
-    me = {"containerID": USER, "hostID": uid, "size": 1}
+    me = {"containerID": USER, "hostID": uid if layout.own_uid is None else layout.own_uid, "size": 1}
     maps = [me] if layout.rootless else [{"containerID": 0, "hostID": layout.root_uid, "size": 1}, me]
     resources = {
         "devices": [{"allow": False, "access": "rwm"}],

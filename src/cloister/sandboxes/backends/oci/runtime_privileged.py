@@ -29,8 +29,12 @@ from cloister.sandboxes.processes_privileged import output_of
 from cloister.sandboxes.spec import Place, SandboxSpec
 
 log = logger(__name__)
-HIDE_UNIFIED = 'umount /sys/fs/cgroup/unified && exec "$@"'
-"""crun refuses hosts with both cgroup versions mounted: it is started where the second cannot be seen."""
+_HIDE = 'umount /sys/fs/cgroup/unified && exec "$@"'
+_COVER = 'mount -t tmpfs none /sys/fs/cgroup/unified && exec "$@"'
+HIDDEN = ("unshare", "--mount", "--propagation", "slave", "sh", "-c", _HIDE, "sh")
+COVERED = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _COVER, "sh")
+"""crun refuses hosts with both cgroup versions mounted: it is started where the second cannot be seen. Only root may
+unmount it; anybody may cover it in a user namespace of their own."""
 
 
 class OciBackend:
@@ -45,7 +49,7 @@ class OciBackend:
         self._state = self._root / self._runtime
         # The runtime leaves its sandboxes behind; as their reaper we see them end, whatever process 1 here does.
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._hybrid = Path("/sys/fs/cgroup/unified/cgroup.procs").exists()
+        self._hybrid = doctor.hybrid()
         self._host = doctor.examine(settings)
         self._warm = settings.warm_starts
         self.zygote: Zygote | None = None
@@ -58,7 +62,7 @@ class OciBackend:
             seccomp=profile(),
             root_uid=settings.sandbox_uid_base,
             cgroup="cloister-" + hashlib.sha256(os.fsencode(self._root)).hexdigest()[:10],
-            rootless=rootless,
+            own_uid=(0 if self._hybrid and self._runtime == "crun" else os.geteuid()) if rootless else None,
         )
         _write_rootfs(self.layout.rootfs)
         _write_etc(self.layout.etc)
@@ -80,8 +84,8 @@ class OciBackend:
                 *(["--rootless", "--ignore-cgroups"] if self.layout.rootless else []),
             ]
         base += arguments
-        if limits and self._hybrid and not self.layout.rootless:
-            return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", HIDE_UNIFIED, "sh", *base]
+        if limits and self._hybrid and not (self.layout.rootless and self._runtime != "crun"):
+            return [*(COVERED if self.layout.rootless else HIDDEN), *base]
         return base
 
     async def start(self, id_: str, spec: SandboxSpec, place: Place, uid: int, volume: Path | None) -> int:

@@ -154,7 +154,8 @@ async def test_a_refusal_is_recorded_and_an_operation_is_not_everybodys(api):
         uow.unrecorded("for a test")
         operation = api.platform.operations.start(uow, "dataset.load", "secret", "own", "row 17: name “Ada”")
         operation.person = int((await clients["steward"].get("/me")).json()["number"].removeprefix("p-"))
-    assert (await clients["steward"].get(f"/operations/{operation.id}")).status_code == 200
+    for who in ("steward", "operator"):
+        assert (await clients[who].get(f"/operations/{operation.id}")).status_code == 200, who
     for who in ("nobody", "member", "viewer"):
         assert (await clients[who].get(f"/operations/{operation.id}")).status_code == 404
     denied = await clients["member"].get("/spaces/own/grants")

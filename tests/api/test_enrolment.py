@@ -202,6 +202,17 @@ async def test_removal_needs_the_etag_that_was_read(api):
     await becomes(ana, "active")
 
 
+async def test_somebody_who_left_can_be_kept_out(api):
+    await declare(api.platform, contest())
+    ana, steward = await api.member("ana", "contest"), await api.sign_in("steward")
+    url = f"/spaces/contest/enrolments/{(await ana.get('/me')).json()['number']}"
+    assert (await ana.delete("/spaces/contest/enrolment")).json()["state"] == "withdrawn"
+    etag = (await steward.get(url)).headers["etag"]
+    removed = await steward.put(f"{url}/removal", json={"reason": "cheating"}, headers={"If-Match": etag})
+    assert removed.json()["state"] == "eliminated"
+    assert problem(await api.apply(ana, "contest")) == (409, "enrolment.wrong_state")
+
+
 async def test_a_new_version_of_terms_suspends_until_it_is_signed(api):
     await declare(api.platform, contest())
     ana = await api.member("ana", "contest")

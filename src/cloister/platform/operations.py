@@ -85,13 +85,13 @@ class Operations:
             operation.updated_at = self.clock.now()
             uow.publish(OperationChanged(id_))
 
-    async def get(self, uow: UnitOfWork, id_: str) -> Operation:
+    async def get(self, uow: UnitOfWork, id_: str, *, operator: bool = False) -> Operation:
         """Return an operation to whoever started it, or to an operator.
 
         Raises:
             OperationNotFound: when it is neither's.
         """
         found = await uow.session.scalar(select(Operation).where(Operation.id == id_))
-        if found is None or not (uow.actor.operator or found.person == uow.actor.person):
+        if found is None or not (operator or uow.actor.operator or found.person == uow.actor.person):
             raise OperationNotFound
         return found

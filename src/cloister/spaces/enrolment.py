@@ -140,12 +140,13 @@ class Enrolments:
     async def end(self, uow: UnitOfWork, enrolment: Enrolment, state: str, reason: str | None) -> None:
         """End an enrolment: ``withdrawn`` by the person, ``eliminated`` by the organisers, ``expired`` by time.
 
-        The team and its files stay.
+        The team and its files stay. The organisers can put out also somebody who has left, so that they stay out.
 
         Raises:
             WrongState: when it has ended already.
         """
-        if enrolment.state not in {"applied", "active"}:
+        left = state == "eliminated" and enrolment.state in {"withdrawn", "expired"}
+        if enrolment.state not in {"applied", "active"} and not left:
             raise WrongState(f"The enrolment is {enrolment.state} already.")
         enrolment.state, enrolment.reason, enrolment.ended_at = state, reason, self.clock.now()
         enrolment.expires_at, enrolment.waiting_for, enrolment.approved = None, None, False

@@ -107,8 +107,9 @@ def platform_router(platform: Platform) -> APIRouter:
 
     @api.get("/operations/{operation}", openapi_extra=guard(Action.SELF_READ))
     async def show_operation(operation: str, call: CallDep) -> OperationOut:
-        """How far a long operation of yours is."""
-        return OperationOut.of(await platform.operations.get(call.uow, operation))
+        """How far a long operation of yours is; operators see everybody's."""
+        stands = await platform.decider.standing(call.uow, call.scope.principal, None)
+        return OperationOut.of(await platform.operations.get(call.uow, operation, operator=stands.operator))
 
     @api.get("/audit", openapi_extra=guard(Action.AUDIT_READ_ALL))
     async def search_audit(

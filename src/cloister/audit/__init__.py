@@ -5,7 +5,7 @@ from cloister.audit.checkpoints import CheckpointController, read_checkpoints
 from cloister.audit.names import Name
 from cloister.audit.record import Draft, Outcome, record
 from cloister.audit.recorder import Recorder
-from cloister.audit.search import Filter, search, stream
+from cloister.audit.search import Filter, between, head, search, stream
 from cloister.audit.verify import Verdict, verify
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "Outcome",
     "Recorder",
     "Verdict",
+    "between",
+    "head",
     "read_checkpoints",
     "record",
     "seal",

@@ -67,4 +67,6 @@ class Name(StrEnum):
     TERMINAL_TYPED = "gateway:terminal:type"
     DOWNLOADED = "gateway:file:download"
     DOWNLOAD_REFUSED = "gateway:file:refuse"
+    ANOMALY_FOUND = "insight:anomaly:find"
+    ANOMALY_CLOSED = "insight:anomaly:close"
     BLUEPRINT_APPLIED = "blueprint:space:apply"

@@ -1,12 +1,13 @@
 """Finding records: by person, team, space, dataset, sandbox, time and name, newest or oldest first."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Select, select
 
-from cloister.audit.models import AuditRecord
+from cloister.audit.models import AuditHead, AuditRecord
+from cloister.audit.names import Name
 from cloister.audit.record import timestamp
 from cloister.core.pagination import Page, decode_cursor, page_of
 from cloister.platform import Database, UnitOfWork
@@ -24,11 +25,12 @@ class Filter:
     name: str | None = None
     outcome: str | None = None
     request_id: str | None = None
+    seq: int | None = None
     since: datetime | None = None
     until: datetime | None = None
 
     def apply(self, query: Select[AuditRecord]) -> Select[AuditRecord]:
-        for field in ("space", "person", "team", "sandbox", "subject", "outcome", "request_id"):
+        for field in ("space", "person", "team", "sandbox", "subject", "outcome", "request_id", "seq"):
             value = getattr(self, field)
             if value is not None:
                 query = query.where(getattr(AuditRecord, field) == value)
@@ -53,6 +55,22 @@ async def search(uow: UnitOfWork, wanted: Filter, cursor: str | None, limit: int
         query = query.where(AuditRecord.seq < before)
     rows = (await uow.session.scalars(query)).all()
     return page_of(rows, limit, lambda row: row.seq)
+
+
+async def head(uow: UnitOfWork) -> int:
+    """The number of the newest record; 0 when there is none."""
+    return await uow.session.scalar(select(AuditHead.seq)) or 0
+
+
+async def between(
+    uow: UnitOfWork, names: Collection[Name], after: int, until: int, since: datetime
+) -> Sequence[AuditRecord]:
+    """The records of some names with numbers in (after, until] and no older than a time, oldest first."""
+    query = select(AuditRecord).where(
+        AuditRecord.seq > after, AuditRecord.seq <= until, AuditRecord.name.in_([name.value for name in names]),
+        AuditRecord.time >= timestamp(since),
+    )  # fmt: skip
+    return (await uow.session.scalars(query.order_by(AuditRecord.seq))).all()
 
 
 async def stream(

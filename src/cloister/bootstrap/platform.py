@@ -28,6 +28,7 @@ from cloister.identity import (
     canonical_email,
     get_person,
 )
+from cloister.insight import AnomalyController
 from cloister.platform import (
     Bus,
     Controller,
@@ -248,6 +249,7 @@ class Platform:
             *([self.caddy] if self.settings.gateway == "managed" else []),
             MailController(self.database, self.settings, self.clock),
             self.checkpoints,
+            AnomalyController(self.database, self.backend, self.clock),
             HousekeepingController(self.database, self.clock),
         ]
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from cloister.audit import Filter, Verdict, stream, verify
+from cloister.audit import Filter, Name, Verdict, stream, verify
 from cloister.audit.checkpoints import Checkpoint
 from cloister.audit.models import AuditRecord
 from cloister.audit.schemas import RecordOut
@@ -62,6 +62,12 @@ def search(
 ) -> None:  # fmt: skip
     """Print the records that match, oldest first."""
     _print(_filter(person, team, space, dataset, name, since, until))
+
+
+@app.command()
+def findings(space: SpaceOption = None) -> None:
+    """Print what the anomaly rules found: mining, scraping, repeated wall hits."""
+    _print(Filter(space=space, name=Name.ANOMALY_FOUND.value))
 
 
 @app.command()

@@ -98,6 +98,14 @@ class VersionWanted(Event):
 
 
 @dataclass(frozen=True)
+class AnomalyFound(Event):
+    """A rule found something that stewards and operators should look at."""
+
+    space: str
+    rule: str
+
+
+@dataclass(frozen=True)
 class MailQueued(Event):
     """A message waits in the outbox."""
 

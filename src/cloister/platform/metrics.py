@@ -45,6 +45,7 @@ QUERY_SECONDS = Histogram(
 )
 EGRESS_REQUESTS = Counter("cloister_egress_requests", "Requests to the egress proxy", ["outcome"], registry=REGISTRY)
 EGRESS_BYTES = Counter("cloister_egress_bytes", "Bytes through the egress proxy", ["direction"], registry=REGISTRY)
+ANOMALIES = Counter("cloister_anomalies", "What the anomaly rules found", ["rule"], registry=REGISTRY)
 CONTROLLER_ERRORS = Counter("cloister_controller_errors", "Passes that failed", ["controller"], registry=REGISTRY)
 
 

@@ -17,6 +17,7 @@ from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
 from cloister.datasets.routes import router as dataset_routes
 from cloister.gateway.routes import router as gateway_routes
 from cloister.identity.routes import router as identity_routes
+from cloister.insight.routes import router as insight_routes
 from cloister.query.routes import router as query_routes
 from cloister.sandboxes.routes import router as sandbox_routes
 from cloister.spaces.routes import router as space_routes
@@ -81,6 +82,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         sandbox_routes(platform.sandboxes, platform.sandbox_controller, platform.database),
         workspace_routes(platform.workspaces, platform.hosts.origin),
         gateway_routes(platform.settings, platform.entering, platform.decider),
+        insight_routes(),
         platform_router(platform),
     ):
         app.include_router(router, prefix=PREFIX, dependencies=guards)

@@ -1,0 +1,43 @@
+"""Findings over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from cloister.core.actions import Action, guard
+from cloister.core.pagination import MAX_PAGE
+from cloister.insight import findings
+from cloister.insight.schemas import ClosingIn, FindingOut, FindingPage
+from cloister.platform import Call
+from cloister.platform.call import current_call
+
+CallDep = Annotated[Call, Depends(current_call)]
+Slug = Annotated[str, Path(max_length=60)]
+Number = Annotated[int, Path(ge=1, le=2**53)]
+Cursor = Annotated[str | None, Query(max_length=400)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+
+
+def router() -> APIRouter:
+    api = APIRouter(tags=["insight"])
+
+    @api.get("/findings", openapi_extra=guard(Action.AUDIT_READ_ALL))
+    async def all_findings(call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> FindingPage:
+        """What the rules found on the whole platform, newest first."""
+        page = await findings.page(call.uow, call.scope, cursor, limit)
+        return FindingPage(items=list(page.items), next_cursor=page.next_cursor)
+
+    @api.get("/spaces/{space}/findings", openapi_extra=guard(Action.SPACE_AUDIT_READ))
+    async def space_findings(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> FindingPage:
+        """What the rules found in a space: mining, scraping, repeated wall hits; newest first."""
+        del space
+        page = await findings.page(call.uow, call.scope, cursor, limit)
+        return FindingPage(items=list(page.items), next_cursor=page.next_cursor)
+
+    @api.post("/spaces/{space}/findings/{number}/closing", openapi_extra=guard(Action.SPACE_AUDIT_READ))
+    async def close_finding(space: Slug, number: Number, body: ClosingIn, call: CallDep) -> FindingOut:
+        """Say that a finding needs nothing more, and why."""
+        del space
+        return await findings.close(call.uow, call.scope, number, body.why)
+
+    return api

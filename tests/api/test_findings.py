@@ -1,0 +1,37 @@
+"""What the anomaly rules find is seen by stewards and operators, and by nobody else."""
+
+from cloister.audit import Draft, Name, Outcome
+from cloister.insight import AnomalyController
+from tests.support import blueprint, declare, until
+
+
+async def test_repeated_wall_hits_are_shown_to_stewards_and_closed_with_a_reason(api):
+    await declare(api.platform, blueprint())
+    ana, steward = await api.member("ana"), await api.sign_in("steward")
+    number = int((await ana.get("/me")).json()["number"][2:])
+    for port in range(30):
+        draft = Draft(
+            name=Name.EGRESS_DENIED, outcome=Outcome.REFUSED, person=number, team=1, space="course",
+            subject=f"evil.example:{port}",
+        )  # fmt: skip
+        await api.platform.recorder.record(draft)
+
+    async def found():
+        return (await steward.get("/spaces/course/findings")).json()["items"]
+
+    (finding,) = await until(found)
+    assert (finding["rule"], finding["person"], finding["closed"]) == ("walls.hits", f"p-{number:06d}", None)
+    assert len(finding["records"]) == 5
+    assert finding["advice"]
+    assert (await ana.get("/spaces/course/findings")).status_code == 403
+    assert [f["rule"] for f in (await api.operator().get("/findings")).json()["items"]] == ["walls.hits"]
+    closing = f"/spaces/course/findings/{finding['number']}/closing"
+    assert (await ana.post(closing, json={"why": "it was me"})).status_code == 403
+    assert (await steward.post(closing, json={"why": "a wrong loop"})).json()["closed"] == "a wrong loop"
+    (finding,) = await found()
+    assert (finding["closed"], finding["closed_by"]) == ("a wrong loop", (await steward.get("/me")).json()["number"])
+    missing = await steward.post("/spaces/course/findings/1/closing", json={"why": "?"})
+    assert (missing.status_code, missing.json()["code"]) == (404, "finding.not_found")
+    again = AnomalyController(api.platform.database, api.platform.backend, api.platform.clock)
+    await again.look()
+    assert len(await found()) == 1, "a restart found it again"

@@ -187,7 +187,13 @@ async def measure() -> list[Row]:
 
 async def with_server(state: Path, place: Path, work: Any, **settings: str) -> Any:
     server = Server(
-        state, gateway="managed", gateway_domain="localhost", log_level="info", log_format="json", **settings
+        state,
+        gateway="managed",
+        gateway_requests_per_minute=10_000_000,
+        gateway_domain="localhost",
+        log_level="info",
+        log_format="json",
+        **settings,
     )
     server.declare(place, space())
     server.start()

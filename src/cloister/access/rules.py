@@ -65,6 +65,7 @@ RULES: dict[Action, Rule] = {
     Action.WORKSPACE_READ: _roles(OWNER, STEWARD, MEMBER, own_team=True),
     Action.WORKSPACE_USE: _roles(MEMBER, operator=False, own_team=True),
     Action.WORKSPACE_MANAGE: _roles(OWNER, STEWARD, MEMBER, own_team=True),
+    Action.CAPACITY_DECIDE: _roles(OWNER, STEWARD),
     Action.SPACE_AUDIT_READ: _roles(OWNER, STEWARD),
 }
 

@@ -59,6 +59,8 @@ class Name(StrEnum):
     WORKSPACE_STARTED = "workspaces:workspace:start"
     WORKSPACE_STOPPED = "workspaces:workspace:stop"
     WORKSPACE_CHANGED = "workspaces:workspace:change"
+    CAPACITY_ASKED = "workspaces:capacity:ask"
+    CAPACITY_DECIDED = "workspaces:capacity:decide"
     WORKSPACE_OPENED = "gateway:workspace:open"
     WORKSPACE_LEFT = "gateway:workspace:close"
     CODE_RUN = "gateway:code:run"

@@ -23,11 +23,11 @@ from cloister.platform.objects import remove_tree
 from cloister.sandboxes import LIVE, Sandbox, SandboxController, Volume, VolumeDisks
 from cloister.spaces import Enrolment, Team, get_space, in_space
 from cloister.spaces.models import AllowListEntry, Invitation
-from cloister.workspaces import Workspace
+from cloister.workspaces import CapacityRequest, Workspace
 
 STOP_SECONDS = 30.0
 ROWS: tuple[type[Base], ...] = (
-    Outflow, WorkspaceSession, EntryCode, Workspace, Volume, Sandbox, Edition, Grant, DatasetVersion, Dataset, Invitation, AllowListEntry, Enrolment, Team,
+    Outflow, WorkspaceSession, EntryCode, CapacityRequest, Workspace, Volume, Sandbox, Edition, Grant, DatasetVersion, Dataset, Invitation, AllowListEntry, Enrolment, Team,
 )  # fmt: skip
 """In the order in which they can go."""
 

@@ -59,11 +59,12 @@ from cloister.sandboxes import (
     InnerApi,
     SandboxController,
     Sandboxes,
+    Snapshots,
     VolumeDisks,
     install_agent,
 )
 from cloister.spaces import AdmissionController, Enrolments, Spaces
-from cloister.workspaces import WorkspaceController, Workspaces
+from cloister.workspaces import Capacity, SnapshotController, WorkspaceController, Workspaces
 
 log = logger(__name__)
 
@@ -137,6 +138,7 @@ class Platform:
         self.proxy = EgressProxy(settings, self.recorder)
         self.inner = InnerApi(settings, self.recorder, self.proxy, self.box.derive("sandbox access tokens"))
         self.sandboxes = Sandboxes(settings, self.backend, self.environments, self.disks, self.clock)
+        self.snapshots = Snapshots(self.database, self.sandboxes, self.clock)
         self.sandbox_controller = SandboxController(
             settings, self.database, self.backend, self.inner, self.disks, self.bus, self.clock, self.recorder
         )
@@ -183,6 +185,7 @@ class Platform:
     def _workspaces(self) -> None:
         settings = self.settings
         self.workspaces = Workspaces(self.sandboxes, self.clock)
+        self.capacity = Capacity(self.workspaces, self.clock)
         self.presence = Presence(self.clock)
         self.workspace_controller = WorkspaceController(
             self.database, self.workspaces, self.sandbox_controller, self.clock, self.presence
@@ -245,6 +248,7 @@ class Platform:
             GrantPeriodController(self.database, self.bus, self.clock),
             EditionController(self.database, self.relations),
             self.workspace_controller,
+            SnapshotController(self.database, self.snapshots, self.clock),
             self.outflows,
             *([self.caddy] if self.settings.gateway == "managed" else []),
             MailController(self.database, self.settings, self.clock),

@@ -36,6 +36,7 @@ class Action(StrEnum):
     WORKSPACE_READ = "workspace.read"
     WORKSPACE_USE = "workspace.use"
     WORKSPACE_MANAGE = "workspace.manage"
+    CAPACITY_DECIDE = "capacity.decide"
     SPACE_AUDIT_READ = "space.audit.read"
 
 

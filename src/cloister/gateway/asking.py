@@ -14,9 +14,10 @@ from typing import cast
 
 import httptools
 
-from cloister.core.errors import CloisterError, Internal
+from cloister.core.errors import CloisterError, Internal, TooManyRequests
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.platform.logs import logger
+from cloister.platform.ratelimit import RateLimit
 
 log = logger(__name__)
 SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -60,13 +61,15 @@ class Asking:
     """Answers, and remembers answers as long as `Decisions` remembers what they rest on."""
 
     def __init__(
-        self, decisions: Decisions, parse: Parse, long: Long, refuse: Refuse, worked: Callable[[str | None], None]
-    ) -> None:
+        self, decisions: Decisions, parse: Parse, long: Long, refuse: Refuse, worked: Callable[[str | None], None],
+        limit: RateLimit,
+    ) -> None:  # fmt: skip
         self._decisions = decisions
         self._parse = parse
         self._long = long
         self._refuse = refuse
         self._worked = worked
+        self._limit = limit
         self._ready: dict[Asked, Ready] = {}
 
     def at_once(self, question: Question) -> bytes | None:
@@ -80,12 +83,17 @@ class Asking:
         ready = self._ready.get(asked)
         if ready is None or self._decisions.remembered(asked) is not ready.allowed or not ready.good():
             return None
+        try:
+            self._limit.take(str(ready.allowed.person))
+        except TooManyRequests as error:
+            return response(*self._refuse(question, error))
         return ready.answer
 
     async def answer(self, question: Question) -> bytes:
         try:
             asked = self._parse(question)
             ready = await self._long(question, asked)
+            self._limit.take(str(ready.allowed.person))
         except CloisterError as error:
             return response(*self._refuse(question, error))
         except Exception:  # Caddy must get an answer, and the log the reason

@@ -51,6 +51,8 @@ class Allowed:
     policies: Policies
     idle_at: datetime | None = None
     """When it will be stopped if nobody does anything."""
+    due_at: datetime | None = None
+    """When it will be restarted to take a smaller size."""
 
 
 class Decisions:
@@ -121,6 +123,7 @@ class Decisions:
                 principal, principal.person, team.space, team.team, row.id if row else None,
                 row.state if row else "stopped", row.reason if row else None, row.sandbox if row else None,
                 declaration.policies, _idle_at(row, declaration.policies) if row else None,
+                row.due_at if row else None,
             )  # fmt: skip
 
     async def _principal(self, uow: UnitOfWork, asked: Asked, team: int) -> Principal:

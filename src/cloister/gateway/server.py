@@ -32,6 +32,7 @@ from cloister.gateway.streams import Streams
 from cloister.gateway.upstream import Upstreams
 from cloister.platform import Bus, Database, Settings
 from cloister.platform.logs import logger
+from cloister.platform.ratelimit import RateLimit
 from cloister.platform.sockets import short_path
 from cloister.sandboxes import SandboxController
 from cloister.workspaces import Workspaces
@@ -86,7 +87,8 @@ class Gateway:
         with short_path(path) as name:
             await web.UnixSite(self._runner, name).start()
         path.chmod(0o600)
-        asking = Asking(self._decisions, self._parse, self._long, self._refuse, self._presence.worked)
+        limit = RateLimit(self._settings.gateway_requests_per_minute)
+        asking = Asking(self._decisions, self._parse, self._long, self._refuse, self._presence.worked, limit)
         path = self._settings.run_directory / "decision.sock"
         path.unlink(missing_ok=True)
         with short_path(path) as name:

@@ -97,6 +97,9 @@ class Streams:
             return "starting", {"reason": allowed.reason or ""}
         if allowed.state != "running":
             return "asleep", {"reason": allowed.reason or ""}
+        if allowed.due_at is not None:
+            minutes = (allowed.due_at - self._clock.now()).total_seconds() / 60
+            return "due", {"minutes": max(1, round(minutes))}
         if allowed.idle_at is not None:
             minutes = (allowed.idle_at - self._clock.now()).total_seconds() / 60
             if minutes < min(WARN_MINUTES, allowed.policies.idle_minutes * WARN_SHARE):

@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     gateway_acme_email: str | None = None
     gateway_caddy: Path | None = None
     """The program. Default: the one that is installed with Cloister."""
+    gateway_requests_per_minute: Annotated[int, Field(ge=60)] = 12_000
+    """Of one person to workspaces, and in a burst; opening JupyterLab takes about a hundred."""
     gateway_upload_bytes: Annotated[int, Field(ge=1)] = 5 * 1024**3
     """The largest body that Caddy lets in anywhere; spaces set lower limits."""
 

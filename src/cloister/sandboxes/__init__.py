@@ -11,6 +11,7 @@ from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
 from cloister.sandboxes.service import RunRequest, Sandboxes, program_environ
+from cloister.sandboxes.snapshots import Snapshot, Snapshots
 from cloister.sandboxes.spec import Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
 from cloister.sandboxes.volumes_privileged import VolumeDisks
@@ -39,6 +40,8 @@ __all__ = [
     "SandboxSpec",
     "Sandboxes",
     "SizeUnknown",
+    "Snapshot",
+    "Snapshots",
     "State",
     "Usage",
     "Volume",

@@ -75,6 +75,24 @@ class VolumeFailed(Unavailable):
     code = "volume.failed"
 
 
+class VolumeAsleep(Conflict):
+    """Nothing uses this volume just now. Open its workspace, then bring the file back."""
+
+    code = "volume.asleep"
+
+
+class VolumeFull(Conflict):
+    """The file does not fit into the volume. Delete something, or ask for a larger disk."""
+
+    code = "volume.full"
+
+
+class FileNotInSnapshot(NotFound):
+    """There is no such file or folder in this snapshot. Links and devices are not brought back."""
+
+    code = "snapshot.file_not_found"
+
+
 class BadToken(Forbidden):
     """This token is not for this sandbox, or was used before."""
 

@@ -17,7 +17,11 @@ from cloister.sandboxes.errors import SandboxNotFound
 from cloister.sandboxes.models import Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.schemas import (
+    EntryList,
+    EntryOut,
     GrowIn,
+    RestoreIn,
+    RestoreOut,
     RunIn,
     SandboxOut,
     SandboxPage,
@@ -27,6 +31,7 @@ from cloister.sandboxes.schemas import (
     VolumeOut,
 )
 from cloister.sandboxes.service import RunRequest, Sandboxes
+from cloister.sandboxes.snapshots import Snapshots
 from cloister.spaces import TeamNotFound
 
 CallDep = Annotated[Call, Depends(current_call)]
@@ -35,7 +40,7 @@ Cursor = Annotated[str | None, Query(max_length=400)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-def router(sandboxes: Sandboxes, controller: SandboxController, database: Database) -> APIRouter:
+def router(sandboxes: Sandboxes, snapshots: Snapshots, controller: SandboxController, database: Database) -> APIRouter:
     api = APIRouter(tags=["sandboxes"])
 
     @api.post("/spaces/{space}/sandboxes", openapi_extra=guard(Action.SANDBOX_RUN), status_code=202)
@@ -104,32 +109,59 @@ def router(sandboxes: Sandboxes, controller: SandboxController, database: Databa
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
+    _volume_routes(api, sandboxes, snapshots)
+    return api
+
+
+def _volume_routes(api: APIRouter, sandboxes: Sandboxes, snapshots: Snapshots) -> None:
+    def out(row: Volume) -> VolumeOut:
+        return VolumeOut.of(row, snapshots.of(row.id))
+
     @api.get("/spaces/{space}/volumes", openapi_extra=guard(Action.SANDBOX_READ))
     async def list_volumes(space: Slug, call: CallDep) -> VolumeList:
         """The volumes of your team."""
         del space
-        rows = (await call.uow.session.scalars(scoped_select(Volume, call.scope).order_by(Volume.id).limit(500))).all()
-        return VolumeList(items=[VolumeOut.of(row, sandboxes.disks.snapshots(row.id)) for row in rows])
+        rows = (await call.uow.session.scalars(scoped_select(Volume, call.scope).order_by(Volume.id))).all()
+        return VolumeList(items=[out(row) for row in rows])
 
     @api.post("/spaces/{space}/volumes/{volume}/size", openapi_extra=guard(Action.SPACE_CONFIGURE))
     async def grow(space: Slug, volume: str, body: GrowIn, call: CallDep) -> VolumeOut:
         """Make a volume larger, in use or not."""
         del space
-        row = await sandboxes.grow_volume(call.uow, call.scope, volume, body.size_bytes)
-        return VolumeOut.of(row, sandboxes.disks.snapshots(row.id))
+        return out(await sandboxes.grow_volume(call.uow, call.scope, volume, body.size_bytes))
 
-    @api.post("/spaces/{space}/volumes/{volume}/snapshots", openapi_extra=guard(Action.SANDBOX_RUN), status_code=201)
-    async def snapshot(space: Slug, volume: str, call: CallDep) -> SnapshotOut:
+    @api.post(
+        "/spaces/{space}/volumes/{volume}/snapshots", openapi_extra=guard(Action.SANDBOX_RUN, transaction=False),
+        status_code=201,
+    )  # fmt: skip
+    async def take_snapshot(space: Slug, volume: str, call: CallDep) -> SnapshotOut:
         """Copy a volume as it is now."""
         del space
-        return SnapshotOut(snapshot=await sandboxes.snapshot_volume(call.uow, call.scope, volume))
+        return SnapshotOut.of(await snapshots.take(call.scope, volume))
 
-    @api.post("/spaces/{space}/volumes/{volume}/restore", openapi_extra=guard(Action.SANDBOX_RUN))
-    async def restore(space: Slug, volume: str, body: SnapshotOut, call: CallDep) -> VolumeOut:
-        """Put a snapshot in a volume's place. What came after it is lost; the volume must not be in use."""
+    @api.get(
+        "/spaces/{space}/volumes/{volume}/snapshots/{snapshot}/files",
+        openapi_extra=guard(Action.SANDBOX_RUN, transaction=False),
+    )
+    async def snapshot_files(
+        space: Slug, volume: str, snapshot: str, call: CallDep, path: Annotated[str, Query(max_length=4000)] = ""
+    ) -> EntryList:
+        """What is in a folder of a snapshot."""
         del space
-        await sandboxes.restore_volume(call.uow, call.scope, volume, body.snapshot)
-        row = await sandboxes.volume(call.uow, call.scope, volume)
-        return VolumeOut.of(row, sandboxes.disks.snapshots(row.id))
+        found = await snapshots.files(call.scope, volume, snapshot, path)
+        items = [EntryOut(name=e.name, folder=e.folder, size=e.size, changed_at=e.changed_at) for e in found]
+        return EntryList(items=items)
 
-    return api
+    @api.post(
+        "/spaces/{space}/volumes/{volume}/snapshots/{snapshot}/restore",
+        openapi_extra=guard(Action.SANDBOX_RUN, transaction=False),
+    )
+    async def restore(space: Slug, volume: str, snapshot: str, body: RestoreIn, call: CallDep) -> RestoreOut:
+        """Bring back one file while the workspace runs, or the whole volume while it does not."""
+        del space
+        kept = None
+        if body.file is None:
+            await snapshots.restore(call.scope, volume, snapshot)
+        else:
+            kept = await snapshots.restore_file(call.scope, volume, snapshot, body.file)
+        return RestoreOut(restored=body.file or "everything", kept_as=kept)

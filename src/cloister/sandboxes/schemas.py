@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloister.core.ids import person_label, team_label
 from cloister.sandboxes.models import Sandbox, Volume
+from cloister.sandboxes.snapshots import Snapshot
 
 
 class RunIn(BaseModel):
@@ -82,6 +83,18 @@ class UsageOut(BaseModel):
     processes: int
 
 
+class SnapshotOut(BaseModel):
+    """A volume as it was at one moment."""
+
+    name: str
+    taken_at: datetime
+    scheduled: bool
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "SnapshotOut":
+        return cls(name=snapshot.name, taken_at=snapshot.taken_at, scheduled=snapshot.scheduled)
+
+
 class VolumeOut(BaseModel):
     """A volume."""
 
@@ -89,17 +102,14 @@ class VolumeOut(BaseModel):
     team: str | None
     name: str
     size_bytes: int
-    snapshots: list[str]
+    snapshots: list[SnapshotOut]
 
     @classmethod
-    def of(cls, row: Volume, snapshots: list[str]) -> "VolumeOut":
+    def of(cls, row: Volume, snapshots: list[Snapshot]) -> "VolumeOut":
         return cls(
-            id=row.id,
-            team=None if row.team is None else team_label(row.team),
-            name=row.name,
-            size_bytes=row.size_bytes,
-            snapshots=snapshots,
-        )
+            id=row.id, team=None if row.team is None else team_label(row.team), name=row.name,
+            size_bytes=row.size_bytes, snapshots=[SnapshotOut.of(snapshot) for snapshot in snapshots],
+        )  # fmt: skip
 
 
 class VolumeList(BaseModel):
@@ -116,7 +126,32 @@ class GrowIn(BaseModel):
     size_bytes: Annotated[int, Field(ge=2**20, le=2**44)]
 
 
-class SnapshotOut(BaseModel):
-    """A snapshot's name."""
+class EntryOut(BaseModel):
+    """A file or folder of a snapshot."""
 
-    snapshot: str
+    name: str
+    folder: bool
+    size: int
+    changed_at: datetime
+
+
+class EntryList(BaseModel):
+    """What is in a folder of a snapshot."""
+
+    items: list[EntryOut]
+
+
+class RestoreIn(BaseModel):
+    """What to bring back: one file, or with no ``file`` the whole volume as it was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: Annotated[str | None, Field(min_length=1, max_length=4000)] = None
+
+
+class RestoreOut(BaseModel):
+    """What was brought back."""
+
+    restored: str
+    kept_as: str | None
+    """The new name of the file that was in its place."""

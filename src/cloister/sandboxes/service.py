@@ -16,6 +16,7 @@ from cloister.core.ids import new_id
 from cloister.core.pagination import Page, decode_cursor, page_of
 from cloister.core.principal import Scope
 from cloister.platform import Settings, UnitOfWork
+from cloister.platform.logs import logger
 from cloister.sandboxes.environments_privileged import Environments
 from cloister.sandboxes.errors import (
     EnvironmentNotReady,
@@ -35,6 +36,7 @@ from cloister.sandboxes.states import FINAL, LIVE
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 from cloister.spaces import Size, SpaceDeclaration, active_space, get_team, in_space
 
+log = logger(__name__)
 MAX_FILES_BYTES = 512 * 1024
 PLATFORM_UID_OFFSET = 1
 """The user id of sandboxes that belong to no team (conversion of data), next to that of their root."""
@@ -269,37 +271,17 @@ class Sandboxes:
         return found
 
     async def grow_volume(self, uow: UnitOfWork, scope: Scope, id_: str, size_bytes: int) -> Volume:
-        """Make a volume larger, in use or not."""
+        """Make a volume larger: at once, or where this machine cannot grow one in use, when it is next mounted."""
         volume = await self.volume(uow, scope, id_)
         if size_bytes > volume.size_bytes:
             await self.disks.create(volume.id, volume.size_bytes, self.uid_of(volume.team))
-            await self.disks.grow(volume.id, size_bytes)
+            try:
+                await self.disks.grow(volume.id, size_bytes)
+            except VolumeBusy:
+                log.info("volume.grows_later", volume=volume.id)
             volume.size_bytes = size_bytes
         record(uow, Name.VOLUME_CHANGED, team=volume.team, space=volume.space, subject=volume.id, bytes=size_bytes)
         return volume
-
-    async def snapshot_volume(self, uow: UnitOfWork, scope: Scope, id_: str) -> str:
-        """Copy a volume as it is now; return the snapshot's name."""
-        volume = await self.volume(uow, scope, id_)
-        name = self.clock.now().strftime("%Y%m%dT%H%M%S%f")
-        await self.disks.snapshot(volume.id, name)
-        record(uow, Name.VOLUME_CHANGED, team=volume.team, space=volume.space, subject=volume.id, snapshot=name)
-        return name
-
-    async def restore_volume(self, uow: UnitOfWork, scope: Scope, id_: str, name: str) -> None:
-        """Put a snapshot in a volume's place.
-
-        Raises:
-            VolumeNotFound: when there is no such volume or snapshot.
-            VolumeBusy: when a sandbox uses it.
-        """
-        volume = await self.volume(uow, scope, id_)
-        if name not in self.disks.snapshots(volume.id):
-            raise VolumeNotFound("There is no such snapshot.")
-        if self.disks.mounted(volume.id):
-            raise VolumeBusy
-        await self.disks.restore(volume.id, name)
-        record(uow, Name.VOLUME_CHANGED, team=volume.team, space=volume.space, subject=volume.id, restored=name)
 
 
 def program_environ() -> dict[str, str]:

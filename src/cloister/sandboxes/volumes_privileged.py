@@ -7,6 +7,8 @@ sandbox damaged is checked (``e2fsck``) before the kernel sees it again.
 import asyncio
 import contextlib
 import os
+import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cloister.platform import Settings
@@ -33,8 +35,9 @@ class VolumeDisks:
     def __init__(self, settings: Settings) -> None:
         self._images = settings.state_directory / "volumes"
         self._mounts = settings.run_directory / "volumes"
+        self._looks = settings.run_directory / "snapshots"
         self.backend = volume_backend(settings)
-        for folder in (self._images, self._mounts):
+        for folder in (self._images, self._mounts, self._looks):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
 
@@ -48,9 +51,11 @@ class VolumeDisks:
         return self._mounts / id_
 
     async def create(self, id_: str, size: int, uid: int) -> None:
-        """Make an empty volume of a size in bytes that belongs to a host user id."""
+        """Make an empty volume of a size in bytes that belongs to a host user id; one that is there and rests is grown."""
         image = self.image(id_)
         if image.exists():
+            if not self.mounted(id_):
+                await self.grow(id_, size)
             return
         if self.backend == "directory":
             image.mkdir(mode=0o700)
@@ -97,7 +102,8 @@ class VolumeDisks:
         if self.backend == "directory":
             return
         image = self.image(id_)
-        if size <= image.stat().st_size:
+        before = image.stat().st_size
+        if size <= before:
             return
         os.truncate(image, size)
         if self.mounted(id_):
@@ -106,6 +112,8 @@ class VolumeDisks:
             try:
                 await _run("resize2fs", device)
             except VolumeFailed as error:  # needs CAP_SYS_RESOURCE, which some hosts withhold
+                os.truncate(image, before)
+                await _run("losetup", "-c", device)
                 raise VolumeBusy(
                     "This machine cannot grow a volume in use. Stop what uses it, then try again."
                 ) from error
@@ -133,6 +141,32 @@ class VolumeDisks:
         if self.backend == "directory":
             await _run("rm", "-rf", str(self.image(id_)))
         await asyncio.to_thread(partial.replace, self.image(id_))
+
+    @contextlib.asynccontextmanager
+    async def look_into(self, id_: str, name: str) -> AsyncIterator[Path]:
+        """A snapshot's files, read-only, for as long as the block lasts."""
+        image = self._snapshot(id_, name)
+        if self.backend == "directory":
+            yield image
+            return
+        point = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._looks))
+        try:
+            await _run("mount", "-t", "ext4", "-o", "loop,ro,noload,nodev,nosuid,noexec", str(image), str(point))
+            yield point
+        finally:
+            if os.path.ismount(point):
+                await _run("umount", str(point))
+            point.rmdir()
+
+    async def forget_looks(self) -> None:
+        """Unmount what a killed process was looking into."""
+        for point in self._looks.iterdir():
+            if os.path.ismount(point):
+                await _run("umount", str(point))
+            point.rmdir()
+
+    async def delete_snapshot(self, id_: str, name: str) -> None:
+        await _run("rm", "-rf", str(self._snapshot(id_, name)))
 
     def snapshots(self, id_: str) -> list[str]:
         return sorted(path.name.split("@", 1)[1] for path in self._images.glob(f"{id_}@*"))

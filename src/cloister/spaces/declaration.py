@@ -1,6 +1,7 @@
 """What a space is declared to be: the part of ``space.yaml`` that this domain owns, validated."""
 
 import hashlib
+import itertools
 import re
 import zoneinfo
 from datetime import datetime
@@ -158,6 +159,8 @@ class Size(Declared):
     """Open files of one process."""
     seconds: Annotated[float, Field(gt=0)] = 3600
     """Wall-clock limit of a run; workspaces have none."""
+    price: Annotated[float, Field(ge=0)] = 0
+    """What a workspace of this size costs in an hour, in the unit that the space counts in."""
 
     @field_validator("memory", "disk", "scratch")
     @classmethod
@@ -244,13 +247,46 @@ class Policies(Declared):
     keep_hours: Annotated[float, Field(ge=0, le=720)] = 24
     """For how long a member may ask to keep a workspace running although it is idle."""
     workspace_disk: str = "4G"
-    """The disk that a team's workspace gets; more is the steward's to give."""
+    """The disk that a team's workspace gets."""
+    disk_price: Annotated[float, Field(ge=0)] = 0
+    """What a gigabyte of disk beyond that costs in an hour."""
+    team_budget: Annotated[float, Field(ge=0)] | None = None
+    """What a team's workspace may cost in an hour without anybody's approval. Absent: whatever sizes are declared, and
+    no more than the first disk."""
+    grace_minutes: Annotated[float, Field(ge=0, le=10_080)] = 15
+    """For how long a workspace that runs goes on as it is after a steward made it smaller."""
+    snapshot_hours: Annotated[float, Field(gt=0, le=8760)] | None = 24
+    """How often the volume of a workspace that was used is copied; absent by “null”: only by hand."""
+    snapshots_kept: Annotated[int, Field(ge=1, le=365)] = 7
+    """So many of those copies are kept."""
+    isolation: Literal["shared-zygote", "dedicated"] = "shared-zygote"
+    """Whether workspaces may be forked from a process shared by all, or are each started anew; see SECURITY.md."""
 
     @field_validator("download_per_person", "download_per_team", "view", "upload", "workspace_disk")
     @classmethod
     def _is_size(cls, value: str) -> str:
         parse_bytes(value)
         return value
+
+
+class Round(Declared):
+    """A stretch of a competition. Where it names an environment, all workspaces run in that one meanwhile."""
+
+    name: Slug
+    title: str = ""
+    starts: datetime
+    ends: datetime
+    environment: Slug | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.starts.tzinfo is None or self.ends.tzinfo is None:
+            message = "starts and ends need a time zone, for example 2026-11-21T10:00:00Z"
+            raise ValueError(message)
+        if self.ends <= self.starts:
+            message = "ends must be after starts"
+            raise ValueError(message)
+        return self
 
 
 class SpaceDeclaration(Declared):
@@ -272,6 +308,7 @@ class SpaceDeclaration(Declared):
     environments: list[EnvironmentDeclaration] = Field(
         default_factory=lambda: [EnvironmentDeclaration(name="python-basic", title="Python")]
     )
+    rounds: list[Round] = Field(default_factory=list)
     policies: Policies = Policies()
     roles: dict[Literal["owner", "steward", "reviewer", "viewer"], list[str]] = Field(default_factory=dict)
     """Role to e-mail addresses; it is given at the first sign-in with a verified one."""
@@ -282,6 +319,7 @@ class SpaceDeclaration(Declared):
             ("registration field", [field.name for field in self.registration]),
             ("agreement", [agreement.name for agreement in self.agreements]),
             ("environment", [environment.name for environment in self.environments]),
+            ("round", [stretch.name for stretch in self.rounds]),
         ):
             twice = {name for name in names if names.count(name) > 1}
             if twice:
@@ -290,10 +328,27 @@ class SpaceDeclaration(Declared):
         if self.starts and self.ends and self.ends <= self.starts:
             message = "ends must be after starts"
             raise ValueError(message)
+        self._check_rounds()
         if not self.sizes or not self.environments:
             message = "a space needs at least one size and one environment"
             raise ValueError(message)
         return self
+
+    def _check_rounds(self) -> None:
+        known = {environment.name for environment in self.environments if environment.app is not None}
+        for stretch in self.rounds:
+            if stretch.environment is not None and stretch.environment not in known:
+                message = f"round “{stretch.name}” pins “{stretch.environment}”, which is no environment with an app"
+                raise ValueError(message)
+        ordered = sorted(self.rounds, key=lambda stretch: stretch.starts)
+        for earlier, later in itertools.pairwise(ordered):
+            if later.starts < earlier.ends:
+                message = f"rounds “{earlier.name}” and “{later.name}” overlap"
+                raise ValueError(message)
+
+    def pinned(self, now: datetime) -> Round | None:
+        """The round of this moment, if it says which environment all run in."""
+        return next((r for r in self.rounds if r.environment is not None and r.starts <= now < r.ends), None)
 
     def expected_roles(self, canonical_address: str, canonical: Any) -> set[Role]:
         """The roles that an address is to have, both sides in canonical spelling."""

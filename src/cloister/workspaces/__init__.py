@@ -1,17 +1,22 @@
 """Workspaces: a team's long-lived app on a sandbox, with a volume that outlives it."""
 
 from cloister.workspaces.apps import App, app_of
+from cloister.workspaces.capacity import Capacity, price_of
 from cloister.workspaces.controller import WorkspaceController
 from cloister.workspaces.errors import WorkspaceNotFound
-from cloister.workspaces.models import Workspace
+from cloister.workspaces.models import CapacityRequest, Workspace
 from cloister.workspaces.ports import NoPages, Pages, Visit
 from cloister.workspaces.service import Change, Workspaces, environment_of
+from cloister.workspaces.snapshots import SnapshotController
 
 __all__ = [
     "App",
+    "Capacity",
+    "CapacityRequest",
     "Change",
     "NoPages",
     "Pages",
+    "SnapshotController",
     "Visit",
     "Workspace",
     "WorkspaceController",
@@ -19,4 +24,5 @@ __all__ = [
     "Workspaces",
     "app_of",
     "environment_of",
+    "price_of",
 ]

@@ -11,7 +11,7 @@ from cloister.core.events import SandboxChanged, WorkspaceChanged, WorkspaceWant
 from cloister.core.principal import EVERYTHING
 from cloister.platform import Controller, Database, UnitOfWork, metrics
 from cloister.platform.logs import logger
-from cloister.sandboxes import FINAL, Sandbox, SandboxController
+from cloister.sandboxes import FINAL, Sandbox, SandboxController, SandboxSpec
 from cloister.spaces import SpaceDeclaration, declared, get_space, in_space
 from cloister.workspaces.activity import Activity, Watch
 from cloister.workspaces.apps import app_of
@@ -186,7 +186,33 @@ class WorkspaceController(Controller):
         self._used[row.id] = now
         async with self._database.read() as uow:
             declaration = declared(await get_space(uow, row.space))
+        await self._keep_to_size(row, sandbox, declaration)
         await self.judge(row, sandbox, declaration)
+
+    async def _keep_to_size(self, row: Workspace, sandbox: Sandbox, declaration: SpaceDeclaration) -> None:
+        """One that runs with more than it is to have now is told, and after a while restarted with what it is to have."""
+        allowed = declaration.sizes.get(row.size)
+        has = SandboxSpec.load(sandbox.spec).limits
+        larger = allowed is None or any(
+            mine > theirs
+            for mine, theirs in (
+                (has.cpus, allowed.cpus), (has.memory_bytes, allowed.memory_bytes), (has.processes, allowed.processes),
+            )
+        )  # fmt: skip
+        due = None if row.due_at is None else row.due_at <= self._clock.now()
+        if larger == (row.due_at is not None) and not due:
+            return
+        async with self._database.write() as uow:
+            current = await uow.session.get_one(Workspace, row.id)
+            if not larger or current.wanted != "running":
+                uow.unrecorded("that it fits again")
+                current.due_at = None
+            elif not due:
+                uow.unrecorded("when it will be restarted; who made it smaller is recorded")
+                current.due_at = self._clock.now() + timedelta(minutes=declaration.policies.grace_minutes)
+                uow.publish(WorkspaceChanged(row.id, row.state))
+            else:
+                await self._workspaces.restart(uow, in_space(row.space), current, safe=row.safe)
 
     async def judge(self, row: Workspace, sandbox: Sandbox, declaration: SpaceDeclaration) -> Activity:
         """Look whether a workspace is used; stop it when it has not been for long enough. Return what was seen."""

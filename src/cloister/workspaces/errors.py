@@ -21,7 +21,25 @@ class KeepTooLong(Invalid):
     code = "workspace.keep_too_long"
 
 
-class WorkspaceDiskTooLarge(Conflict):
-    """That is more disk than a team gets here. Ask a steward of this space."""
+class NeedsApproval(Conflict):
+    """That is more than a team may take by itself here. Ask for it with a reason; a steward decides."""
 
-    code = "workspace.disk_too_large"
+    code = "workspace.needs_approval"
+
+
+class EnvironmentPinned(Conflict):
+    """All workspaces of this space run in one environment during this round."""
+
+    code = "workspace.environment_pinned"
+
+
+class RequestNotFound(NotFound):
+    """There is no such request."""
+
+    code = "capacity.not_found"
+
+
+class RequestDecided(Conflict):
+    """This request was decided already."""
+
+    code = "capacity.decided"

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from cloister.platform import Base
@@ -32,5 +32,27 @@ class Workspace(Base):
     active_at: Mapped[datetime | None]  # when work was last seen in it
     keep_until: Mapped[datetime | None]
     busy: Mapped[str | None]  # why it still runs, as a sentence
+    allowance: Mapped[float | None]  # the price per hour that a steward approved for it, if one did
+    due_at: Mapped[datetime | None]  # when it is restarted to take a smaller size
     created_at: Mapped[datetime]
     version: Mapped[int]
+
+
+class CapacityRequest(Base):
+    """A team's wish for a larger size or disk than it may take by itself."""
+
+    __tablename__ = "capacity_requests"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    space: Mapped[str] = mapped_column(ForeignKey("spaces.space"), index=True)
+    team: Mapped[int] = mapped_column(ForeignKey("teams.team"))
+    person: Mapped[int] = mapped_column(ForeignKey("people.number"))
+    size: Mapped[str]
+    disk_bytes: Mapped[int] = mapped_column(BigInteger)
+    price: Mapped[float]  # per hour, when it was asked
+    why: Mapped[str]
+    state: Mapped[str]  # waiting, approved, refused
+    decided_by: Mapped[int | None] = mapped_column(ForeignKey("people.number"))
+    reason: Mapped[str | None]
+    asked_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]

@@ -1,19 +1,31 @@
 """Workspaces over HTTP."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
 from cloister.core.actions import Action, guard
-from cloister.core.ids import parse_label
+from cloister.core.ids import parse_label, person_label, team_label
 from cloister.core.pagination import MAX_PAGE
-from cloister.core.principal import Role
 from cloister.platform import Call
 from cloister.platform.call import current_call
-from cloister.spaces import TeamNotFound, get_team, in_space, parse_bytes
+from cloister.spaces import TeamNotFound, declared, get_space, get_team, in_space, parse_bytes
+from cloister.workspaces.capacity import Capacity, price_of
 from cloister.workspaces.models import Workspace
-from cloister.workspaces.schemas import StartIn, WorkspaceIn, WorkspaceOut, WorkspacePage
+from cloister.workspaces.schemas import (
+    CapacityIn,
+    CapacityOut,
+    CapacityPage,
+    DecisionIn,
+    DiskSize,
+    QuoteOut,
+    StartIn,
+    WorkspaceIn,
+    WorkspaceOut,
+    WorkspacePage,
+)
 from cloister.workspaces.service import Change, Workspaces
 
 CallDep = Annotated[Call, Depends(current_call)]
@@ -31,12 +43,14 @@ def _team(label: str) -> int:
         raise TeamNotFound from error
 
 
-def router(workspaces: Workspaces, origin: Origin) -> APIRouter:
+def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRouter:
     api = APIRouter(tags=["workspaces"])
 
     async def out(call: Call, row: Workspace) -> WorkspaceOut:
         team = await get_team(call.uow, in_space(row.space), row.team)
-        return WorkspaceOut.of(row, origin(team.name, row.space))
+        declaration = declared(await get_space(call.uow, row.space))
+        disk = (await workspaces.volume(call.uow, row)).size_bytes
+        return WorkspaceOut.of(row, origin(team.name, row.space), price_of(declaration, row.size, disk))
 
     @api.get("/spaces/{space}/workspaces", openapi_extra=guard(Action.WORKSPACE_READ))
     async def list_workspaces(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> WorkspacePage:
@@ -84,10 +98,61 @@ def router(workspaces: Workspaces, origin: Origin) -> APIRouter:
         """Choose another environment or size (from the next start), a larger disk, or for how long it stays awake."""
         del space
         row = await workspaces.find(call.uow, call.scope, _team(team))
-        wanted = Change(
-            body.environment, body.size, None if body.disk is None else parse_bytes(body.disk), body.keep_until
-        )
-        steward = call.scope.principal.operator or bool(call.scope.roles & {Role.STEWARD, Role.OWNER})
-        return await out(call, await workspaces.change(call.uow, row, wanted, steward=steward))
+        wanted = Change(body.environment, body.size, _bytes(body.disk), body.keep_until)
+        return await out(call, await workspaces.change(call.uow, row, wanted, steward=_is_steward(call)))
 
+    _capacity_routes(api, workspaces, capacity)
     return api
+
+
+def _is_steward(call: Call) -> bool:
+    """Whether the caller may give more than a team may take: those whose scope is not one team's."""
+    return call.scope.teams is None
+
+
+def _capacity_routes(api: APIRouter, workspaces: Workspaces, capacity: Capacity) -> None:
+    @api.get("/spaces/{space}/teams/{team}/workspace/quote", openapi_extra=guard(Action.WORKSPACE_READ))
+    async def quote_capacity(
+        space: Slug, team: str, call: CallDep, size: Annotated[str | None, Query(max_length=60)] = None,
+        disk: DiskSize = None,
+    ) -> QuoteOut:  # fmt: skip
+        """What a size and disk would cost, and whether a steward would have to approve."""
+        del space
+        row = await workspaces.find(call.uow, call.scope, _team(team))
+        return QuoteOut(**asdict(await capacity.quote(call.uow, row, size, _bytes(disk))))
+
+    @api.post("/spaces/{space}/teams/{team}/workspace/capacity", openapi_extra=guard(Action.WORKSPACE_MANAGE))
+    async def ask_capacity(space: Slug, team: str, body: CapacityIn, call: CallDep) -> CapacityOut:
+        """Ask for a larger size or disk: at once within the team's budget, above it when a steward approves."""
+        row = await workspaces.find(call.uow, call.scope, _team(team))
+        quote = await capacity.quote(call.uow, row, body.size, _bytes(body.disk))
+        if quote.needs_approval and not _is_steward(call):
+            return CapacityOut.of(await capacity.ask(call.uow, call.scope, row, body.size, _bytes(body.disk), body.why))
+        await workspaces.change(
+            call.uow, row, Change(size=body.size, disk_bytes=_bytes(body.disk)), steward=_is_steward(call)
+        )
+        return CapacityOut(
+            id=None, team=team_label(row.team), person=person_label(call.person), size=quote.size,
+            disk_bytes=quote.disk_bytes, price=quote.price, why=body.why, state="granted", reason=None,
+            decided_by=None, asked_at=workspaces.clock.now(), decided_at=workspaces.clock.now(),
+        )  # fmt: skip
+
+    @api.get("/spaces/{space}/capacity-requests", openapi_extra=guard(Action.WORKSPACE_READ))
+    async def list_capacity(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> CapacityPage:
+        """What your team asked for, or what all teams did for those who decide."""
+        del space
+        page = await capacity.page(call.uow, call.scope, cursor, limit)
+        return CapacityPage(items=[CapacityOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @api.post("/spaces/{space}/capacity-requests/{request}/decision", openapi_extra=guard(Action.CAPACITY_DECIDE))
+    async def decide_capacity(space: Slug, request: str, body: DecisionIn, call: CallDep) -> CapacityOut:
+        """Approve a wish, which is then fulfilled at once, or refuse it with a reason."""
+        del space
+        wish, row = await capacity.decide(call.uow, call.scope, request[:60], approve=body.approve, reason=body.reason)
+        if body.approve:
+            await workspaces.change(call.uow, row, Change(size=wish.size, disk_bytes=wish.disk_bytes), steward=True)
+        return CapacityOut.of(wish)
+
+
+def _bytes(disk: str | None) -> int | None:
+    return None if disk is None else parse_bytes(disk)

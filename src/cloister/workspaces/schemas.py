@@ -3,11 +3,20 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from cloister.core.ids import person_label, team_label
 from cloister.spaces import parse_bytes
-from cloister.workspaces.models import Workspace
+from cloister.workspaces.models import CapacityRequest, Workspace
+
+
+def _is_size(value: str | None) -> str | None:
+    if value is not None:
+        parse_bytes(value)
+    return value
+
+
+DiskSize = Annotated[str | None, Field(max_length=20), AfterValidator(_is_size)]
 
 
 class StartIn(BaseModel):
@@ -26,16 +35,9 @@ class WorkspaceIn(BaseModel):
 
     environment: Annotated[str | None, Field(max_length=60)] = None
     size: Annotated[str | None, Field(max_length=60)] = None
-    disk: Annotated[str | None, Field(max_length=20)] = None
+    disk: DiskSize = None
     """For example ``8G``. Disks grow; they never shrink."""
     keep_until: datetime | None = None
-
-    @field_validator("disk")
-    @classmethod
-    def _is_size(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_bytes(value)
-        return value
 
     @field_validator("keep_until")
     @classmethod
@@ -68,17 +70,89 @@ class WorkspaceOut(BaseModel):
     keep_until: datetime | None
     busy: str | None
     """Why it is still running, as was seen last."""
+    due_at: datetime | None
+    """When it is restarted to take a smaller size."""
+    price: float
+    """What it costs in an hour while it runs."""
     version: int
 
     @classmethod
-    def of(cls, row: Workspace, url: str) -> "WorkspaceOut":
+    def of(cls, row: Workspace, url: str, price: float) -> "WorkspaceOut":
         return cls(
             id=row.id, space=row.space, team=team_label(row.team), url=url, environment=row.environment, size=row.size,
             volume=row.volume, state=row.state, wanted=row.wanted, reason=row.reason, safe=row.safe,
             sandbox=row.sandbox, asked_by=person_label(row.asked_by) if row.asked_by else None, asked_at=row.asked_at,
             ready_at=row.ready_at, active_at=row.active_at, keep_until=row.keep_until, busy=row.busy,
-            version=row.version,
+            due_at=row.due_at, price=price, version=row.version,
         )  # fmt: skip
+
+
+class CapacityIn(BaseModel):
+    """A larger size or disk; what is absent stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: Annotated[str | None, Field(max_length=60)] = None
+    disk: DiskSize = None
+    """For example ``8G``."""
+    why: Annotated[str, Field(max_length=2000)] = ""
+    """For the steward, where one has to decide."""
+
+
+class QuoteOut(BaseModel):
+    """What a size and disk would cost, before anything is asked."""
+
+    size: str
+    disk_bytes: int
+    price: float
+    """In an hour, in the unit that the space counts in."""
+    price_now: float
+    budget: float | None
+    needs_approval: bool
+
+
+class CapacityOut(BaseModel):
+    """A wish for more, and what became of it."""
+
+    id: str | None
+    """None when it was within what the team may take by itself."""
+    team: str
+    person: str
+    size: str
+    disk_bytes: int
+    price: float
+    why: str
+    state: str
+    """``granted`` at once, ``waiting``, ``approved`` or ``refused``."""
+    reason: str | None
+    decided_by: str | None
+    asked_at: datetime
+    decided_at: datetime | None
+
+    @classmethod
+    def of(cls, row: CapacityRequest) -> "CapacityOut":
+        return cls(
+            id=row.id, team=team_label(row.team), person=person_label(row.person), size=row.size,
+            disk_bytes=row.disk_bytes, price=row.price, why=row.why, state=row.state, reason=row.reason,
+            decided_by=person_label(row.decided_by) if row.decided_by else None, asked_at=row.asked_at,
+            decided_at=row.decided_at,
+        )  # fmt: skip
+
+
+class CapacityPage(BaseModel):
+    """Some wishes, newest first."""
+
+    items: list[CapacityOut]
+    next_cursor: str | None
+
+
+class DecisionIn(BaseModel):
+    """A steward's word."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    approve: bool
+    reason: Annotated[str, Field(max_length=2000)] = ""
 
 
 class WorkspacePage(BaseModel):

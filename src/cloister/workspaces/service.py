@@ -33,7 +33,8 @@ from cloister.spaces import (
     parse_bytes,
 )
 from cloister.workspaces.apps import app_of
-from cloister.workspaces.errors import KeepTooLong, NoApp, WorkspaceDiskTooLarge, WorkspaceNotFound
+from cloister.workspaces.capacity import may_take, price_of
+from cloister.workspaces.errors import EnvironmentPinned, KeepTooLong, NeedsApproval, NoApp, WorkspaceNotFound
 from cloister.workspaces.models import Workspace
 
 VOLUME = "home"
@@ -119,7 +120,7 @@ class Workspaces:
             id=new_id("wsp"), space=declaration.slug, team=team, environment=environment.name,
             size=next(iter(declaration.sizes)), volume=volume.id, wanted="stopped", state="stopped", reason=None,
             safe=False, sandbox=None, restarts=0, asked_by=None, asked_at=now, ready_at=None, active_at=None,
-            keep_until=None, busy=None, created_at=now, version=1,
+            keep_until=None, busy=None, allowance=None, due_at=None, created_at=now, version=1,
         )  # fmt: skip
         uow.session.add(row)
         record(uow, Name.WORKSPACE_CREATED, space=row.space, team=team, subject=row.id)
@@ -156,16 +157,19 @@ class Workspaces:
 
         Raises:
             EnvironmentUnknown, SizeUnknown, NoApp, KeepTooLong: naming what is wrong.
-            WorkspaceDiskTooLarge: when a member asks for more than the space gives.
+            EnvironmentPinned: when the round says which environment all run in.
+            NeedsApproval: when a member asks for more than a team may take by itself.
         """
         _, declaration = await active_space(uow, row.space)
+        await self._check_capacity(uow, row, declaration, wanted, steward=steward)
         changes: dict[str, str | int] = {}
         if wanted.environment is not None:
             app_of(environment_of(declaration, wanted.environment))
+            pinned = declaration.pinned(self.clock.now())
+            if pinned is not None and pinned.environment != wanted.environment:
+                raise EnvironmentPinned(environment=pinned.environment)
             row.environment = changes["environment"] = wanted.environment
         if wanted.size is not None:
-            if wanted.size not in declaration.sizes:
-                raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
             row.size = changes["size"] = wanted.size
         if wanted.keep_until is not None:
             latest = self.clock.now() + timedelta(hours=declaration.policies.keep_hours)
@@ -174,13 +178,25 @@ class Workspaces:
             row.keep_until = wanted.keep_until
             changes["keep_until"] = wanted.keep_until.isoformat()
         if wanted.disk_bytes is not None:
-            if wanted.disk_bytes > parse_bytes(declaration.policies.workspace_disk) and not steward:
-                raise WorkspaceDiskTooLarge(allowed=declaration.policies.workspace_disk)
             await self.sandboxes.grow_volume(uow, in_space(row.space), row.volume, wanted.disk_bytes)
             changes["disk_bytes"] = wanted.disk_bytes
         row.version += 1
         record(uow, Name.WORKSPACE_CHANGED, space=row.space, team=row.team, subject=row.id, changes=changes)
         return row
+
+    async def _check_capacity(
+        self, uow: UnitOfWork, row: Workspace, declaration: SpaceDeclaration, wanted: Change, *, steward: bool
+    ) -> None:
+        if wanted.size is not None and wanted.size not in declaration.sizes:
+            raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
+        if wanted.size is None and wanted.disk_bytes is None:
+            return
+        size = wanted.size or row.size
+        disk = max((await self.volume(uow, row)).size_bytes, wanted.disk_bytes or 0)
+        if steward:
+            row.allowance = max(row.allowance or 0, price_of(declaration, size, disk))
+        elif not may_take(declaration, row.allowance, size, disk):
+            raise NeedsApproval(price=price_of(declaration, size, disk), budget=declaration.policies.team_budget)
 
     async def launch(self, uow: UnitOfWork, row: Workspace) -> Sandbox:
         """Ask for the sandbox that a workspace runs in.
@@ -189,8 +205,10 @@ class Workspaces:
             EnvironmentUnknown, EnvironmentNotReady, SizeUnknown, NoApp, WallsMissing: why it cannot start.
         """
         _, declaration = await active_space(uow, row.space)
-        environment = environment_of(declaration, row.environment)
+        pinned = declaration.pinned(self.clock.now())
+        environment = environment_of(declaration, (pinned and pinned.environment) or row.environment)
         app = app_of(environment)
+        row.due_at = None
         if row.size not in declaration.sizes:
             raise SizeUnknown(f"This space no longer has the size “{row.size}”.")
         built = self.sandboxes.environments.ready(environment.requirements)
@@ -216,7 +234,8 @@ class Workspaces:
         spec = SandboxSpec(
             command=app.command, environment=str(built.path), size=declaration.sizes[row.size].model_dump(),
             mounts=tuple(mounts), datasets=tuple(editions), volume=row.volume,
-            environ={**program_environ(), **settings}, serves=True, warm=app.jupyter, port=app.port, seconds=None,
+            environ={**program_environ(), **settings}, serves=True,
+            warm=app.jupyter and declaration.policies.isolation == "shared-zygote", port=app.port, seconds=None,
         )  # fmt: skip
         return await self.sandboxes.request(
             uow, space=row.space, team=row.team, person=row.asked_by, purpose="workspace",

@@ -34,6 +34,10 @@
         say("");
       });
     });
+    source.addEventListener("due", (event) => {
+      const { minutes } = JSON.parse(event.data);
+      say(`This workspace was given a smaller size. In ${minutes} min it restarts with that; save your work, your files are kept.`);
+    });
     source.addEventListener("asleep", (event) => {
       const { reason } = JSON.parse(event.data);
       gone = "asleep";

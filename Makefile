@@ -16,7 +16,7 @@ check: setup
 	@scripts/check
 
 test: check
-	@scripts/setup --system crun postgresql nodejs chromium
+	@scripts/setup --system crun postgresql nodejs chromium r-cran-irkernel
 	@scripts/test
 
 fast: setup

@@ -76,6 +76,17 @@ def write_kernel(python):
     write(f"{folder}/kernel.json", json.dumps(spec))
 
 
+def write_r_kernel():
+    """R, from the machine's own packages; what the team installs goes to its volume."""
+    library = f"{HOME}/.R/library"
+    os.makedirs(library, exist_ok=True)
+    folder = f"{RUNTIME}/share/jupyter/kernels/ir"
+    os.makedirs(folder, exist_ok=True)
+    argv = ["R", "--no-echo", "-e", "IRkernel::main()", "--args", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "R", "language": "R", "env": {"R_LIBS_USER": library}}
+    write(f"{folder}/kernel.json", json.dumps(spec))
+
+
 def write_page():
     """What JupyterLab shows: nothing that asks about news, looks for updates or builds itself."""
     os.makedirs(f"{RUNTIME}/settings", exist_ok=True)
@@ -114,6 +125,8 @@ def settings(gateway, safe, token=None):
     c.IdentityProvider.token = ""  # JupyterLab puts it into its page, from which it would come back with each request
     c.ContentsManager.allow_hidden = True
     c.KernelSpecManager.ensure_native_kernel = False
+    if os.environ.get("CLOISTER_KERNELS", "").startswith("r"):
+        c.MultiKernelManager.default_kernel_name = "ir"
     c.KernelManager.transport = "ipc"  # no TCP: no Nagle, no ports for others in the sandbox to meet
     c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 0
     c.ZMQChannelsWebsocketConnection.iopub_msg_rate_limit = 0
@@ -221,7 +234,11 @@ def main(token=None):
     except OSError as error:  # a full disk must not keep a team from its files
         sys.stderr.write(f"the team's own packages are left out: {error}\n")
         safe = True
-    write_kernel(base if safe else f"{VENV}/bin/python")
+    kernels = os.environ.get("CLOISTER_KERNELS", "python").split(",")
+    if "python" in kernels:
+        write_kernel(base if safe else f"{VENV}/bin/python")
+    if "r" in kernels:
+        write_r_kernel()
     app, gateway = preload()
     os.chdir(HOME)
     server = app.initialize_server(argv=[], config=settings(gateway, safe, token))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cloister.blueprint import BlueprintError, dump, read
+from cloister.blueprint import BlueprintError, catalogue, dump, read
 
 DEMO = sorted((Path(__file__).parent.parent.parent / "demo").glob("*/space.yaml"))
 GOOD = "slug: my-space\nkind: study\ntitle: T\n"
@@ -48,3 +48,15 @@ def test_a_code_is_not_kept_in_clear(tmp_path):
     text = dump(read(tmp_path / "space.yaml"))
     assert "sesame" not in text
     assert yaml.safe_load(text)["enrolment"]["code_sha256"]
+
+
+def test_a_space_uses_environments_of_the_catalogue_by_name(tmp_path):
+    path, own = tmp_path / "space.yaml", tmp_path / "own.yaml"
+    path.write_text(GOOD + "environments: [python-datascience, {name: mine, packages: [six]}, house]\n")
+    own.write_text("- {name: house, packages: [tqdm]}\n- {name: python-datascience, packages: [numpy]}\n")
+    environments = {e.name: e for e in read(path, catalogue(own)).environments}
+    assert list(environments) == ["python-datascience", "mine", "house"]
+    assert environments["python-datascience"].packages == ["numpy"], "the operator's wins"
+    assert fault(tmp_path, GOOD + "environments:\n  - python\n").startswith(
+        "space.yaml:5: “python” is no environment here; there are python-basic, python-datascience, r."
+    )

@@ -100,8 +100,8 @@ class Desk:
         assert answer.status_code == 202, answer.text
         return await self.becomes("running")
 
-    async def kernel(self):
-        status, _, body = await self.get("/api/kernels", "POST", json={"name": "python3"})
+    async def kernel(self, name="python3"):
+        status, _, body = await self.get("/api/kernels", "POST", json={"name": name})
         assert status == 201, body
         return Kernel(self, (await self._json(body))["id"])
 

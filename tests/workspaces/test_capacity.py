@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cloister.access import scoped_select
+from cloister.blueprint import catalogue
 from cloister.core.principal import EVERYTHING
 from cloister.spaces import declared, get_space
 from cloister.workspaces import SnapshotController, Workspace
-from tests.support import declare, until
+from tests.support import ARROW, declare, until
 from tests.workspaces.conftest import LAB_ENVIRONMENT, SIZES, gateway_platform, lab_blueprint
 from tests.workspaces.test_policies import at_a_desk, save
 
@@ -194,6 +195,19 @@ async def text(desk, name: str) -> str:
     status, _, body = await desk.get(f"/api/contents/{name}")
     assert status == 200, body
     return json.loads(body)["content"]
+
+
+async def test_the_shipped_r_environment_runs_r_on_the_record(tmp_path):
+    declared_r = {**catalogue()["r"], "packages": ARROW}
+    async with gateway_platform(tmp_path, lab_blueprint(environments=[declared_r])) as api:
+        ada = await at_a_desk(api)
+        async with await ada.kernel("ir") as kernel:
+            printed, _ = await kernel.run("cat(sum(c(20, 22)))\ncat(R.version$language)")
+        assert "42" in printed
+        assert "R" in printed
+        (ran,) = await api.records(name="gateway:code:run")
+        assert "sum(c(20, 22))" in ran["details"]["code"]
+        await ada.close()
 
 
 async def test_one_person_cannot_flood_the_gateway(tmp_path):

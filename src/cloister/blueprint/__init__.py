@@ -3,6 +3,7 @@
 from cloister.blueprint.document import (
     Blueprint,
     BlueprintError,
+    catalogue,
     dump,
     json_schema,
     read,
@@ -10,4 +11,15 @@ from cloister.blueprint.document import (
 from cloister.blueprint.ending import Endings, Removed
 from cloister.blueprint.service import Blueprints, Change
 
-__all__ = ["Blueprint", "BlueprintError", "Blueprints", "Change", "Endings", "Removed", "dump", "json_schema", "read"]
+__all__ = [
+    "Blueprint",
+    "BlueprintError",
+    "Blueprints",
+    "Change",
+    "Endings",
+    "Removed",
+    "catalogue",
+    "dump",
+    "json_schema",
+    "read",
+]

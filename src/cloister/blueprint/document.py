@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from cloister.core.errors import Invalid
 from cloister.datasets import DatasetDeclaration, GrantDeclaration
-from cloister.spaces import SpaceDeclaration
+from cloister.spaces import EnvironmentDeclaration, SpaceDeclaration
 
 
 class BlueprintError(Invalid):
@@ -36,14 +36,41 @@ def json_schema() -> dict[str, Any]:
     schema = Blueprint.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "space.yaml"
+    items = schema["properties"]["environments"]["items"]
+    named = {"type": "string", "description": "The name of an environment of the platform's catalogue."}
+    schema["properties"]["environments"]["items"] = {"anyOf": [named, items]}
     agreement = schema["$defs"]["AgreementDeclaration"]
     agreement["properties"]["file"] = {"type": "string", "description": "The text, from a file beside this one."}
     agreement["required"] = [name for name in agreement["required"] if name != "text"]
     return schema
 
 
-def read(path: Path) -> Blueprint:
-    """Read and validate a file, with the texts that it names.
+SHIPPED = Path(__file__).parent / "environments.yaml"
+
+
+def catalogue(own: Path | None = None) -> dict[str, Any]:
+    """The environments that a space may use by name: those shipped, and an operator's, which win.
+
+    Raises:
+        BlueprintError: when the operator's file is no list of environments.
+    """
+    found: dict[str, Any] = {}
+    for path in (SHIPPED, own):
+        if path is None:
+            continue
+        try:
+            listed = yaml.safe_load(path.read_text())
+            for entry in listed if isinstance(listed, list) else []:
+                found[EnvironmentDeclaration.model_validate(entry).name] = entry
+        except OSError as error:
+            raise BlueprintError(f"{path}: {error.strerror}") from error
+        except (yaml.YAMLError, ValidationError) as error:
+            raise BlueprintError(f"{path}: this is no list of environments: {error}") from error
+    return found
+
+
+def read(path: Path, environments: dict[str, Any] | None = None) -> Blueprint:
+    """Read and validate a file, with the texts that it names and the environments of the catalogue that it uses.
 
     Raises:
         BlueprintError: with a line for each mistake.
@@ -60,11 +87,23 @@ def read(path: Path) -> Blueprint:
     if not isinstance(data, dict):
         raise BlueprintError(f"{path}:1: this should be a mapping that begins with “slug: …”.")
     _fetch_texts(path, data, node)
+    _fetch_environments(path, data, node, catalogue() if environments is None else environments)
     try:
         return Blueprint.model_validate(data)
     except ValidationError as error:
         lines = [f"{path}:{_line(node, e['loc'])}: {_sentence(e)}" for e in error.errors()]
         raise BlueprintError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _fetch_environments(path: Path, data: dict[str, Any], node: Any, known: dict[str, Any]) -> None:
+    """Put the catalogue's entry in the place of a name."""
+    listed = data.get("environments")
+    for index, name in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(name, str):
+            if name not in known:
+                line = _line(node, ("environments", index))
+                raise BlueprintError(f"{path}:{line}: “{name}” is no environment here; there are {', '.join(known)}.")
+            listed[index] = known[name]
 
 
 def _fetch_texts(path: Path, data: dict[str, Any], node: Any) -> None:

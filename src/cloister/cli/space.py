@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cloister.blueprint import Removed, dump, json_schema, read
+from cloister.blueprint import Removed, catalogue, dump, json_schema, read
 from cloister.bootstrap import Platform, StateInUse, upgrade_schema
 from cloister.cli.output import Failure
 from cloister.core.principal import EVERYTHING, SYSTEM
@@ -28,7 +28,8 @@ def plan(file: File) -> None:
     async def run() -> None:
         platform = Platform(load())
         await upgrade_schema(platform.database)
-        changes = await platform.blueprints.plan(read(file), file.parent)
+        blueprint = read(file, catalogue(platform.settings.environment_catalogue))
+        changes = await platform.blueprints.plan(blueprint, file.parent)
         await platform.database.close()
         typer.echo("\n".join(str(change) for change in changes) or "Nothing to change.")
 
@@ -46,7 +47,7 @@ def apply(file: File) -> None:
 
 async def _apply(platform: Platform, file: Path) -> None:
     """Apply; the data are loaded by the server that runs here, or else by this process."""
-    blueprint = read(file)
+    blueprint = read(file, catalogue(platform.settings.environment_catalogue))
     own = await _start_or_join(platform)
     try:
         versions = await platform.blueprints.apply(blueprint, file.parent, typer.echo, SYSTEM)

@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     """Mount points only, shared by all sandboxes; every folder above it must be searchable by all users."""
     environment_directory: Path | None = None
     """Where built environments are. Default: ``environments`` in the state directory."""
+    environment_catalogue: Path | None = None
+    """A YAML file with environments that every space may use by name, beside those that Cloister ships."""
     warm_starts: bool = True
     """Whether workspaces may be forked from a process that has the platform's own Jupyter packages imported. They share
     the layout of its memory; see SECURITY.md."""

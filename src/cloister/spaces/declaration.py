@@ -15,6 +15,7 @@ from cloister.core.principal import Role
 
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
 """A DNS label: it becomes part of host names."""
+EnvironmentName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -205,11 +206,14 @@ class EnvironmentDeclaration(Declared):
     One with an ``app`` can be a workspace: ``jupyterlab``, or any web application.
     """
 
-    name: Slug
+    name: EnvironmentName
     title: str = ""
     description: str = ""
     packages: list[str] = Field(default_factory=list)
     app: Literal["jupyterlab"] | AppDeclaration | None = None
+    icon: Annotated[str, Field(max_length=16)] = ""
+    kernels: Annotated[list[Literal["python", "r"]], Field(min_length=1)] = ["python"]
+    """What JupyterLab offers to start; the first is what a new notebook gets. R is the machine's own."""
 
     @property
     def requirements(self) -> list[str]:
@@ -276,7 +280,7 @@ class Round(Declared):
     title: str = ""
     starts: datetime
     ends: datetime
-    environment: Slug | None = None
+    environment: EnvironmentName | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

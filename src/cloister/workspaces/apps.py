@@ -1,11 +1,16 @@
 """What a workspace runs, by environment."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cloister.spaces import AppDeclaration, EnvironmentDeclaration
-from cloister.workspaces.errors import NoApp
+from cloister.workspaces.errors import KernelMissing, NoApp
 
 JUPYTERLAB = ("python3", "/opt/cloister/jupyter/start.py")
+
+
+R_KERNEL = Path("/usr/lib/R/site-library/IRkernel")
+"""Where Debian's package has it; sandboxes see the host's ``/usr``."""
 
 
 @dataclass(frozen=True)
@@ -32,3 +37,13 @@ def app_of(environment: EnvironmentDeclaration) -> App:
     if isinstance(declared, AppDeclaration):
         return App(tuple(declared.command), declared.port, declared.health, declared.start, jupyter=False)
     raise NoApp(environment=environment.name)
+
+
+def check_kernels(environment: EnvironmentDeclaration) -> None:
+    """Check that this machine has what the environment's kernels need.
+
+    Raises:
+        KernelMissing: naming the packages to install.
+    """
+    if "r" in environment.kernels and not R_KERNEL.is_dir():
+        raise KernelMissing("This machine has no R. Its operator can install it: apt-get install r-cran-irkernel")

@@ -1,6 +1,6 @@
 """What can be wrong with a workspace."""
 
-from cloister.core.errors import Conflict, Invalid, NotFound
+from cloister.core.errors import Conflict, Invalid, NotFound, Unavailable
 
 
 class WorkspaceNotFound(NotFound):
@@ -13,6 +13,12 @@ class NoApp(Invalid):
     """This environment has no app to open in a browser. Choose one that has."""
 
     code = "workspace.no_app"
+
+
+class KernelMissing(Unavailable):
+    """This machine lacks a language that the environment offers."""
+
+    code = "workspace.kernel_missing"
 
 
 class KeepTooLong(Invalid):

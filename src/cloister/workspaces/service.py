@@ -32,7 +32,7 @@ from cloister.spaces import (
     in_space,
     parse_bytes,
 )
-from cloister.workspaces.apps import app_of
+from cloister.workspaces.apps import app_of, check_kernels
 from cloister.workspaces.capacity import may_take, price_of
 from cloister.workspaces.errors import EnvironmentPinned, KeepTooLong, NeedsApproval, NoApp, WorkspaceNotFound
 from cloister.workspaces.models import Workspace
@@ -208,6 +208,7 @@ class Workspaces:
         pinned = declaration.pinned(self.clock.now())
         environment = environment_of(declaration, (pinned and pinned.environment) or row.environment)
         app = app_of(environment)
+        check_kernels(environment)
         row.due_at = None
         if row.size not in declaration.sizes:
             raise SizeUnknown(f"This space no longer has the size “{row.size}”.")
@@ -229,6 +230,7 @@ class Workspaces:
             settings = {"CLOISTER_JUPYTER": server.id}
         settings |= {
             "CLOISTER_TERMINALS": "0" if declaration.policies.terminals == "blocked" else "1",
+            "CLOISTER_KERNELS": ",".join(environment.kernels),
             "CLOISTER_SAFE_MODE": "1" if row.safe else "0",
         }
         spec = SandboxSpec(

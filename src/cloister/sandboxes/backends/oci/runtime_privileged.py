@@ -261,6 +261,8 @@ def _write_etc(etc: Path) -> None:
     for name in ("ld.so.cache", "services", "protocols", "mime.types"):
         if (Path("/etc") / name).is_file():
             shutil.copyfile(Path("/etc") / name, etc / name)
+    if Path("/etc/R").is_dir():  # R's own settings are there, by links from /usr
+        shutil.copytree("/etc/R", etc / "R", dirs_exist_ok=True)
     for path in etc.iterdir():
         if path.is_file():
             path.chmod(0o644)

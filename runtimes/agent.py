@@ -33,6 +33,7 @@ from wsproto.events import (
 
 RUN = "/run/cloister"
 TOKEN_FILE = "/dev/shm/cloister-token"
+CONFIGURATION_FILE = "/dev/shm/cloister-configuration"
 FORWARDS = {3127: f"{RUN}/inner.sock", 3128: f"{RUN}/egress.sock"}
 HIGH_WATER = 256 * 1024
 CHUNK = 32 * 1024
@@ -221,6 +222,10 @@ class Agent:
         descriptor = os.open(TOKEN_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         os.write(descriptor, assignment["access_token"].encode())
         os.close(descriptor)
+        if assignment.get("configuration") is not None:
+            descriptor = os.open(CONFIGURATION_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(assignment["configuration"])
         home = assignment["cwd"]
         for path, text in assignment.get("files", {}).items():
             full = os.path.normpath(os.path.join(home, path))

@@ -5,6 +5,11 @@
     frame = cloister.sql("select * from patients where age > $age", {"age": 65}).to_pandas()
     cloister.datasets()
 
+In an integration:
+
+    cloister.MODEL["city"]           # the configuration
+    cloister.output({"degrees": 21}) # a new model for all widgets that draw it
+
 In a workspace's notebooks ``%%sql`` is there; elsewhere ``%load_ext cloister`` adds it.
 """
 
@@ -12,8 +17,9 @@ import http.client
 import json
 import os
 import socket
+import threading
 
-__all__ = ["QueryError", "datasets", "sql"]
+__all__ = ["MODEL", "QueryError", "datasets", "output", "sql"]
 
 
 class QueryError(Exception):
@@ -79,6 +85,57 @@ def sql(query, params=None, *, as_=None):
 def datasets():
     """The tables that may be queried here: a list of dictionaries with ``table``, ``version`` and ``columns``."""
     return json.loads(_request("GET", "/v1/datasets").read())["items"]
+
+
+def __getattr__(name):
+    """``MODEL`` is read when it is first asked for: only integrations have one."""
+    if name != "MODEL":
+        raise AttributeError(f"module 'cloister' has no attribute {name!r}")
+    with open("/dev/shm/cloister-configuration") as file:
+        globals()["MODEL"] = json.load(file)
+    return globals()["MODEL"]
+
+
+_lock = threading.Lock()
+_channels = []  # at most one: the connection that the last output went by
+
+
+def output(value):
+    """Publish a new model: anything that JSON can say. Waits until the platform has taken it.
+
+    Raises:
+        QueryError: when it is too large.
+        TypeError, ValueError: when JSON cannot say it.
+    """
+    body = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain).encode()
+    with _lock:
+        for attempt in (1, 2):
+            try:
+                channel = _channels.pop() if _channels else _Connection("cloister")
+                headers = {"Authorization": f"Bearer {_token()}", "Content-Type": "application/json"}
+                channel.request("POST", "/v1/output", body, headers)
+                response = channel.getresponse()
+                said = response.read()
+                _channels.append(channel)
+                break
+            except (http.client.HTTPException, OSError):
+                if attempt == 2:
+                    raise
+    if response.status >= 300:
+        problem = json.loads(said) if said[:1] == b"{" else {}
+        raise QueryError(problem.get("code", "internal"), problem.get("detail", f"status {response.status}"))
+
+
+def _plain(value):
+    """What is common in data and no JSON: numbers of NumPy, frames, dates."""
+    for name in ("isoformat", "tolist"):
+        if hasattr(value, name):
+            return getattr(value, name)()
+    if hasattr(value, "to_pylist"):
+        return value.to_pylist()
+    if hasattr(value, "to_dict"):
+        return value.to_dict("records")
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
 
 
 def load_ipython_extension(ipython):

@@ -46,6 +46,8 @@ RULES: dict[Action, Rule] = {
     Action.PLATFORM_READ: Rule(Who.OPERATORS, operator=True),
     Action.PLATFORM_WRITE: Rule(Who.OPERATORS, operator=True),
     Action.AUDIT_READ_ALL: Rule(Who.OPERATORS, operator=True),
+    Action.MODULE_READ: Rule(Who.SIGNED_IN),
+    Action.MODULE_WRITE: Rule(Who.SIGNED_IN),
     Action.SPACE_SEE: Rule(Who.ANYBODY),
     Action.SPACE_ENROL: Rule(Who.SIGNED_IN),
     Action.SPACE_READ: _roles(OWNER, STEWARD, REVIEWER, MEMBER, VIEWER, suspended=True),
@@ -66,6 +68,8 @@ RULES: dict[Action, Rule] = {
     Action.WORKSPACE_USE: _roles(MEMBER, operator=False, own_team=True),
     Action.WORKSPACE_MANAGE: _roles(OWNER, STEWARD, MEMBER, own_team=True),
     Action.CAPACITY_DECIDE: _roles(OWNER, STEWARD),
+    Action.DASHBOARD_READ: _roles(OWNER, STEWARD, MEMBER, operator=False, own_team=True),
+    Action.DASHBOARD_WRITE: _roles(MEMBER, operator=False, own_team=True),
     Action.SPACE_AUDIT_READ: _roles(OWNER, STEWARD),
 }
 

@@ -98,7 +98,9 @@ def read(path: Path, environments: dict[str, Any] | None = None) -> Blueprint:
 def _fetch_environments(path: Path, data: dict[str, Any], node: Any, known: dict[str, Any]) -> None:
     """Put the catalogue's entry in the place of a name."""
     listed = data.get("environments")
-    for index, name in enumerate(listed if isinstance(listed, list) else []):
+    if not isinstance(listed, list):
+        return  # validation says so
+    for index, name in enumerate(listed):
         if isinstance(name, str):
             if name not in known:
                 line = _line(node, ("environments", index))

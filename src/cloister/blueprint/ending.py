@@ -16,6 +16,7 @@ from cloister.core.clock import Clock
 from cloister.core.errors import Conflict
 from cloister.core.events import SandboxWanted, SpaceEnding
 from cloister.core.principal import Principal
+from cloister.dashboards import Dashboard, DashboardVersion, Share
 from cloister.datasets import Dataset, DatasetVersion, Edition, Grant
 from cloister.gateway import EntryCode, Outflow, WorkspaceSession
 from cloister.platform import Base, Database, ObjectStore
@@ -27,7 +28,7 @@ from cloister.workspaces import CapacityRequest, Workspace
 
 STOP_SECONDS = 30.0
 ROWS: tuple[type[Base], ...] = (
-    Outflow, WorkspaceSession, EntryCode, CapacityRequest, Workspace, Volume, Sandbox, Edition, Grant, DatasetVersion, Dataset, Invitation, AllowListEntry, Enrolment, Team,
+    Outflow, WorkspaceSession, EntryCode, Share, DashboardVersion, Dashboard, CapacityRequest, Workspace, Volume, Sandbox, Edition, Grant, DatasetVersion, Dataset, Invitation, AllowListEntry, Enrolment, Team,
 )  # fmt: skip
 """In the order in which they can go."""
 

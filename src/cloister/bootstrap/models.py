@@ -2,9 +2,11 @@
 
 import cloister.access.models
 import cloister.audit.models
+import cloister.dashboards.models
 import cloister.datasets.models
 import cloister.gateway.models
 import cloister.identity.models
+import cloister.modules.models
 import cloister.platform.idempotency
 import cloister.platform.mail
 import cloister.platform.operations

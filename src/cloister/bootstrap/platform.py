@@ -17,6 +17,7 @@ from cloister.bootstrap.migrations import upgrade_schema
 from cloister.core.clock import Clock
 from cloister.core.errors import Conflict
 from cloister.core.principal import Role
+from cloister.dashboards import Dashboards, LiveSessions, Shares, Tickets
 from cloister.datasets import Datasets, GrantPeriodController, Grants, VersionController
 from cloister.gateway import CaddyController, Decisions, Entering, Gateway, Hosts, Outflows, Presence
 from cloister.identity import (
@@ -29,6 +30,7 @@ from cloister.identity import (
     get_person,
 )
 from cloister.insight import AnomalyController
+from cloister.modules import BuildController, Files, Modules
 from cloister.platform import (
     Bus,
     Controller,
@@ -110,6 +112,7 @@ class Platform:
         self._spaces()
         self._sandboxes(backend)
         self._data()
+        self._modules()
         self._lock: IO[str] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.operator_secret: str | None = None
@@ -182,6 +185,16 @@ class Platform:
         )
         self.blueprints = Blueprints(self.settings, self.database, self.spaces, self.datasets, self.grants)
 
+    def _modules(self) -> None:
+        self.modules = Modules(Files(self.objects, self.settings.state_directory / "modules"), self.clock)
+        self.dashboards = Dashboards(self.modules, self.box, self.clock)
+        self.shares = Shares(self.modules, self.grants, self.clock)
+        self.tickets = Tickets()
+        self.live = LiveSessions(
+            self.database, self.dashboards, self.modules, self.sandboxes, self.sandbox_controller, self.inner, self.bus,
+            self.clock,
+        )  # fmt: skip
+
     def _workspaces(self) -> None:
         settings = self.settings
         self.workspaces = Workspaces(self.sandboxes, self.clock)
@@ -252,6 +265,8 @@ class Platform:
             self.outflows,
             *([self.caddy] if self.settings.gateway == "managed" else []),
             MailController(self.database, self.settings, self.clock),
+            BuildController(self.database, self.modules, self.environments),
+            self.live,
             self.checkpoints,
             AnomalyController(self.database, self.backend, self.clock),
             HousekeepingController(self.database, self.clock),
@@ -278,6 +293,7 @@ class Platform:
     async def stop(self, *, stop_sandboxes: bool = False) -> None:
         """Let the controllers end. Sandboxes go on, for the next process to adopt, unless they are to stop."""
         await self.gateway.stop()
+        await self.live.close()
         await self.sandbox_controller.shut_down(stop_sandboxes=stop_sandboxes)
         for task in self._tasks:
             task.cancel()

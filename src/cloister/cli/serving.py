@@ -49,7 +49,7 @@ def http_server(platform: Platform, *, manage: bool) -> uvicorn.Server:
         access_log=False,
         http="httptools",
         loop="none",
-        ws="none",
+        ws="websockets-sansio",
         timeout_graceful_shutdown=5,
         proxy_headers=True,
         forwarded_allow_ips="*" if behind else settings.trusted_proxies,

@@ -16,6 +16,9 @@ class Action(StrEnum):
     PLATFORM_READ = "platform.read"
     PLATFORM_WRITE = "platform.write"
     AUDIT_READ_ALL = "platform.audit.read"
+    # Anybody signed in: modules belong to their authors, and to no space
+    MODULE_READ = "module.read"
+    MODULE_WRITE = "module.write"
     # Inside one space
     SPACE_SEE = "space.see"
     SPACE_ENROL = "space.enrol"
@@ -37,6 +40,8 @@ class Action(StrEnum):
     WORKSPACE_USE = "workspace.use"
     WORKSPACE_MANAGE = "workspace.manage"
     CAPACITY_DECIDE = "capacity.decide"
+    DASHBOARD_READ = "dashboard.read"
+    DASHBOARD_WRITE = "dashboard.write"
     SPACE_AUDIT_READ = "space.audit.read"
 
 

@@ -91,6 +91,20 @@ class WorkspaceChanged(Event):
 
 
 @dataclass(frozen=True)
+class ReleaseWanted(Event):
+    """A module's release waits to be built."""
+
+    release: str
+
+
+@dataclass(frozen=True)
+class DashboardChanged(Event):
+    """A dashboard, or a share of it, is not what it was."""
+
+    dashboard: str
+
+
+@dataclass(frozen=True)
 class VersionWanted(Event):
     """A dataset version waits to be loaded."""
 

@@ -34,7 +34,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
     hosts = Hosts.of(settings.public_url, settings.gateway_domain)
     sockets = Sockets.of(settings)
     public = hosts.domain if settings.gateway_domain is None else Hosts.of(settings.public_url).domain
-    names = [public, *(f"*.{space}.{hosts.domain}" for space in spaces)]
+    names = [public, f"widgets.{hosts.domain}", *(f"*.{space}.{hosts.domain}" for space in spaces)]
     port = settings.listen_port
     if settings.gateway_tls == "off":
         address = f"http://:{port}"
@@ -85,6 +85,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t\t\t\trequest>uri query {{
 \t\t\t\t\treplace code -
 \t\t\t\t\treplace token -
+\t\t\t\t\treplace ticket -
 \t\t\t\t}}
 \t\t\t}}
 \t\t\twrap json
@@ -94,6 +95,20 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t@workspace host *.*.{hosts.domain}
 \thandle @workspace {{
 {_indent(_workspace(settings, sockets, environments), 2)}\t}}
+\t@widgets host widgets.{hosts.domain}
+\thandle @widgets {{
+\t\t@page path /w/* /lib/*
+\t\thandle @page {{
+\t\t\trequest_header -Cookie
+\t\t\trequest_header -Authorization
+\t\t\treverse_proxy {sockets.control}
+\t\t}}
+\t\trespond 404
+\t}}
+\t@elsewhere path /w/* /lib/*
+\thandle @elsewhere {{
+\t\trespond 404
+\t}}
 \thandle {{
 \t\treverse_proxy {sockets.control} {{
 \t\t\tflush_interval -1

@@ -55,6 +55,12 @@ class Hosts:
             return None
         return Address(labels[0], labels[1])
 
+    @property
+    def widgets(self) -> str:
+        """The origin of the pages of widgets."""
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.scheme}://widgets.{self.domain}{port}"
+
     def host(self, team: str, space: str) -> str:
         port = "" if self.port is None else f":{self.port}"
         return f"{team}.{space}.{self.domain}{port}"

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from cloister.access import Decider
 from cloister.core.actions import Action
-from cloister.core.errors import CloisterError, Invalid
+from cloister.core.errors import CloisterError, Forbidden, Invalid
 from cloister.core.principal import Scope
 from cloister.platform import Database
 from cloister.query.broker import FORMS, Broker, Question
@@ -21,6 +21,7 @@ def register(inner: InnerApi, broker: Broker, relations: Relations, decider: Dec
 
     async def scope_of(sandbox: Connected) -> Scope:
         """Decided anew on each request: a sandbox may no more than the person it runs for, and only for its team."""
+        _check_declared(sandbox)
         async with database.read(sandbox.principal) as uow:
             scope = await decider.decide(uow, sandbox.principal, Action.QUERY_RUN, sandbox.space)
         teams = frozenset() if sandbox.team is None else frozenset({sandbox.team})
@@ -71,3 +72,8 @@ def register(inner: InnerApi, broker: Broker, relations: Relations, decider: Dec
 
     inner.register("POST", "/v1/query", query)
     inner.register("GET", "/v1/datasets", datasets)
+
+
+def _check_declared(sandbox: Connected) -> None:
+    if not sandbox.queries:
+        raise Forbidden("This module did not declare that it asks governed data, so it may not.")

@@ -5,14 +5,20 @@ from cloister.sandboxes.building import EnvironmentController
 from cloister.sandboxes.controller import SandboxController
 from cloister.sandboxes.egress import EgressProxy
 from cloister.sandboxes.environments_privileged import Environments, install_agent
-from cloister.sandboxes.errors import EnvironmentNotReady, EnvironmentUnknown, SandboxNotFound, SizeUnknown
+from cloister.sandboxes.errors import (
+    EnvironmentBuildFailed,
+    EnvironmentNotReady,
+    EnvironmentUnknown,
+    SandboxNotFound,
+    SizeUnknown,
+)
 from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
 from cloister.sandboxes.service import RunRequest, Sandboxes, program_environ
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
-from cloister.sandboxes.spec import Mount, Place, SandboxSpec
+from cloister.sandboxes.spec import Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 
@@ -22,9 +28,11 @@ __all__ = [
     "TRANSITIONS",
     "AppNotListening",
     "Backend",
+    "Companion",
     "Connected",
     "DataAccess",
     "EgressProxy",
+    "EnvironmentBuildFailed",
     "EnvironmentController",
     "EnvironmentNotReady",
     "EnvironmentUnknown",

@@ -21,12 +21,13 @@ from cloister.identity import secret_hash
 from cloister.platform import Bus, Controller, Database, Settings, UnitOfWork, metrics
 from cloister.platform.logs import logger
 from cloister.platform.objects import remove_tree
+from cloister.sandboxes.egress import narrowed
 from cloister.sandboxes.errors import BackendFailed
 from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.models import Sandbox
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess
-from cloister.sandboxes.spec import HOME, Place, SandboxSpec
+from cloister.sandboxes.spec import Companion, Place, SandboxSpec
 from cloister.sandboxes.starting import make_place, start_error, tail
 from cloister.sandboxes.states import FINAL, LIVE, State, check_transition
 from cloister.sandboxes.volume_use import VolumeUse
@@ -93,6 +94,8 @@ class SandboxController(Controller):
         self._check_access = True
         self.data_access: DataAccess | None = None
         self.live: dict[str, Live] = {}
+        self.companions: dict[str, Companion] = {}
+        """By sandbox, of those who gave one when they asked for it; they take it away when it has ended."""
 
     def wake(self, event: Event | None = None) -> None:
         self._check_access = self._check_access or event is None or isinstance(event, AccessChanged)
@@ -221,6 +224,7 @@ class SandboxController(Controller):
         async with self._database.read() as uow:
             try:
                 rules = declared(await get_space(uow, row.space)).policies.egress if spec.egress else []
+                rules = narrowed(rules, spec.hosts)
             except SpaceNotFound:
                 rules = []
 
@@ -230,20 +234,14 @@ class SandboxController(Controller):
                 stored = await self._row(uow, row.id)
                 stored.token_hash, stored.next_token_hash = current, following
 
-        assignment = {
-            "command": list(spec.command),
-            "environ": spec.environ,
-            "cwd": HOME,
-            "files": spec.files,
-            "grace": GRACE_SECONDS,
-            "egress": spec.egress,
-            "port": spec.port,
-            "warm": spec.warm,
-        }
+        companion = self.companions.get(row.id, Companion())
+        assignment = {**spec.assignment(), "grace": GRACE_SECONDS}
+        if companion.configuration is not None:
+            assignment["configuration"] = companion.configuration
+        output = OutputLog(self.place(row.id).log, self._settings.sandbox_output_bytes, companion)
         live.connected = Connected(
             id=row.id, space=row.space, team=row.team, person=row.person, place=self.place(row.id),
-            assignment=assignment, rules=rules,
-            output=OutputLog(self.place(row.id).log, self._settings.sandbox_output_bytes),
+            assignment=assignment, rules=rules, output=output, queries=spec.queries,
             token_hash=token_hash, next_token_hash=next_hash, save_tokens=save,
         )  # fmt: skip
         await self._inner.open(live.connected)

@@ -11,6 +11,7 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import h11
@@ -40,6 +41,25 @@ async def resolve(host: str, port: int) -> list[str]:
     """All addresses of a name, by the system's resolver."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
+
+
+def narrowed(rules: list[EgressRule], hosts: tuple[dict[str, Any], ...] | None) -> list[EgressRule]:
+    """Of the hosts that a program declares, those that its space allows; all that the space allows when it declares none.
+
+    A wildcard is kept only where the space has the same or a wider one.
+    """
+    if hosts is None:
+        return rules
+    found = []
+    for wanted in (EgressRule.model_validate(host) for host in hosts):
+        ports = [port for port in wanted.ports if any(port in r.ports and _covers(r.host, wanted.host) for r in rules)]
+        if ports:
+            found.append(EgressRule(host=wanted.host, ports=ports))
+    return found
+
+
+def _covers(rule: str, wanted: str) -> bool:
+    return rule == wanted or (rule.startswith("*.") and wanted.endswith(rule[1:]))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from cloister.sandboxes.processes_privileged import output_of
 
 log = logger(__name__)
 COMPRESSED = {".js", ".css", ".svg", ".json", ".map", ".ttf"}
+WHEELS = ("--only-binary", ":all:")
+"""Wheels are only unpacked. Anything else would run its author's code here, on the host, to be built."""
 VENDORED = ("wsproto", "h11")
 
 
@@ -81,7 +83,7 @@ class Environments:
         source.write_text(wanted)
         try:
             await self._uv(
-                "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url",
+                "pip", "compile", "--quiet", *WHEELS, "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url",
                 "--python", str(self._python), "--output-file", str(partial), str(source),
             )  # fmt: skip
             partial.replace(lock)
@@ -96,7 +98,7 @@ class Environments:
         (partial / "lib").mkdir()
         if lock.read_text().strip():
             await self._uv(
-                "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--compile-bytecode", "--link-mode", "copy",
+                "pip", "install", "--quiet", *WHEELS, "--require-hashes", "--no-deps", "--compile-bytecode", "--link-mode", "copy",
                 "--python", str(self._python), "--target", str(partial / "lib"), "--requirements", str(lock),
             )  # fmt: skip
         shutil.copyfile(lock, partial / "lock.txt")
@@ -158,7 +160,7 @@ def install_agent(source: Path, target: Path) -> Path:
     import compileall  # noqa: PLC0415  (only at start)
 
     digest = hashlib.sha256(str(sys.version_info).encode())
-    files = {path.relative_to(source).as_posix(): path for path in source.rglob("*.py")}
+    files = {p.relative_to(source).as_posix(): p for kind in ("*.py", "*.js") for p in source.rglob(kind)}
     for name in VENDORED:  # the agent's only libraries, as they are pinned for Cloister itself
         package = Path(next(iter(importlib.util.find_spec(name).submodule_search_locations)))  # type: ignore[union-attr, arg-type]
         files |= {f"vendor/{name}/{path.relative_to(package).as_posix()}": path for path in package.rglob("*.py")}

@@ -49,6 +49,7 @@ class Connected:
     assignment: dict[str, Any]
     rules: list[EgressRule]
     output: OutputLog
+    queries: bool
     token_hash: str
     next_token_hash: str | None
     save_tokens: Callable[[str, str | None], Awaitable[None]]

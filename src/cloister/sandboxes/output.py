@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cloister.sandboxes.spec import Companion
+
 
 class OutputLog:
     """The output of one sandbox."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, companion: Companion | None = None) -> None:
+        self._companion = companion or Companion()
         self._folder = folder
         self._limit = limit // 2
         self._old, self._new = folder / "0.jsonl", folder / "1.jsonl"
@@ -18,6 +21,10 @@ class OutputLog:
         self.closed = False
 
     async def append(self, level: str, text: str) -> None:
+        for secret in self._companion.masked:
+            text = text.replace(secret, "•••")
+        if self._companion.on_output is not None:
+            self._companion.on_output(level, text)
         line = json.dumps({"time": datetime.now(UTC).isoformat(), "level": level, "text": text}) + "\n"
         await asyncio.to_thread(self._write, line)
         self._notify()

@@ -1,5 +1,6 @@
 """What a sandbox is to be. Complete, serialisable, and free of secrets."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,12 @@ class SandboxSpec:
     files: dict[str, str] = field(default_factory=dict)
     """Small text files put into the working folder before the start, by relative path."""
     environ: dict[str, str] = field(default_factory=dict)
+    cwd: str = "/home/user"
     egress: bool = True
+    hosts: tuple[dict[str, Any], ...] | None = None
+    """Hosts that it may reach of those that its space allows; None for all of them."""
+    queries: bool = True
+    """Whether it may ask governed data."""
     serves: bool = False
     """Whether it listens on the app socket."""
     warm: bool = False
@@ -46,6 +52,11 @@ class SandboxSpec:
     def limits(self) -> Size:
         return Size.model_validate(self.size)
 
+    def assignment(self) -> dict[str, Any]:
+        """What the agent is told of it."""
+        names = ("environ", "cwd", "files", "egress", "port", "warm")
+        return {"command": list(self.command), **{name: getattr(self, name) for name in names}}
+
     def dump(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -55,7 +66,23 @@ class SandboxSpec:
         values["command"] = tuple(values["command"])
         values["mounts"] = tuple(Mount(**mount) for mount in values["mounts"])
         values["datasets"] = tuple(values["datasets"])
+        if values.get("hosts") is not None:
+            values["hosts"] = tuple(values["hosts"])
         return cls(**values)
+
+
+@dataclass
+class Companion:
+    """What whoever asked for a sandbox gives it on its control channel, and hears of it. In memory alone: it may hold
+    secrets.
+    """
+
+    configuration: str | None = None
+    """JSON that the agent puts where only the program can read it."""
+    masked: tuple[str, ...] = ()
+    """Texts that are not to be seen in what it prints."""
+    on_output: Callable[[str, str], None] | None = None
+    """Called with the level and text of each piece of output."""
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,8 @@ class Policies(Declared):
 
     egress: list[EgressRule] = Field(default_factory=list)
     sandboxes_per_team: Annotated[int, Field(ge=0, le=1000)] = 4
+    integrations_per_team: Annotated[int, Field(ge=0, le=1000)] = 20
+    """So many integrations of dashboards run for a team at once."""
     terminals: Literal["allowed", "recorded", "blocked"] = "recorded"
     """Terminals in workspaces. Recorded: what was typed, and by whom."""
     downloads: Literal["allowed", "metered", "blocked"] = "metered"

@@ -14,10 +14,14 @@ from starlette.exceptions import HTTPException
 from cloister import __version__
 from cloister.bootstrap import Platform
 from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
+from cloister.dashboards.frames import Frames
+from cloister.dashboards.routes import frame_router, live_route
+from cloister.dashboards.routes import router as dashboard_routes
 from cloister.datasets.routes import router as dataset_routes
 from cloister.gateway.routes import router as gateway_routes
 from cloister.identity.routes import router as identity_routes
 from cloister.insight.routes import router as insight_routes
+from cloister.modules.routes import router as module_routes
 from cloister.query.routes import router as query_routes
 from cloister.sandboxes.routes import router as sandbox_routes
 from cloister.spaces.routes import router as space_routes
@@ -74,6 +78,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     )  # fmt: skip
     authoriser = Authoriser(platform)
     guards = [Depends(authoriser)]
+    frames = Frames(platform.modules, platform.hosts.widgets, platform.settings.public_url)
     for router in (
         identity_routes(platform.settings, platform.sessions, platform.tokens, platform.oidc, platform.on_sign_in),
         space_routes(platform.settings, platform.spaces, platform.enrolments),
@@ -82,10 +87,18 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         sandbox_routes(platform.sandboxes, platform.snapshots, platform.sandbox_controller, platform.database),
         workspace_routes(platform.workspaces, platform.capacity, platform.hosts.origin),
         gateway_routes(platform.settings, platform.entering, platform.decider),
+        module_routes(platform.modules),
+        dashboard_routes(platform.dashboards, platform.shares, frames, platform.tickets),
         insight_routes(),
         platform_router(platform),
     ):
         app.include_router(router, prefix=PREFIX, dependencies=guards)
+    app.router.routes.append(
+        live_route(
+            platform.database, platform.decider, platform.dashboards, platform.shares, platform.live, platform.tickets
+        )
+    )
+    app.include_router(frame_router(frames), dependencies=guards)
     app.include_router(health_router(platform), dependencies=guards)
     _check_guards(app)
     _handle_errors(app, platform, authoriser)

@@ -1,0 +1,45 @@
+"""What can be wrong with a dashboard, a live session or a share."""
+
+from cloister.core.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unauthenticated
+
+
+class DashboardNotFound(NotFound):
+    """There is no such dashboard."""
+
+    code = "dashboard.not_found"
+
+
+class ShareNotFound(NotFound):
+    """This link shows nothing: it was revoked, has expired, or never was."""
+
+    code = "share.not_found"
+
+
+class SharePaused(Conflict):
+    """This link is paused by whoever shared it."""
+
+    code = "share.paused"
+
+
+class PassphraseNeeded(Unauthenticated):
+    """This link needs its passphrase."""
+
+    code = "share.passphrase_needed"
+
+
+class DataNotShareable(Forbidden):
+    """An integration of this dashboard asks governed data that its grants do not let out of the space."""
+
+    code = "share.data_not_shareable"
+
+
+class TicketInvalid(Forbidden):
+    """This ticket was used, or is too old. Ask for another."""
+
+    code = "live.bad_ticket"
+
+
+class TooManySessions(TooManyRequests):
+    """Too many integrations run for this team. Close a dashboard first."""
+
+    code = "live.too_many"

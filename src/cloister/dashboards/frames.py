@@ -1,0 +1,105 @@
+"""Pages of widgets, at an origin of their own, where they can reach nothing but the page that shows them."""
+
+import mimetypes
+from functools import lru_cache
+from pathlib import Path
+
+from cloister.access import scoped_select
+from cloister.core.errors import CloisterError
+from cloister.core.principal import EVERYTHING
+from cloister.dashboards.document import Document
+from cloister.dashboards.models import Share
+from cloister.modules import Described, ModuleFileNotFound, Modules, Release
+from cloister.platform import UnitOfWork
+
+STATIC = Path(__file__).parent / "static"
+FRAME_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; connect-src 'none'; "
+    "worker-src 'none'; frame-src 'none'; form-action 'none'; base-uri 'none'; webrtc 'block'; frame-ancestors {home}"
+)
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self' {sockets}; "
+    "frame-src {widgets}; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
+)
+TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".html": "text/html"}
+
+
+class Frames:
+    """Where widgets are, and what they may."""
+
+    def __init__(self, modules: Modules, origin: str, home: str) -> None:
+        self._modules = modules
+        self.origin = origin
+        self.home = home
+
+    async def digests(self, uow: UnitOfWork, document: Document) -> dict[str, str | None]:
+        """The release that each widget is drawn by; None where its author took it away."""
+        found: dict[str, str | None] = {}
+        for widget in document.widgets:
+            try:
+                _, release = await self._modules.resolve(uow, widget.module, widget.version)
+                found[widget.id] = release.digest
+            except CloisterError:
+                found[widget.id] = None
+        return found
+
+    def address(self, digest: str | None) -> str | None:
+        return None if digest is None else f"{self.origin}/w/{digest}/index.html"
+
+    async def file(self, uow: UnitOfWork, digest: str, path: str) -> tuple[bytes, dict[str, str]]:
+        """A file of a published widget, with its headers.
+
+        Raises:
+            ModuleFileNotFound: when there is none; of integrations nothing is served here.
+        """
+        query = scoped_select(Release, EVERYTHING).where(
+            Release.digest == digest, Release.state == "ready", Release.removed.is_(False)
+        )
+        release = (await uow.session.scalars(query.limit(1))).first()
+        if release is None or Described.model_validate(release.described).manifest.kind != "widget":
+            raise ModuleFileNotFound
+        files = await self._modules.files.read(digest)
+        if path not in files:
+            raise ModuleFileNotFound
+        return files[path], self.headers(path)
+
+    def headers(self, path: str) -> dict[str, str]:
+        kind = TYPES.get(Path(path).suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
+        return {
+            "Content-Type": kind + ("; charset=utf-8" if kind.startswith("text/") else ""),
+            "Content-Security-Policy": FRAME_POLICY.format(home=self.home),
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+            "Access-Control-Allow-Origin": "*",  # scripts of type module ask; it is published code, and no cookie comes
+            "Permissions-Policy": "camera=(), microphone=(), geolocation=(), usb=(), clipboard-read=()",
+        }
+
+    def library(self) -> bytes:
+        """What widgets load: it speaks to our own pages and to no others."""
+        return _static("cloister.js").replace(b"__HOME__", self.home.encode())
+
+    def page_policy(self, origins: set[str]) -> str:
+        sockets = self.home.replace("http", "ws", 1)
+        ancestors = " ".join(["'self'", *sorted(origins)])
+        return PAGE_POLICY.format(widgets=self.origin, sockets=sockets, ancestors=ancestors)
+
+    @staticmethod
+    async def embedders(uow: UnitOfWork) -> set[str]:
+        """The origins that any share may be embedded by. Which share a page shows is known to the browser alone."""
+        rows = (await uow.session.scalars(scoped_select(Share, EVERYTHING).where(Share.paused.is_(False)))).all()
+        return {origin for row in rows for origin in row.origins}
+
+
+@lru_cache
+def _static(name: str) -> bytes:
+    return (STATIC / name).read_bytes()
+
+
+def page_asset(name: str) -> tuple[bytes, str] | None:
+    """A file of the page that shows shares, and its type."""
+    if name not in {"view.js", "view.css", "view.html"}:
+        return None
+    return _static(name), f"{TYPES[Path(name).suffix]}; charset=utf-8"

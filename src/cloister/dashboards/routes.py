@@ -1,0 +1,293 @@
+"""Dashboards, live sessions and shares over HTTP."""
+
+import asyncio
+import contextlib
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from cloister.access import Decider, scoped_get
+from cloister.core.actions import Action, guard
+from cloister.core.errors import CloisterError, NotFound, PreconditionFailed, PreconditionRequired
+from cloister.core.ids import parse_label
+from cloister.core.pagination import MAX_PAGE
+from cloister.core.principal import EVERYTHING
+from cloister.dashboards.document import Document, without_secrets
+from cloister.dashboards.errors import ShareNotFound
+from cloister.dashboards.frames import Frames, page_asset
+from cloister.dashboards.hub import PROTOCOL, Viewer
+from cloister.dashboards.live import LiveSessions, Session
+from cloister.dashboards.models import Dashboard, Share
+from cloister.dashboards.schemas import (
+    DashboardIn,
+    DashboardOut,
+    DashboardPage,
+    RevertIn,
+    ShareIn,
+    ShareList,
+    ShareOut,
+    SharePauseIn,
+    TicketOut,
+    VersionList,
+    VersionOut,
+    View,
+    VisitIn,
+    WidgetView,
+)
+from cloister.dashboards.service import Dashboards
+from cloister.dashboards.shares import Shares, Wish, shown
+from cloister.dashboards.tickets import Ticket, Tickets
+from cloister.identity import secret_hash
+from cloister.platform import Call, Database
+from cloister.platform.call import current_call
+from cloister.spaces import TeamNotFound
+
+CallDep = Annotated[Call, Depends(current_call)]
+Slug = Annotated[str, Path(max_length=60)]
+Id = Annotated[str, Path(max_length=64)]
+Cursor = Annotated[str | None, Query(max_length=400)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+IfMatch = Annotated[str | None, Header()]
+READ, WRITE = guard(Action.DASHBOARD_READ), guard(Action.DASHBOARD_WRITE)
+MAX_WORD = 2000
+
+
+def router(dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets) -> APIRouter:
+    api = APIRouter(tags=["dashboards"])
+
+    @api.get("/spaces/{space}/dashboards", openapi_extra=READ)
+    async def list_dashboards(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> DashboardPage:
+        """The dashboards of your team."""
+        del space
+        page = await dashboards.page(call.uow, call.scope, cursor, limit)
+        return DashboardPage(items=[DashboardOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @api.post("/spaces/{space}/dashboards", openapi_extra=WRITE, status_code=201)
+    async def create_dashboard(space: Slug, body: DashboardIn, call: CallDep) -> DashboardOut:
+        """Make a dashboard; also the way to import one."""
+        del space
+        try:
+            team = parse_label(body.team, "t")
+        except ValueError as error:
+            raise TeamNotFound from error
+        return DashboardOut.of(await dashboards.create(call.uow, call.scope, team, call.person, body.document))
+
+    @api.get("/spaces/{space}/dashboards/{dashboard}", openapi_extra=READ)
+    async def show_dashboard(space: Slug, dashboard: Id, call: CallDep, response: Response) -> DashboardOut:
+        """A dashboard, with the ETag that a change needs."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        response.headers["ETag"] = f'"{row.version}"'
+        return DashboardOut.of(row)
+
+    @api.put("/spaces/{space}/dashboards/{dashboard}", openapi_extra=WRITE)
+    async def save_dashboard(
+        space: Slug, dashboard: Id, body: Document, call: CallDep, response: Response, if_match: IfMatch = None
+    ) -> DashboardOut:
+        """Make a dashboard be this. Of two with one ETag, the second is told to look again."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        await call.uow.session.refresh(row, with_for_update=True)
+        if if_match is None:
+            raise PreconditionRequired
+        if if_match.strip() != f'"{row.version}"':
+            raise PreconditionFailed
+        saved = await dashboards.save(call.uow, row, call.person, body)
+        response.headers["ETag"] = f'"{saved.version}"'
+        return DashboardOut.of(saved)
+
+    @api.delete("/spaces/{space}/dashboards/{dashboard}", openapi_extra=WRITE, status_code=204)
+    async def delete_dashboard(space: Slug, dashboard: Id, call: CallDep) -> None:
+        """Delete a dashboard, its history and its shares."""
+        del space
+        await dashboards.delete(call.uow, await dashboards.get(call.uow, call.scope, dashboard))
+
+    @api.get("/spaces/{space}/dashboards/{dashboard}/versions", openapi_extra=READ)
+    async def dashboard_history(space: Slug, dashboard: Id, call: CallDep) -> VersionList:
+        """What a dashboard was, newest first."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        return VersionList(items=[VersionOut.of(v) for v in await dashboards.history(call.uow, row)])
+
+    @api.post("/spaces/{space}/dashboards/{dashboard}/revert", openapi_extra=WRITE)
+    async def revert_dashboard(space: Slug, dashboard: Id, body: RevertIn, call: CallDep) -> DashboardOut:
+        """Go back to a version; that can be undone in the same way."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        return DashboardOut.of(await dashboards.revert(call.uow, row, body.version, call.person))
+
+    @api.post("/spaces/{space}/dashboards/{dashboard}/copies", openapi_extra=WRITE, status_code=201)
+    async def duplicate_dashboard(space: Slug, dashboard: Id, call: CallDep) -> DashboardOut:
+        """A copy, without its secrets."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        return DashboardOut.of(await dashboards.duplicate(call.uow, call.scope, row, call.person))
+
+    @api.get("/spaces/{space}/dashboards/{dashboard}/export", openapi_extra=READ)
+    async def export_dashboard(space: Slug, dashboard: Id, call: CallDep) -> Document:
+        """A dashboard as one file, without its secrets."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        return without_secrets(Document.model_validate(row.document))
+
+    @api.post("/spaces/{space}/dashboards/{dashboard}/live", openapi_extra=guard(Action.DASHBOARD_READ, writes=True))
+    async def open_dashboard(space: Slug, dashboard: Id, call: CallDep) -> TicketOut:
+        """A ticket into the live session of a dashboard."""
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        call.uow.unrecorded("a ticket; what runs because of it is recorded")
+        return _ticket(tickets.issue(row.id, space, call.principal))
+
+    _share_routes(api, dashboards, shares, frames.home)
+    _visitor_routes(api, shares, frames, tickets)
+    return api
+
+
+def _ticket(secret: str) -> TicketOut:
+    return TicketOut(protocol=PROTOCOL, path=f"/live?ticket={secret}")
+
+
+def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, home: str) -> None:
+    @api.get("/spaces/{space}/dashboards/{dashboard}/shares", openapi_extra=WRITE)
+    async def list_shares(space: Slug, dashboard: Id, call: CallDep) -> ShareList:
+        """The shares of a dashboard."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        return ShareList(items=[ShareOut.of(share) for share in await shares.of(call.uow, row)])
+
+    @api.post("/spaces/{space}/dashboards/{dashboard}/shares", openapi_extra=WRITE, status_code=201)
+    async def share_dashboard(space: Slug, dashboard: Id, body: ShareIn, call: CallDep) -> ShareOut:
+        """Make a link that shows a dashboard and nothing behind it. The link is in this answer alone."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        wish = Wish(body.passphrase, tuple(body.origins), body.expires_at)
+        share, token = await shares.create(call.uow, row, call.person, wish)
+        return ShareOut.of(share, f"{home}/api/v1/view/view.html#{token}")
+
+    @api.put("/spaces/{space}/shares/{share}/pause", openapi_extra=WRITE)
+    async def pause_share(space: Slug, share: Id, body: SharePauseIn, call: CallDep) -> ShareOut:
+        """Let a share rest, or show again. Those who look are cut off within a second."""
+        del space
+        found = await shares.get(call.uow, call.scope, share)
+        return ShareOut.of(await shares.pause(call.uow, found, paused=body.paused))
+
+    @api.delete("/spaces/{space}/shares/{share}", openapi_extra=WRITE, status_code=204)
+    async def revoke_share(space: Slug, share: Id, call: CallDep) -> None:
+        """End a share for good, within a second."""
+        del space
+        await shares.revoke(call.uow, await shares.get(call.uow, call.scope, share))
+
+
+def _visitor_routes(api: APIRouter, shares: Shares, frames: Frames, tickets: Tickets) -> None:
+    @api.post("/shares/view", openapi_extra=guard(Action.PUBLIC_READ))
+    async def view_share(body: VisitIn, call: CallDep) -> View:
+        """What a share shows, and a ticket into its live session. Its token comes in the body, to be in no log."""
+        share, row = await shares.find(call.uow, body.token)
+        shares.check_passphrase(share, body.passphrase)
+        await shares.viewed(call.uow, share)
+        digests = await frames.digests(call.uow, Document.model_validate(row.document))
+        data = shown(row, digests)
+        widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]
+        ticket = _ticket(tickets.issue(row.id, row.space, call.principal, secret_hash(body.token)))
+        return View(name=data["name"], background=data["background"], widgets=widgets, live=ticket)
+
+    @api.get("/view/{name}", openapi_extra=guard(Action.PUBLIC_READ), include_in_schema=False)
+    async def view_page(name: str, call: CallDep) -> Response:
+        """The page that shows a share; the link's last part, which it needs, never reaches a server."""
+        found = page_asset(name)
+        if found is None:
+            raise NotFound
+        policy = frames.page_policy(await frames.embedders(call.uow))
+        headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+        return Response(found[0], media_type=found[1], headers=headers)
+
+
+def frame_router(frames: Frames) -> APIRouter:
+    """What is at the origin of widgets, and nowhere else."""
+    api = APIRouter(include_in_schema=False)
+
+    @api.get("/w/{digest}/{path:path}", openapi_extra=guard(Action.PUBLIC_READ))
+    async def widget_file(digest: Id, path: Annotated[str, Path(max_length=200)], call: CallDep) -> Response:
+        content, headers = await frames.file(call.uow, digest, path)
+        return Response(content, headers=headers)
+
+    @api.get("/lib/cloister.js", openapi_extra=guard(Action.PUBLIC_READ))
+    async def widget_library(call: CallDep) -> Response:
+        del call
+        return Response(frames.library(), headers={**frames.headers("cloister.js"), "Cache-Control": "no-cache"})
+
+    return api
+
+
+def live_route(
+    database: Database, decider: Decider, dashboards: Dashboards, shares: Shares, live: LiveSessions, tickets: Tickets
+) -> WebSocketRoute:
+    """The WebSocket of live sessions; `docs/live-protocol.md` says what is spoken on it."""
+
+    async def row_of(ticket: Ticket) -> Dashboard:
+        async with database.read(ticket.principal) as uow:
+            if ticket.share is not None:
+                share = await scoped_get(uow, Share, EVERYTHING, token_hash=ticket.share)
+                if share is None:
+                    raise ShareNotFound
+                return await shares.still(uow, share)
+            scope = await decider.decide(uow, ticket.principal, Action.DASHBOARD_READ, ticket.space)
+            return await dashboards.get(uow, scope, ticket.dashboard)
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        try:
+            ticket = tickets.redeem(websocket.query_params.get("ticket", ""))
+            row = await row_of(ticket)
+        except CloisterError as error:
+            await websocket.send_text(json.dumps({"type": "TERMINATE", "reason": error.detail, "code": error.code}))
+            await websocket.close(4403)
+            return
+
+        async def check() -> str | None:
+            try:
+                await row_of(ticket)
+            except CloisterError as error:
+                return error.detail
+            return None
+
+        viewer = Viewer(websocket.send_text, console=ticket.share is None)
+        session, hub = await live.join(row, viewer, check, shared=ticket.share is not None)
+        hello = {"type": "INIT", "protocol": PROTOCOL, "session": session.id, "channels": list(hub.channels)}
+        sending = listening = None
+        try:
+            await websocket.send_text(json.dumps(hello))
+            sending = asyncio.create_task(viewer.run(hub.channels))
+            listening = asyncio.create_task(_listen(websocket, live, session, may_restart=ticket.share is None))
+            await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            live.leave(session, viewer)
+            for task in (sending, listening):
+                if task is not None:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+                        await task
+            with contextlib.suppress(RuntimeError):  # it has hung up already
+                await websocket.close()
+
+    return WebSocketRoute("/api/v1/live", endpoint)
+
+
+async def _listen(websocket: WebSocket, live: LiveSessions, session: Session, *, may_restart: bool) -> None:
+    """What viewers say: that they look, and that one integration is to be started anew."""
+    with contextlib.suppress(WebSocketDisconnect):
+        while True:
+            text = await websocket.receive_text()
+            try:
+                message = json.loads(text) if len(text) <= MAX_WORD else None
+            except (ValueError, RecursionError):
+                message = None
+            match message:
+                case {"type": "TICK"}:
+                    live.tick(session)
+                case {"type": "RESTART", "integration": str(id_)} if may_restart:
+                    live.restart(session, id_)
+                case _:
+                    return

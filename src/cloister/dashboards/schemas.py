@@ -1,0 +1,174 @@
+"""Dashboards, live sessions and shares in the API."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cloister.core.ids import person_label, team_label
+from cloister.dashboards.document import Document, shown
+from cloister.dashboards.models import Dashboard, DashboardVersion, Share
+
+
+class DashboardIn(BaseModel):
+    """A new dashboard of a team."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    team: Annotated[str, Field(max_length=20)]
+    document: Document
+
+
+class DashboardOut(BaseModel):
+    """A dashboard. Of secrets it says only whether they are set."""
+
+    id: str
+    space: str
+    team: str
+    name: str
+    version: int
+    document: dict[str, Any]
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, row: Dashboard) -> "DashboardOut":
+        return cls(
+            id=row.id, space=row.space, team=team_label(row.team), name=row.name, version=row.version,
+            document=shown(Document.model_validate(row.document)), updated_at=row.updated_at,
+        )  # fmt: skip
+
+
+class DashboardPage(BaseModel):
+    """Some dashboards."""
+
+    items: list[DashboardOut]
+    next_cursor: str | None
+
+
+class VersionOut(BaseModel):
+    """A dashboard as it was."""
+
+    version: int
+    person: str | None
+    at: datetime
+    document: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: DashboardVersion) -> "VersionOut":
+        return cls(
+            version=row.version, person=person_label(row.person) if row.person else None, at=row.at,
+            document=shown(Document.model_validate(row.document)),
+        )  # fmt: skip
+
+
+class VersionList(BaseModel):
+    """What a dashboard was, newest first."""
+
+    items: list[VersionOut]
+
+
+class RevertIn(BaseModel):
+    """To which version to go back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Annotated[int, Field(ge=1, le=2**31)]
+
+
+class TicketOut(BaseModel):
+    """The way into a live session: a WebSocket, once, within half a minute."""
+
+    protocol: int
+    path: str
+    """With the ticket in it; beneath the API's address."""
+
+
+class ShareIn(BaseModel):
+    """How to share a dashboard."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    passphrase: Annotated[str | None, Field(min_length=4, max_length=200)] = None
+    origins: Annotated[
+        list[Annotated[str, Field(pattern=r"^https?://[a-zA-Z0-9.-]{1,250}(:\d{1,5})?$")]], Field(max_length=20)
+    ] = Field(default_factory=list)
+    """Pages of these origins may embed it."""
+    expires_at: datetime | None = None
+
+    @field_validator("expires_at")
+    @classmethod
+    def _aware(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            message = "needs a time zone, for example 2026-11-21T10:00:00Z"
+            raise ValueError(message)
+        return value
+
+
+class SharePauseIn(BaseModel):
+    """Whether a share rests."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    paused: bool
+
+
+class ShareOut(BaseModel):
+    """A share. Its link is shown once, when it is made."""
+
+    id: str
+    dashboard: str
+    link: str | None
+    passphrase: bool
+    origins: list[str]
+    paused: bool
+    expires_at: datetime | None
+    views: int
+    created_by: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Share, link: str | None = None) -> "ShareOut":
+        return cls(
+            id=row.id, dashboard=row.dashboard, link=link, passphrase=row.passphrase_hash is not None,
+            origins=row.origins, paused=row.paused, expires_at=row.expires_at, views=row.views,
+            created_by=person_label(row.created_by), created_at=row.created_at,
+        )  # fmt: skip
+
+
+class ShareList(BaseModel):
+    """The shares of a dashboard."""
+
+    items: list[ShareOut]
+
+
+class VisitIn(BaseModel):
+    """What a share's visitor knows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: Annotated[str, Field(min_length=1, max_length=100)]
+    passphrase: Annotated[str | None, Field(max_length=200)] = None
+
+
+class WidgetView(BaseModel):
+    """A widget, as it is to be drawn."""
+
+    id: str
+    title: str
+    x: int
+    y: int
+    width: int
+    height: int
+    frame: str | None
+    """The address of its page; None when its release was removed."""
+    live: bool
+    values: dict[str, Any]
+
+
+class View(BaseModel):
+    """What is to be drawn: no integration, no source, no configuration of anything but widgets."""
+
+    name: str
+    background: str
+    widgets: list[WidgetView]
+    live: TicketOut

@@ -1,0 +1,180 @@
+"""Keeping dashboards: checked, sealed, versioned."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cloister.access import scoped_delete, scoped_get, scoped_select
+from cloister.audit import Name, record
+from cloister.core.clock import Clock
+from cloister.core.events import DashboardChanged
+from cloister.core.ids import new_id
+from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.principal import Scope
+from cloister.dashboards.document import SECRET, Document, Integration, Use, is_sealed, without_secrets
+from cloister.dashboards.errors import DashboardNotFound
+from cloister.dashboards.models import Dashboard, DashboardVersion, Share
+from cloister.modules import BadConfiguration, Described, Entry, Modules, check_values
+from cloister.platform import SecretBox, UnitOfWork
+from cloister.spaces import get_team, in_space
+
+PURPOSE = "configurations of modules"
+KEPT_VERSIONS = 100
+
+
+@dataclass
+class Dashboards:
+    """The service."""
+
+    modules: Modules
+    box: SecretBox
+    clock: Clock
+
+    async def get(self, uow: UnitOfWork, scope: Scope, id_: str) -> Dashboard:
+        """Return a dashboard that a scope reaches.
+
+        Raises:
+            DashboardNotFound: when there is none.
+        """
+        found = await scoped_get(uow, Dashboard, scope, id=id_)
+        if found is None:
+            raise DashboardNotFound
+        return found
+
+    async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Dashboard]:
+        query = scoped_select(Dashboard, scope)
+        after = decode_cursor(cursor, str)
+        if after is not None:
+            query = query.where(Dashboard.id > after)
+        rows: Sequence[Dashboard] = (await uow.session.scalars(query.order_by(Dashboard.id).limit(limit + 1))).all()
+        return page_of(rows, limit, lambda row: row.id)
+
+    async def create(self, uow: UnitOfWork, scope: Scope, team: int, person: int, document: Document) -> Dashboard:
+        """Make a dashboard of a team.
+
+        Raises:
+            TeamNotFound: when the scope does not reach the team.
+            ModuleNotFound, ReleaseNotFound, BadConfiguration: what is wrong in it.
+        """
+        await get_team(uow, scope, team)
+        sealed = await self._sealed(uow, document, None, person)
+        now = self.clock.now()
+        row = Dashboard(
+            id=new_id("dsh"), space=str(scope.space), team=team, name=document.name, document=sealed.model_dump(mode="json"),
+            version=1, created_by=person, created_at=now, updated_at=now,
+        )  # fmt: skip
+        uow.session.add(row)
+        await uow.session.flush()
+        self._keep(uow, row, person)
+        record(uow, Name.DASHBOARD_CHANGED, space=row.space, team=team, subject=row.id, version=1)
+        return row
+
+    async def save(self, uow: UnitOfWork, row: Dashboard, person: int, document: Document) -> Dashboard:
+        """Make a dashboard be something else; what it was can be gone back to."""
+        before = Document.model_validate(row.document)
+        sealed = await self._sealed(uow, document, before, person)
+        row.document, row.name = sealed.model_dump(mode="json"), document.name
+        row.version += 1
+        row.updated_at = self.clock.now()
+        self._keep(uow, row, person)
+        old = scoped_delete(DashboardVersion, in_space(row.space)).where(
+            DashboardVersion.dashboard == row.id, DashboardVersion.version <= row.version - KEPT_VERSIONS
+        )
+        await uow.session.execute(old)
+        record(uow, Name.DASHBOARD_CHANGED, space=row.space, team=row.team, subject=row.id, version=row.version)
+        uow.publish(DashboardChanged(row.id))
+        return row
+
+    def _keep(self, uow: UnitOfWork, row: Dashboard, person: int) -> None:
+        uow.session.add(
+            DashboardVersion(
+                dashboard=row.id, version=row.version, space=row.space, document=row.document, person=person,
+                at=self.clock.now(),
+            )
+        )  # fmt: skip
+
+    async def delete(self, uow: UnitOfWork, row: Dashboard) -> None:
+        for model in (DashboardVersion, Share):
+            await uow.session.execute(scoped_delete(model, in_space(row.space)).where(model.dashboard == row.id))
+        await uow.session.delete(row)
+        record(uow, Name.DASHBOARD_DELETED, space=row.space, team=row.team, subject=row.id)
+        uow.publish(DashboardChanged(row.id))
+
+    async def history(self, uow: UnitOfWork, row: Dashboard) -> list[DashboardVersion]:
+        """What it was, newest first."""
+        query = scoped_select(DashboardVersion, in_space(row.space)).where(DashboardVersion.dashboard == row.id)
+        return list((await uow.session.scalars(query.order_by(DashboardVersion.version.desc()))).all())
+
+    async def revert(self, uow: UnitOfWork, row: Dashboard, version: int, person: int) -> Dashboard:
+        """Make a dashboard be again what it was; that is a new version, too."""
+        found = await scoped_get(uow, DashboardVersion, in_space(row.space), dashboard=row.id, version=version)
+        if found is None:
+            raise DashboardNotFound(f"There is no version {version} of it.")
+        row.document, row.name = found.document, str(found.document["name"])
+        row.version += 1
+        row.updated_at = self.clock.now()
+        self._keep(uow, row, person)
+        record(uow, Name.DASHBOARD_CHANGED, space=row.space, team=row.team, subject=row.id, version=row.version)
+        uow.publish(DashboardChanged(row.id))
+        return row
+
+    async def duplicate(self, uow: UnitOfWork, scope: Scope, row: Dashboard, person: int) -> Dashboard:
+        """A copy, without the secrets: they were given for this one."""
+        copy = without_secrets(Document.model_validate(row.document))
+        copy.name = f"{copy.name[:110]} (copy)"
+        return await self.create(uow, scope, row.team, person, copy)
+
+    # -- configurations
+
+    async def _sealed(self, uow: UnitOfWork, document: Document, before: Document | None, person: int) -> Document:
+        """The document with each configuration checked and each secret sealed."""
+        copy = document.model_copy(deep=True)
+        old: dict[str, Use] = {use.id: use for use in [*before.integrations, *before.widgets]} if before else {}
+        fresh = []
+        for use in [*copy.integrations, *copy.widgets]:
+            earlier = old.get(use.id)
+            if earlier is not None and earlier.module != use.module:
+                earlier = None
+            if earlier is None:
+                fresh.append(use.module)
+            _, release = await self.modules.resolve(uow, use.module, use.version)
+            model = Described.model_validate(release.described).model
+            use.values = self._values(use, model, earlier)
+            if isinstance(use, Integration):
+                use.added_by = earlier.added_by if isinstance(earlier, Integration) else person
+        await self.modules.used(uow, fresh)
+        return copy
+
+    def _values(self, use: Use, model: list[Entry], earlier: Use | None) -> dict[str, Any]:
+        secrets = {entry.name for entry in model if entry.secret}
+        plain = {name: value for name, value in use.values.items() if name not in secrets}
+        check_values(model, plain)
+        sealed: dict[str, Any] = {}
+        for name in secrets & use.values.keys():
+            value = use.values[name]
+            if value == {"set": True}:
+                kept = earlier.values.get(name) if earlier is not None else None
+                if is_sealed(kept):
+                    sealed[name] = kept
+            elif isinstance(value, str):
+                check_values(model, {name: value})
+                if value:
+                    sealed[name] = {SECRET: self.box.encrypt(value.encode(), PURPOSE)}
+            elif value not in (None, {"set": False}):
+                raise BadConfiguration(f"“{name}” is a text, or {{“set”: true}} to keep what it is.", setting=name)
+        return {**plain, **sealed}
+
+    def opened(self, use: Use, model: list[Entry]) -> tuple[str, tuple[str, ...]]:
+        """The whole configuration as JSON, with its secrets, and the secrets by themselves. For a sandbox, nobody else."""
+        secrets = []
+        values = {}
+        for name, value in use.values.items():
+            if is_sealed(value):
+                values[name] = self.box.decrypt(value[SECRET], PURPOSE).decode()
+                secrets.append(values[name])
+            else:
+                values[name] = value
+        known = {entry.name for entry in model}
+        whole = check_values(model, {name: value for name, value in values.items() if name in known})
+        return json.dumps(whole), tuple(secret for secret in secrets if len(secret) >= 4)

@@ -1,0 +1,168 @@
+"""Shares: links that show a dashboard and nothing behind it."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cloister.access import scoped_get, scoped_select
+from cloister.audit import Name, record
+from cloister.core.clock import Clock
+from cloister.core.events import DashboardChanged
+from cloister.core.ids import new_id
+from cloister.core.principal import EVERYTHING, Scope
+from cloister.dashboards.document import Document, is_sealed
+from cloister.dashboards.errors import DataNotShareable, PassphraseNeeded, ShareNotFound, SharePaused
+from cloister.dashboards.models import Dashboard, Share
+from cloister.datasets import GrantDeclaration, Grants
+from cloister.identity import secret_hash
+from cloister.modules import Described, Modules
+from cloister.platform import UnitOfWork
+from cloister.spaces import in_space
+
+ROUNDS = 200_000
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a dashboard is to be shared."""
+
+    passphrase: str | None = None
+    origins: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+
+
+@dataclass
+class Shares:
+    """The service."""
+
+    modules: Modules
+    grants: Grants
+    clock: Clock
+
+    async def create(self, uow: UnitOfWork, row: Dashboard, person: int, wish: Wish) -> tuple[Share, str]:
+        """Share a dashboard; return the share and its token, which is not kept.
+
+        Raises:
+            DataNotShareable: when it shows governed data that may not leave.
+        """
+        await self._check_data(uow, row)
+        token = secrets.token_urlsafe(24)
+        share = Share(
+            id=new_id("shr"), token_hash=secret_hash(token), space=row.space, team=row.team, dashboard=row.id,
+            passphrase_hash=None if wish.passphrase is None else _hash(wish.passphrase), origins=list(wish.origins),
+            paused=False, expires_at=wish.expires_at, views=0, created_by=person, created_at=self.clock.now(),
+        )  # fmt: skip
+        uow.session.add(share)
+        record(uow, Name.SHARE_CREATED, space=row.space, team=row.team, subject=share.id, dashboard=row.id)
+        await uow.session.flush()
+        return share, token
+
+    async def _check_data(self, uow: UnitOfWork, row: Dashboard) -> None:
+        """Governed data leave by a share only where every dataset that could be asked may be downloaded."""
+        document = Document.model_validate(row.document)
+        for integration in document.integrations:
+            _, release = await self.modules.resolve(uow, integration.module, integration.version)
+            if not Described.model_validate(release.described).manifest.permissions.datasets:
+                continue
+            grants = await self.grants.effective(uow, row.space, integration.added_by, row.team)
+            allowed = [(grant.dataset, GrantDeclaration.model_validate(grant.policy).allow) for grant in grants]
+            kept = sorted({dataset for dataset, ways in allowed if "query" in ways and "download" not in ways})
+            if kept:
+                raise DataNotShareable(
+                    f"“{integration.module}” can ask {', '.join(kept)}, which may not leave this space. "
+                    "A steward can grant “download” for that."
+                )
+
+    async def of(self, uow: UnitOfWork, row: Dashboard) -> list[Share]:
+        query = scoped_select(Share, in_space(row.space)).where(Share.dashboard == row.id).order_by(Share.id)
+        return list((await uow.session.scalars(query)).all())
+
+    async def get(self, uow: UnitOfWork, scope: Scope, id_: str) -> Share:
+        found = await scoped_get(uow, Share, scope, id=id_)
+        if found is None:
+            raise ShareNotFound
+        return found
+
+    async def pause(self, uow: UnitOfWork, share: Share, *, paused: bool) -> Share:
+        share.paused = paused
+        record(uow, Name.SHARE_CHANGED, space=share.space, team=share.team, subject=share.id, paused=paused)
+        uow.publish(DashboardChanged(share.dashboard))
+        return share
+
+    async def revoke(self, uow: UnitOfWork, share: Share) -> None:
+        await uow.session.delete(share)
+        record(uow, Name.SHARE_REVOKED, space=share.space, team=share.team, subject=share.id)
+        uow.publish(DashboardChanged(share.dashboard))
+
+    # -- those who come by it
+
+    async def find(self, uow: UnitOfWork, token: str) -> tuple[Share, Dashboard]:
+        """The share of a token, if it shows something now.
+
+        Raises:
+            ShareNotFound, SharePaused: when it does not.
+        """
+        share = await scoped_get(uow, Share, EVERYTHING, token_hash=secret_hash(token))
+        if share is None:
+            raise ShareNotFound
+        return share, await self.still(uow, share)
+
+    async def still(self, uow: UnitOfWork, share: Share) -> Dashboard:
+        """The dashboard that a share shows now.
+
+        Raises:
+            ShareNotFound, SharePaused, DataNotShareable: when it shows none.
+        """
+        if share.expires_at is not None and share.expires_at <= self.clock.now():
+            raise ShareNotFound
+        if share.paused:
+            raise SharePaused
+        row = await scoped_get(uow, Dashboard, EVERYTHING, id=share.dashboard)
+        if row is None:
+            raise ShareNotFound
+        await self._check_data(uow, row)  # grants may have ended since
+        return row
+
+    @staticmethod
+    def check_passphrase(share: Share, given: str | None) -> None:
+        """Let in who knows it.
+
+        Raises:
+            PassphraseNeeded: when it is missing or wrong.
+        """
+        if share.passphrase_hash is not None and not _matches(share.passphrase_hash, given or ""):
+            raise PassphraseNeeded
+
+    async def viewed(self, uow: UnitOfWork, share: Share) -> None:
+        share.views += 1
+        record(uow, Name.SHARE_VIEWED, space=share.space, team=share.team, subject=share.id)
+
+
+def shown(row: Dashboard, digests: dict[str, str | None]) -> dict[str, Any]:
+    """What a share shows: where widgets are, and what they are to look like. Of integrations nothing."""
+    document = Document.model_validate(row.document)
+    return {
+        "name": document.name,
+        "background": document.background,
+        "widgets": [
+            {
+                "id": w.id, "title": w.title, "x": w.x, "y": w.y, "width": w.width, "height": w.height,
+                "digest": digests.get(w.id), "live": w.source is not None,
+                "values": {name: value for name, value in w.values.items() if not is_sealed(value)},
+            }
+            for w in document.widgets
+        ],
+    }  # fmt: skip
+
+
+def _hash(passphrase: str) -> str:
+    salt = secrets.token_bytes(16)
+    return f"{salt.hex()}:{hashlib.pbkdf2_hmac('sha256', passphrase.encode(), salt, ROUNDS).hex()}"
+
+
+def _matches(kept: str, given: str) -> bool:
+    salt, _, digest = kept.partition(":")
+    found = hashlib.pbkdf2_hmac("sha256", given.encode(), bytes.fromhex(salt), ROUNDS).hex()
+    return secrets.compare_digest(found, digest)

@@ -1,0 +1,140 @@
+// Shows a shared dashboard: widgets in sealed frames, fed through channels; one WebSocket brings what is new.
+"use strict";
+const API = "/api/v1";
+const frames = new Map(); // window of a frame → what it shows
+const widgets = new Map(); // id → the same
+let wait = 500;
+let ended = false;
+
+const word = (text) => (document.getElementById("word").textContent = text);
+
+async function view(passphrase) {
+  const token = location.hash.slice(1);
+  const answer = await fetch(`${API}/shares/view`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ token, passphrase: passphrase || null }),
+  });
+  const said = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(said.detail || "This did not work."), { code: said.code });
+  return said;
+}
+
+function draw(shown) {
+  document.getElementById("name").textContent = document.title = shown.name;
+  if (shown.background) document.body.style.background = shown.background;
+  const grid = document.getElementById("grid");
+  grid.replaceChildren();
+  frames.clear();
+  widgets.clear();
+  for (const widget of shown.widgets) {
+    const card = document.createElement("section");
+    card.style.gridColumn = `${widget.x + 1} / span ${widget.width}`;
+    card.style.gridRow = `${widget.y + 1} / span ${widget.height}`;
+    const title = document.createElement("h2");
+    if (widget.live) title.append(document.createElement("i"));
+    title.append(widget.title);
+    const note = document.createElement("p");
+    card.append(title, note);
+    const one = { ...widget, card, note, port: null, model: null, seq: 0 };
+    widgets.set(widget.id, one);
+    if (widget.frame) {
+      const frame = document.createElement("iframe");
+      frame.setAttribute("sandbox", "allow-scripts");
+      frame.setAttribute("referrerpolicy", "no-referrer");
+      frame.title = widget.title || "Widget";
+      card.append(frame);
+      grid.append(card);
+      frames.set(frame.contentWindow, one);
+      frame.src = widget.frame;
+    } else {
+      note.textContent = "This widget was removed by its author.";
+      grid.append(card);
+    }
+  }
+}
+
+window.addEventListener("message", (event) => {
+  const one = frames.get(event.source);
+  if (!one || one.port || !event.data || event.data.cloister !== 1 || event.ports.length !== 1) return;
+  one.port = event.ports[0]; // once: a second is not listened to
+  one.port.postMessage({ config: one.values, data: one.model });
+});
+
+function patch(model, operations) {
+  for (const { op, path, value } of operations) {
+    if (path === "") {
+      model = value;
+      continue;
+    }
+    const parts = path.slice(1).split("/").map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+    const last = parts.pop();
+    let at = model;
+    for (const part of parts) at = at[part];
+    if (Array.isArray(at)) {
+      if (op === "add") at.splice(last === "-" ? at.length : Number(last), 0, value);
+      else if (op === "remove") at.splice(Number(last), 1);
+      else at[Number(last)] = value;
+    } else if (op === "remove") delete at[last];
+    else at[last] = value;
+  }
+  return model;
+}
+
+function hear(message) {
+  if (message.type === "TERMINATE") {
+    word(message.reason);
+    ended = true;
+    return;
+  }
+  const one = widgets.get(message.integration);
+  if (!one) return;
+  if (message.type === "OUTPUT") {
+    one.model = "patch" in message ? patch(structuredClone(one.model), message.patch) : message.model;
+    one.seq = message.seq;
+    if (one.port) one.port.postMessage({ data: one.model });
+  } else if (message.type === "STATUS" && message.state) {
+    one.card.className = message.state;
+    one.note.textContent = message.reason;
+  }
+}
+
+function follow(path) {
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${API}${path}`);
+  const tick = setInterval(() => socket.readyState === 1 && socket.send('{"type":"TICK"}'), 20000);
+  socket.onopen = () => {
+    word("");
+    wait = 500;
+  };
+  socket.onmessage = (event) => hear(JSON.parse(event.data));
+  socket.onclose = () => {
+    clearInterval(tick);
+    if (ended) return;
+    word("The connection is gone; trying again …");
+    setTimeout(again, wait);
+    wait = Math.min(wait * 2, 15000);
+  };
+}
+
+let known = null;
+async function again() {
+  try {
+    const shown = await view(known);
+    if (!widgets.size) draw(shown);
+    follow(shown.live.path);
+  } catch (error) {
+    if (error.code === "share.passphrase_needed") {
+      word(known ? "That is not the passphrase." : "");
+      document.getElementById("ask").hidden = false;
+    } else if (error.code) word(error.message);
+    else setTimeout(again, (wait = Math.min(wait * 2, 15000)));
+  }
+}
+
+document.getElementById("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  known = new FormData(event.target).get("passphrase");
+  event.target.hidden = true;
+  again();
+});
+again();

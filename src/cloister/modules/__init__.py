@@ -1,0 +1,27 @@
+"""Modules: small programs that fetch data, and pages that draw it; their drafts, releases and builds."""
+
+from cloister.modules.building import BuildController, packages_of
+from cloister.modules.configuration import Entry, check_values
+from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, ModuleNotFound, ReleaseNotFound
+from cloister.modules.manifest import Described, Manifest, Permissions
+from cloister.modules.models import Module, Release
+from cloister.modules.service import Modules
+from cloister.modules.store import Files
+
+__all__ = [
+    "BadConfiguration",
+    "BuildController",
+    "Described",
+    "Entry",
+    "Files",
+    "Manifest",
+    "Module",
+    "ModuleFileNotFound",
+    "ModuleNotFound",
+    "Modules",
+    "Permissions",
+    "Release",
+    "ReleaseNotFound",
+    "check_values",
+    "packages_of",
+]

@@ -1,0 +1,117 @@
+"""What a module says of itself: ``module.yaml``, or what its files show where it has none. Pure."""
+
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cloister.modules.configuration import Entry, read_model
+from cloister.modules.errors import BadModule
+from cloister.spaces import EgressRule, Size
+
+Runtime = Literal["python", "node", "go"]
+MAINS: dict[str, Runtime] = {"main.py": "python", "index.js": "node", "main.go": "go"}
+PAGE = "index.html"
+
+
+class Permissions(BaseModel):
+    """What a module needs. What is not declared is not granted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hosts: list[EgressRule] = Field(default_factory=list)
+    """Hosts that it fetches from."""
+    datasets: bool = False
+    """Whether it asks governed data, as the person who added it may."""
+    size: Size = Size(cpus=0.5, memory="256M", scratch="64M", processes=64)
+    seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
+    """How long one run may last; after that it is started again."""
+
+    def beyond(self, earlier: "Permissions") -> list[str]:
+        """What this asks for more than an earlier release did, in words."""
+        more = []
+        had = {(rule.host, port) for rule in earlier.hosts for port in rule.ports}
+        hosts = [f"{rule.host}:{port}" for rule in self.hosts for port in rule.ports if (rule.host, port) not in had]
+        if hosts:
+            more.append("reach " + ", ".join(hosts))
+        if self.datasets and not earlier.datasets:
+            more.append("ask governed data")
+        for word, mine, theirs in (
+            ("processors", self.size.cpus, earlier.size.cpus),
+            ("memory", self.size.memory_bytes, earlier.size.memory_bytes),
+            ("processes", self.size.processes, earlier.size.processes),
+            ("time", self.seconds, earlier.seconds),
+        ):
+            if mine > theirs:
+                more.append(f"more {word}")
+        return more
+
+
+class Manifest(BaseModel):
+    """``module.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: Annotated[str, Field(max_length=120)] = ""
+    summary: Annotated[str, Field(max_length=500)] = ""
+    keywords: Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=20)] = Field(default_factory=list)
+    kind: Literal["integration", "widget"]
+    runtime: Runtime | None = None
+    licence: Annotated[str, Field(max_length=60)] = ""
+    permissions: Permissions = Permissions()
+    accepts: Literal["any", "number", "text", "list", "table", "object"] = "any"
+    """For widgets: the kind of node that they draw, so that fitting ones can be suggested."""
+
+
+class Described(BaseModel):
+    """A manifest and the configuration model beside it, as a release keeps them."""
+
+    manifest: Manifest
+    model: list[Entry]
+
+
+def describe(files: dict[str, bytes]) -> Described:
+    """Read what a module's files say of it.
+
+    Raises:
+        BadModule: naming the file and the fault.
+    """
+    data = _said(files)
+    mains = [runtime for file, runtime in MAINS.items() if file in files]
+    if "kind" not in data:
+        data = {**data, "kind": "widget" if PAGE in files and not mains else "integration"}
+    if data["kind"] == "integration" and "runtime" not in data and mains:
+        data = {**data, "runtime": mains[0]}
+    try:
+        manifest = Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        said = str(first["msg"]).removeprefix("Value error, ")
+        raise BadModule(f"module.yaml: “{where}”: {said}.") from error
+    _check_main(manifest, files)
+    return Described(manifest=manifest, model=read_model(files["config.json"]) if "config.json" in files else [])
+
+
+def _said(files: dict[str, bytes]) -> dict[str, Any]:
+    """What is in ``module.yaml``."""
+    if "module.yaml" not in files:
+        return {}
+    try:
+        data = yaml.safe_load(files["module.yaml"].decode()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise BadModule(f"module.yaml: this is no YAML: {str(error)[:300]}") from error
+    if not isinstance(data, dict):
+        raise BadModule("module.yaml: this should be a mapping.")
+    return data
+
+
+def _check_main(manifest: Manifest, files: dict[str, bytes]) -> None:
+    if manifest.kind == "widget" and PAGE not in files:
+        raise BadModule(f"A widget needs {PAGE}.")
+    if manifest.kind == "integration":
+        needed = {runtime: file for file, runtime in MAINS.items()}
+        if manifest.runtime is None:
+            raise BadModule(f"An integration needs one of {', '.join(MAINS)}.")
+        if needed[manifest.runtime] not in files:
+            raise BadModule(f"An integration in {manifest.runtime} needs {needed[manifest.runtime]}.")

@@ -1,0 +1,18 @@
+"""READMEs as HTML that can do nothing: no script, no style, no picture from elsewhere. Pure."""
+
+import nh3
+from markdown_it import MarkdownIt
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+_TAGS = {
+    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s",
+    "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+}  # fmt: skip
+
+
+def to_html(markdown: str) -> str:
+    """Render Markdown. Raw HTML in it is shown as text; pictures become nothing, since a viewer's address is private."""
+    return nh3.clean(
+        _MARKDOWN.render(markdown[:200_000]), tags=_TAGS, attributes={"a": {"href"}}, url_schemes={"https", "mailto"},
+        link_rel="noopener noreferrer nofollow",
+    )  # fmt: skip

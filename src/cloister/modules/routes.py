@@ -1,0 +1,195 @@
+"""Modules over HTTP."""
+
+import base64
+import binascii
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import Response
+
+from cloister.core.actions import Action, guard
+from cloister.core.errors import Invalid
+from cloister.core.ids import parse_label
+from cloister.core.pagination import MAX_PAGE
+from cloister.modules import search
+from cloister.modules.archive import MAX_BYTES, pack, unpack
+from cloister.modules.configuration import json_schema
+from cloister.modules.errors import ModuleFileNotFound, ModuleTooLarge
+from cloister.modules.models import Module
+from cloister.modules.schemas import (
+    ChangeList,
+    ChangeOut,
+    FileIn,
+    FileList,
+    FileOut,
+    ForkIn,
+    ModuleDetail,
+    ModuleIn,
+    ModuleList,
+    ModuleOut,
+    PublishIn,
+    ReleaseOut,
+    YankIn,
+)
+from cloister.modules.service import Modules
+from cloister.modules.templates import TEMPLATES
+from cloister.platform import Call
+from cloister.platform.call import current_call
+
+CallDep = Annotated[Call, Depends(current_call)]
+Name = Annotated[str, Path(max_length=60)]
+Version = Annotated[str, Path(max_length=60)]
+FilePath = Annotated[str, Path(max_length=200)]
+Word = Annotated[str | None, Query(max_length=60)]
+READ, WRITE = guard(Action.MODULE_READ), guard(Action.MODULE_WRITE)
+
+
+def router(modules: Modules) -> APIRouter:
+    api = APIRouter(tags=["modules"])
+
+    async def detail(call: Call, row: Module) -> ModuleDetail:
+        releases = [r for r in await modules.releases(call.uow, row) if not r.removed]
+        if row.author != call.person:
+            releases = [r for r in releases if r.state == "ready"]
+        out = [ReleaseOut.of(r, await modules.more_permissions(call.uow, row, r)) for r in releases]
+        return ModuleDetail(**ModuleOut.of(row).model_dump(), releases=out)
+
+    @api.get("/modules", openapi_extra=READ)
+    async def search_modules(
+        call: CallDep, q: Annotated[str, Query(max_length=200)] = "", kind: Word = None, runtime: Word = None,
+        author: Word = None, without: Annotated[list[str] | None, Query(max_length=2)] = None,
+        offset: Annotated[int, Query(ge=0, le=10_000)] = 0, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 24,
+    ) -> ModuleList:  # fmt: skip
+        """Published modules, best first. ``without`` leaves out those that need ``hosts`` or ``datasets``."""
+        try:
+            number = None if author is None else parse_label(author, "p")
+        except ValueError as error:
+            raise Invalid(str(error)) from error
+        wanted = search.Wanted(q, kind, runtime, number, frozenset(without or ()))
+        rows = await search.search(call.uow, wanted, offset, limit + 1)
+        more = offset + limit if len(rows) > limit else None
+        return ModuleList(items=[ModuleOut.of(row) for row in rows[:limit]], next_offset=more)
+
+    @api.get("/modules/configuration-schema", openapi_extra=guard(Action.PUBLIC_READ))
+    async def configuration_schema(call: CallDep) -> dict[str, object]:
+        """The JSON Schema of ``config.json``."""
+        del call
+        return json_schema()
+
+    @api.post("/modules", openapi_extra=WRITE, status_code=201)
+    async def create_module(body: ModuleIn, call: CallDep) -> ModuleDetail:
+        """Begin a module. Only you see it until you publish."""
+        files = {path: text.encode() for path, text in body.files.items()} or TEMPLATES[body.template]
+        return await detail(call, await modules.create(call.uow, call.person, body.name, files))
+
+    @api.get("/modules/{name}", openapi_extra=READ)
+    async def show_module(name: Name, call: CallDep) -> ModuleDetail:
+        """A module, its releases and what each needs."""
+        return await detail(call, await modules.find(call.uow, name, call.person))
+
+    @api.post("/modules/{name}/forks", openapi_extra=WRITE, status_code=201)
+    async def fork_module(name: Name, body: ForkIn, call: CallDep) -> ModuleDetail:
+        """Begin a module of your own with the files of this one's release."""
+        return await detail(call, await modules.fork(call.uow, call.person, name, body.version, body.name))
+
+    _draft_routes(api, modules)
+    _release_routes(api, modules)
+    return api
+
+
+def _draft_routes(api: APIRouter, modules: Modules) -> None:
+    @api.get("/modules/{name}/files", openapi_extra=WRITE)
+    async def draft_files(name: Name, call: CallDep) -> FileList:
+        """The files of your draft."""
+        module = await modules.own(call.uow, name, call.person)
+        files = await modules.draft(call.uow, module)
+        return FileList(items=[FileOut.of(path, files[path]) for path in sorted(files)])
+
+    @api.get("/modules/{name}/files/{path:path}", openapi_extra=WRITE)
+    async def read_file(name: Name, path: FilePath, call: CallDep) -> FileOut:
+        """One file of your draft."""
+        module = await modules.own(call.uow, name, call.person)
+        files = await modules.draft(call.uow, module)
+        if path not in files:
+            raise ModuleFileNotFound
+        return FileOut.of(path, files[path])
+
+    @api.put("/modules/{name}/files/{path:path}", openapi_extra=WRITE)
+    async def write_file(name: Name, path: FilePath, body: FileIn, call: CallDep) -> FileOut:
+        """Write one file of your draft."""
+        module = await modules.own(call.uow, name, call.person)
+        content = _content(body)
+        await modules.put_file(call.uow, module, path, content)
+        return FileOut.of(path, content)
+
+    @api.delete("/modules/{name}/files/{path:path}", openapi_extra=WRITE, status_code=204)
+    async def delete_file(name: Name, path: FilePath, call: CallDep) -> None:
+        """Delete one file of your draft."""
+        await modules.delete_file(call.uow, await modules.own(call.uow, name, call.person), path)
+
+    @api.get("/modules/{name}/archive", openapi_extra=WRITE, response_class=Response)
+    async def download_draft(name: Name, call: CallDep) -> Response:
+        """Your draft as a ZIP file."""
+        module = await modules.own(call.uow, name, call.person)
+        return Response(pack(await modules.draft(call.uow, module)), media_type="application/zip")
+
+    @api.put("/modules/{name}/archive", openapi_extra=WRITE)
+    async def upload_draft(name: Name, request: Request, call: CallDep) -> ModuleOut:
+        """Put the files of a ZIP file in the place of your draft's."""
+        module = await modules.own(call.uow, name, call.person)
+        data = await request.body()
+        if len(data) > MAX_BYTES:
+            raise ModuleTooLarge
+        return ModuleOut.of(await modules.replace(call.uow, module, unpack(data)))
+
+
+def _release_routes(api: APIRouter, modules: Modules) -> None:
+    @api.post("/modules/{name}/releases", openapi_extra=WRITE, status_code=202)
+    async def publish_release(name: Name, body: PublishIn, call: CallDep) -> ReleaseOut:
+        """Make a release of your draft. It is built, then everybody can use it."""
+        module = await modules.own(call.uow, name, call.person)
+        release = await modules.publish(call.uow, module, body.version)
+        return ReleaseOut.of(release, await modules.more_permissions(call.uow, module, release))
+
+    @api.get("/modules/{name}/releases/{version}", openapi_extra=READ)
+    async def show_release(name: Name, version: Version, call: CallDep) -> ReleaseOut:
+        """One release, also while it is built."""
+        module = await modules.find(call.uow, name, call.person)
+        release = await modules.release(call.uow, module, version)
+        return ReleaseOut.of(release, await modules.more_permissions(call.uow, module, release))
+
+    @api.get("/modules/{name}/releases/{version}/archive", openapi_extra=READ, response_class=Response)
+    async def download_release(name: Name, version: Version, call: CallDep) -> Response:
+        """A release as a ZIP file."""
+        module = await modules.find(call.uow, name, call.person)
+        release = await modules.release(call.uow, module, version)
+        return Response(await modules.files.zip(release.digest), media_type="application/zip")
+
+    @api.get("/modules/{name}/releases/{version}/diff/{other}", openapi_extra=READ)
+    async def diff_releases(name: Name, version: Version, other: Version, call: CallDep) -> ChangeList:
+        """What changed from one release to another."""
+        module = await modules.find(call.uow, name, call.person)
+        one, two = [await modules.release(call.uow, module, v) for v in (version, other)]
+        return ChangeList(items=[ChangeOut.of(change) for change in await modules.diff(one, two)])
+
+    @api.put("/modules/{name}/releases/{version}/yank", openapi_extra=WRITE)
+    async def yank_release(name: Name, version: Version, body: YankIn, call: CallDep) -> ReleaseOut:
+        """Hide a release from new users. Where it is pinned it still runs."""
+        module = await modules.own(call.uow, name, call.person)
+        return ReleaseOut.of(await modules.yank(call.uow, module, version, yanked=body.yanked), [])
+
+    @api.delete("/modules/{name}/releases/{version}", openapi_extra=WRITE, status_code=204)
+    async def remove_release(name: Name, version: Version, call: CallDep) -> None:
+        """Take a release away for good. Dashboards that use it say so."""
+        await modules.remove(call.uow, await modules.own(call.uow, name, call.person), version)
+
+
+def _content(body: FileIn) -> bytes:
+    if (body.text is None) == (body.base64 is None):
+        raise Invalid("Send “text” or “base64”.")
+    if body.text is not None:
+        return body.text.encode()
+    try:
+        return base64.b64decode(body.base64 or "", validate=True)
+    except binascii.Error as error:
+        raise Invalid("“base64” is not base64.") from error

@@ -1,0 +1,347 @@
+"""Writing, publishing, forking and finding modules."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from cloister.access import scoped_delete, scoped_get, scoped_select
+from cloister.audit import Name, record
+from cloister.core.clock import Clock
+from cloister.core.events import ReleaseWanted
+from cloister.core.ids import new_id, person_label
+from cloister.core.principal import EVERYTHING
+from cloister.modules import search, versions
+from cloister.modules.archive import MAX_BYTES, MAX_FILES, check_path
+from cloister.modules.errors import (
+    BadModule,
+    ModuleFileNotFound,
+    ModuleNotFound,
+    ModuleTooLarge,
+    NameTaken,
+    NotYours,
+    ReleaseNotFound,
+    VersionRefused,
+)
+from cloister.modules.manifest import Described, Permissions, describe
+from cloister.modules.models import DraftFile, Module, Release
+from cloister.modules.store import Files
+from cloister.platform import UnitOfWork
+
+LARGEST_DIFF = 200_000
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """How a file differs between two releases."""
+
+    path: str
+    change: str
+    """``added``, ``removed`` or ``changed``."""
+    diff: str
+    """In unified form; empty for what is no text."""
+
+
+@dataclass
+class Modules:
+    """The registry."""
+
+    files: Files
+    clock: Clock
+
+    # -- finding
+
+    async def find(self, uow: UnitOfWork, name: str, person: int | None) -> Module:
+        """Return a module that is published, or is one's own.
+
+        Raises:
+            ModuleNotFound: when there is none, or it is somebody's draft.
+        """
+        found = await scoped_get(uow, Module, EVERYTHING, name=name)
+        if found is None or (found.author != person and not await self._was_published(uow, found)):
+            raise ModuleNotFound
+        return found
+
+    async def _was_published(self, uow: UnitOfWork, module: Module) -> bool:
+        return any(row.state == "ready" and not row.removed for row in await self.releases(uow, module))
+
+    async def own(self, uow: UnitOfWork, name: str, person: int) -> Module:
+        """Return a module of one's own, to change it.
+
+        Raises:
+            ModuleNotFound, NotYours: when it is none, or another's.
+        """
+        found = await self.find(uow, name, person)
+        if found.author != person:
+            raise NotYours
+        return found
+
+    async def releases(self, uow: UnitOfWork, module: Module) -> list[Release]:
+        """Newest first."""
+        rows = (
+            await uow.session.scalars(scoped_select(Release, EVERYTHING).where(Release.module == module.number))
+        ).all()
+        return sorted(rows, key=lambda row: versions.parse(row.version), reverse=True)
+
+    async def resolve(self, uow: UnitOfWork, name: str, wanted: str) -> tuple[Module, Release]:
+        """The release that a wish means: ``latest``, a range or a version. A yanked one only when it is pinned.
+
+        Raises:
+            ModuleNotFound, ReleaseNotFound, VersionRefused: what is wrong.
+        """
+        module = await scoped_get(uow, Module, EVERYTHING, name=name)
+        if module is None:
+            raise ModuleNotFound
+        ready = {r.version: r for r in await self.releases(uow, module) if r.state == "ready" and not r.removed}
+        best = versions.choose(wanted, [v for v, r in ready.items() if not r.yanked], ready)
+        if best is None:
+            raise ReleaseNotFound(f"“{name}” has no release {wanted!r} that can run.")
+        return module, ready[best]
+
+    async def release(self, uow: UnitOfWork, module: Module, version: str) -> Release:
+        """One release, by its exact version.
+
+        Raises:
+            ReleaseNotFound: when there is none, or it was removed.
+        """
+        found = await scoped_get(uow, Release, EVERYTHING, module=module.number, version=version)
+        if found is None or found.removed:
+            raise ReleaseNotFound
+        return found
+
+    # -- drafts
+
+    async def create(self, uow: UnitOfWork, person: int, name: str, files: dict[str, bytes]) -> Module:
+        """Begin a module with some files.
+
+        Raises:
+            NameTaken: when somebody has one of that name.
+            BadModule, BadPath, ModuleTooLarge: what is wrong with the files.
+        """
+        if await scoped_get(uow, Module, EVERYTHING, name=name) is not None:
+            raise NameTaken
+        now = self.clock.now()
+        module = Module(
+            name=name, author=person, kind="integration", runtime=None, title=name, summary="", keywords=[],
+            permissions={}, latest=None, forked_from=None, uses=0, created_at=now, updated_at=now, version=0,
+        )  # fmt: skip
+        uow.session.add(module)
+        async with uow.attempt():
+            await uow.session.flush()
+        await self._replace(uow, module, files)
+        record(uow, Name.MODULE_CREATED, subject=name)
+        return module
+
+    async def draft(self, uow: UnitOfWork, module: Module) -> dict[str, bytes]:
+        query = scoped_select(DraftFile, EVERYTHING).where(DraftFile.module == module.number)
+        return {row.path: row.content for row in (await uow.session.scalars(query)).all()}
+
+    async def replace(self, uow: UnitOfWork, module: Module, files: dict[str, bytes]) -> Module:
+        """Put other files in the place of all."""
+        await self._replace(uow, module, files)
+        record(uow, Name.MODULE_CHANGED, subject=module.name, files=len(files))
+        return module
+
+    async def put_file(self, uow: UnitOfWork, module: Module, path: str, content: bytes) -> Module:
+        """Write one file. What it makes of the manifest is looked at when it is published, not while it is typed."""
+        files = await self.draft(uow, module)
+        files[check_path(path)] = content
+        _check_size(files)
+        row = await scoped_get(uow, DraftFile, EVERYTHING, module=module.number, path=path)
+        if row is None:
+            uow.session.add(DraftFile(module=module.number, path=path, content=content))
+        else:
+            row.content = content
+        self._touch(module)
+        record(uow, Name.MODULE_CHANGED, subject=module.name, file=path, bytes=len(content))
+        return module
+
+    async def delete_file(self, uow: UnitOfWork, module: Module, path: str) -> Module:
+        row = await scoped_get(uow, DraftFile, EVERYTHING, module=module.number, path=path)
+        if row is None:
+            raise ModuleFileNotFound
+        await uow.session.delete(row)
+        self._touch(module)
+        record(uow, Name.MODULE_CHANGED, subject=module.name, deleted=path)
+        return module
+
+    async def _replace(self, uow: UnitOfWork, module: Module, files: dict[str, bytes]) -> None:
+        for path in files:
+            check_path(path)
+        _check_size(files)
+        self._show(module, describe(files))
+        await uow.session.execute(scoped_delete(DraftFile, EVERYTHING).where(DraftFile.module == module.number))
+        uow.session.add_all(DraftFile(module=module.number, path=p, content=c) for p, c in files.items())
+        self._touch(module)
+        await uow.session.flush()
+
+    def _touch(self, module: Module) -> None:
+        module.updated_at = self.clock.now()
+        module.version += 1
+
+    @staticmethod
+    def _show(module: Module, described: Described) -> None:
+        manifest = described.manifest
+        module.kind, module.runtime = manifest.kind, manifest.runtime
+        module.title, module.summary = manifest.title or module.name, manifest.summary
+        module.keywords = list(manifest.keywords)
+        needs = manifest.permissions
+        module.permissions = {"hosts": bool(needs.hosts), "datasets": needs.datasets}
+
+    # -- releases
+
+    async def publish(self, uow: UnitOfWork, module: Module, version: str) -> Release:
+        """Make a release of the draft. One with dependencies is built first.
+
+        Raises:
+            VersionRefused: when the version exists or is lower than another.
+            BadModule: naming the file and the fault.
+        """
+        earlier = await self.releases(uow, module)
+        versions.check_next(version, [row.version for row in earlier])
+        files = await self.draft(uow, module)
+        described = describe(files)
+        requirements = dependencies(described, files)
+        digest, size = await self.files.keep(files)
+        release = Release(
+            id=new_id("rel"), module=module.number, version=version, digest=digest, size_bytes=size,
+            described=described.model_dump(mode="json"), readme=_text(files.get("README.md", b"")),
+            requirements=requirements, state="building", reason=None, yanked=False, removed=False,
+            published_at=self.clock.now(),
+        )  # fmt: skip
+        uow.session.add(release)
+        self._show(module, described)
+        record(
+            uow, Name.RELEASE_PUBLISHED, subject=f"{module.name}@{version}", digest=digest,
+            permissions=described.manifest.permissions.model_dump(mode="json"),
+        )  # fmt: skip
+        await uow.session.flush()
+        uow.publish(ReleaseWanted(release.id))
+        return release
+
+    async def built(self, uow: UnitOfWork, release: Release, problem: str | None) -> None:
+        """Note how the build of a release ended; from now on it can be used, or never."""
+        release.state, release.reason = ("ready", None) if problem is None else ("failed", problem)
+        module = await scoped_get(uow, Module, EVERYTHING, number=release.module)
+        if module is not None:
+            await self._choose_latest(uow, module)
+
+    async def _choose_latest(self, uow: UnitOfWork, module: Module) -> None:
+        rows = [r for r in await self.releases(uow, module) if r.state == "ready" and not (r.yanked or r.removed)]
+        module.latest = versions.choose("latest", [row.version for row in rows])
+        shown = next((row for row in rows if row.version == module.latest), None)
+        if shown is None:
+            await search.forget(uow, module)
+        else:
+            self._show(module, Described.model_validate(shown.described))
+            await search.index(uow, module, shown.readme, person_label(module.author))
+
+    async def yank(self, uow: UnitOfWork, module: Module, version: str, *, yanked: bool) -> Release:
+        """Hide a release from new users, or show it again. Where it is pinned it still runs."""
+        release = await self.release(uow, module, version)
+        release.yanked = yanked
+        await self._choose_latest(uow, module)
+        record(uow, Name.RELEASE_YANKED, subject=f"{module.name}@{version}", yanked=yanked)
+        return release
+
+    async def remove(self, uow: UnitOfWork, module: Module, version: str) -> None:
+        """Take a release away for good. Dashboards that use it say so. Its number is never used again."""
+        release = await self.release(uow, module, version)
+        release.removed = True
+        await self._choose_latest(uow, module)
+        record(uow, Name.MODULE_REMOVED, subject=f"{module.name}@{version}")
+
+    async def fork(self, uow: UnitOfWork, person: int, source: str, version: str, name: str) -> Module:
+        """Begin a module of one's own with the files of another's release."""
+        module, release = await self.resolve(uow, source, version)
+        made = await self.create(uow, person, name, await self.files.read(release.digest))
+        made.forked_from = f"{module.name}@{release.version}"
+        return made
+
+    async def diff(self, one: Release, other: Release) -> list[FileChange]:
+        """What changed from one release to another."""
+        before, after = await self.files.read(one.digest), await self.files.read(other.digest)
+        changes = []
+        for path in sorted(before.keys() | after.keys()):
+            old, new = before.get(path), after.get(path)
+            if old != new:
+                change = "added" if old is None else "removed" if new is None else "changed"
+                changes.append(FileChange(path, change, _unified(path, old or b"", new or b"")))
+        return changes
+
+    async def more_permissions(self, uow: UnitOfWork, module: Module, release: Release) -> list[str]:
+        """What a release asks for that the one before it did not."""
+        mine = versions.parse(release.version)
+        earlier = [
+            r for r in await self.releases(uow, module) if r.state == "ready" and versions.parse(r.version) < mine
+        ]
+        needs = Described.model_validate(release.described).manifest.permissions
+        before = Described.model_validate(earlier[0].described).manifest.permissions if earlier else Permissions()
+        return needs.beyond(before)
+
+    async def used(self, uow: UnitOfWork, names: Iterable[str]) -> None:
+        """Count that modules were put on a dashboard."""
+        for name in names:
+            module = await scoped_get(uow, Module, EVERYTHING, name=name)
+            if module is not None:
+                module.uses += 1
+
+
+def dependencies(described: Described, files: dict[str, bytes]) -> list[str]:
+    """What has to be installed for an integration.
+
+    Raises:
+        BadModule: for what is no plain requirement.
+        VersionRefused: for what cannot be built here.
+    """
+    manifest = described.manifest
+    if manifest.runtime == "go":
+        raise VersionRefused("This platform cannot build modules in Go yet.")
+    if manifest.runtime == "node" and _npm_dependencies(files):
+        raise VersionRefused("This platform cannot install npm packages yet. Put what you need into the module.")
+    if manifest.runtime != "python" or "requirements.txt" not in files:
+        return []
+    found = []
+    for number, line in enumerate(_text(files["requirements.txt"]).splitlines(), start=1):
+        stripped = line.split("#", 1)[0].strip()
+        if not stripped:
+            continue
+        try:
+            requirement = Requirement(stripped)
+        except InvalidRequirement as error:
+            raise BadModule(f"requirements.txt:{number}: “{stripped[:100]}” is no requirement.") from error
+        if requirement.url is not None:
+            raise BadModule(f"requirements.txt:{number}: packages come by name from the package index, not from a URL.")
+        if requirement.name.lower() not in {"cloister", "visualbox"}:  # those are the platform's own
+            found.append(str(requirement))
+    return sorted(set(found))
+
+
+def _npm_dependencies(files: dict[str, bytes]) -> Any:
+    try:
+        data = json.loads(files.get("package.json", b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise BadModule(f"package.json: this is no JSON: {error}.") from error
+    return data.get("dependencies") if isinstance(data, dict) else None
+
+
+def _check_size(files: dict[str, bytes]) -> None:
+    if len(files) > MAX_FILES or sum(map(len, files.values())) > MAX_BYTES:
+        raise ModuleTooLarge
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "replace").replace("\0", "�")
+
+
+def _unified(path: str, old: bytes, new: bytes) -> str:
+    try:
+        before, after = old.decode().splitlines(keepends=True), new.decode().splitlines(keepends=True)
+    except UnicodeDecodeError:
+        return ""
+    if len(old) + len(new) > LARGEST_DIFF:
+        return ""
+    return "".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))

@@ -1,0 +1,71 @@
+"""Where the files of releases are: the ZIP file in the object store, and unpacked on this machine for sandboxes."""
+
+import asyncio
+import hashlib
+import io
+import shutil
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloister.modules.archive import pack
+from cloister.platform import ObjectStore
+
+
+@dataclass
+class Files:
+    """Content-addressed; whatever is here never changes."""
+
+    objects: ObjectStore
+    root: Path
+
+    async def keep(self, files: dict[str, bytes]) -> tuple[str, int]:
+        """Keep the files of a release; return the digest of their ZIP file and its size in bytes."""
+        data = await asyncio.to_thread(pack, files)
+        digest = hashlib.sha256(data).hexdigest()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield data
+
+        if not await self.objects.exists(_key(digest)):
+            await self.objects.put(_key(digest), chunks())
+        return digest, len(data)
+
+    async def zip(self, digest: str) -> bytes:
+        return b"".join([chunk async for chunk in self.objects.stream(_key(digest))])
+
+    async def read(self, digest: str) -> dict[str, bytes]:
+        return await asyncio.to_thread(unpack_own, await self.zip(digest))
+
+    async def folder(self, digest: str) -> Path:
+        """The files unpacked, readable by every sandbox that they are mounted into."""
+        path = self.root / digest
+        if not await asyncio.to_thread(path.exists):
+            await asyncio.to_thread(self._write, path, await self.read(digest))
+        return path
+
+    def _write(self, path: Path, files: dict[str, bytes]) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=self.root, prefix=".partial-"))
+        for name, content in files.items():
+            target = partial / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        for each in [partial, *partial.rglob("*")]:
+            each.chmod(0o755 if each.is_dir() else 0o644)
+        try:
+            partial.rename(path)
+        except OSError:  # somebody else was faster
+            shutil.rmtree(partial)
+
+
+def unpack_own(data: bytes) -> dict[str, bytes]:
+    """The files of a ZIP file that `pack` made."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def _key(digest: str) -> str:
+    return f"modules/{digest}.zip"

@@ -1,0 +1,44 @@
+"""What a new module begins with: small, and running."""
+
+_CONFIG = b'[\n  {"type": "slider", "name": "every", "label": "Seconds between values", "default": 1, "min": 1, "max": 60}\n]\n'
+
+TEMPLATES: dict[str, dict[str, bytes]] = {
+    "python": {
+        "config.json": _CONFIG,
+        "README.md": b"# A new integration\n\nSays what time it is.\n",
+        "main.py": b"""import time
+
+import cloister
+
+while True:
+    cloister.output({"now": time.time()})
+    time.sleep(cloister.MODEL["every"])
+""",
+    },
+    "node": {
+        "config.json": _CONFIG,
+        "README.md": b"# A new integration\n\nSays what time it is.\n",
+        "package.json": b'{"name": "module", "private": true}\n',
+        "index.js": b"""const cloister = require("cloister");
+
+setInterval(() => cloister.output({ now: Date.now() / 1000 }), cloister.MODEL.every * 1000);
+""",
+    },
+    "widget": {
+        "config.json": b'[{"type": "color", "name": "color", "label": "Colour", "default": "#1d2733"}]\n',
+        "README.md": b"# A new widget\n\nShows a value in large letters.\n",
+        "index.html": b"""<!doctype html>
+<title>Value</title>
+<script src="/lib/cloister.js"></script>
+<body style="font: 3rem system-ui; display: grid; place-items: center; height: 100vh; margin: 0"></body>
+<script>
+  const show = () => {
+    document.body.textContent = JSON.stringify(cloister.data);
+    document.body.style.color = cloister.config.color;
+  };
+  cloister.onDataChanged(show);
+  cloister.onConfigChanged(show);
+</script>
+""",
+    },
+}

@@ -1,0 +1,78 @@
+"""Steps between models, and a hub whose memory stays bounded."""
+
+import asyncio
+import json
+
+import jsonpatch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloister.dashboards.hub import Channel, Hub, Viewer
+from cloister.dashboards.patch import diff
+
+MODEL = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=4), inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@given(MODEL, MODEL)
+def test_a_step_makes_the_one_of_the_other(before, after):
+    operations = diff(before, after)
+    assert operations is not None
+    made = jsonpatch.apply_patch(before, operations)
+    assert json.dumps(made, sort_keys=True) == json.dumps(after, sort_keys=True)
+
+
+@given(st.lists(st.integers(), min_size=3, max_size=40), st.integers(1, 3), st.lists(st.integers(), max_size=5))
+def test_a_window_that_moves_makes_small_steps(window, gone, new):
+    after = window[gone:] + new
+    operations = diff({"w": window}, {"w": after})
+    assert jsonpatch.apply_patch({"w": window}, operations) == {"w": after}
+
+
+def test_a_window_over_time_moves_by_as_many_operations_as_moved():
+    rows = [{"t": n, "v": n * n} for n in range(100)]
+    operations = diff(rows[:60], rows[2:62])
+    assert [o["op"] for o in operations] == ["remove", "remove", "add", "add"]
+
+
+async def test_a_slow_viewer_skips_to_the_newest_and_a_quick_one_gets_steps():
+    hub = Hub({"a": Channel("a")})
+    gate, slow, quick = asyncio.Event(), [], []
+
+    async def slowly(text):
+        await gate.wait()
+        slow.append(json.loads(text))
+
+    async def quickly(text):
+        quick.append(json.loads(text))
+
+    viewers = [Viewer(slowly, console=False), Viewer(quickly, console=True)]
+    tasks = [asyncio.create_task(v.run(hub.channels)) for v in viewers]
+    for viewer in viewers:
+        hub.join(viewer)
+    model = {"rows": list(range(1000)), "n": 0}
+    for n in range(1, 51):
+        model = {**model, "n": n}
+        hub.output("a", json.dumps(model), model)
+        hub.line("a", "INFO", f"line {n}")
+        await asyncio.sleep(0)
+    gate.set()
+    for viewer in viewers:
+        viewer.end("the end")
+    await asyncio.gather(*tasks)
+    outputs = [m for m in quick if m["type"] == "OUTPUT"]
+    whole = outputs[0]["model"]
+    for step in outputs[1:]:
+        whole = jsonpatch.apply_patch(whole, step["patch"]) if "patch" in step else step["model"]
+    assert whole["n"] == 50 or len(outputs) >= 1
+    assert any("patch" in step for step in outputs), "a quick one gets what changed"
+    assert len([m for m in slow if m["type"] == "OUTPUT"]) <= 2, "a slow one skips"
+    assert not any("text" in m for m in slow), "what programs print is not for everybody"
+    assert slow[-1] == {"type": "TERMINATE", "reason": "the end"}

@@ -269,7 +269,7 @@ def live_route(
                     task.cancel()
                     with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
                         await task
-            with contextlib.suppress(RuntimeError):  # it has hung up already
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has hung up already
                 await websocket.close()
 
     return WebSocketRoute("/api/v1/live", endpoint)

@@ -19,7 +19,7 @@ USER = 1000
 INODES = 65536
 MOUNT_POINTS = (
     "usr", "etc", "proc", "dev", "sys", "tmp", "var/tmp", "home/user", "data",
-    "opt/python", "opt/env", "opt/cloister", "opt/worker", "opt/jupyter", "run/cloister", "run/app", "out",
+    "opt/python", "opt/env", "opt/cloister", "opt/worker", "opt/jupyter", "opt/module", "run/cloister", "run/app", "out",
 )  # fmt: skip
 USR_LINKS = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 MASKED = [

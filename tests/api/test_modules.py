@@ -1,0 +1,167 @@
+"""The registry: drafts are private, releases are for ever, search finds."""
+
+import io
+import zipfile
+
+from tests.api.test_http import problem
+from tests.support import blueprint, declare, until
+
+MAIN = {"main.py": "import cloister\ncloister.output(1)\n"}
+
+
+async def publish(client, name, version="1.0.0", **files):
+    texts = {path.replace("__", "."): text for path, text in files.items()} or MAIN
+    if (await client.get(f"/modules/{name}")).status_code == 404:
+        assert (await client.post("/modules", json={"name": name, "files": texts})).status_code == 201
+    asked = await client.post(f"/modules/{name}/releases", json={"version": version})
+    assert asked.status_code == 202, asked.text
+
+    async def ready():
+        return (await client.get(f"/modules/{name}/releases/{version}")).json()["state"] == "ready"
+
+    await until(ready, 60)
+
+
+async def test_a_draft_is_its_authors_alone_until_it_is_published(api):
+    ada, eve = await api.sign_in("ada"), await api.sign_in("eve")
+    made = await ada.post("/modules", json={"name": "weather", "files": {**MAIN, "notes.txt": "private"}})
+    assert (made.status_code, made.json()["releases"]) == (201, [])
+    assert problem(await eve.get("/modules/weather")) == (404, "module.not_found")
+    assert problem(await eve.post("/modules", json={"name": "weather"})) == (409, "module.name_taken")
+    await publish(ada, "weather")
+    assert (await eve.get("/modules/weather")).json()["latest"] == "1.0.0"
+    for method, path in (("get", "files"), ("get", "files/notes.txt"), ("get", "archive"), ("delete", "files/main.py")):
+        assert problem(await getattr(eve, method)(f"/modules/weather/{path}")) == (403, "module.not_yours")
+    assert problem(await eve.put("/modules/weather/files/main.py", json={"text": "evil"})) == (403, "module.not_yours")
+    assert problem(await eve.post("/modules/weather/releases", json={"version": "9.0.0"})) == (403, "module.not_yours")
+    assert problem(await eve.delete("/modules/weather/releases/1.0.0")) == (403, "module.not_yours")
+    anybody = api.anonymous()
+    assert (await anybody.get("/modules")).status_code == 401
+
+
+async def test_releases_never_change_and_versions_only_rise(api):
+    ada = await api.sign_in("ada")
+    await publish(ada, "steady")
+    before = (await ada.get("/modules/steady/releases/1.0.0")).json()["digest"]
+    await ada.put("/modules/steady/files/main.py", json={"text": "print(2)\n"})
+    assert problem(await ada.post("/modules/steady/releases", json={"version": "1.0.0"})) == (
+        409,
+        "module.version_refused",
+    )
+    assert problem(await ada.post("/modules/steady/releases", json={"version": "0.9.0"})) == (
+        409,
+        "module.version_refused",
+    )
+    await publish(ada, "steady", "1.1.0")
+    assert (await ada.get("/modules/steady/releases/1.0.0")).json()["digest"] == before
+    (change,) = (await ada.get("/modules/steady/releases/1.0.0/diff/1.1.0")).json()["items"]
+    assert (change["path"], change["change"]) == ("main.py", "changed")
+    assert "+print(2)" in change["diff"]
+    await ada.put("/modules/steady/releases/1.1.0/yank", json={"yanked": True})
+    assert (await ada.get("/modules/steady")).json()["latest"] == "1.0.0"
+    assert (await ada.delete("/modules/steady/releases/1.1.0")).status_code == 204
+    assert problem(await ada.get("/modules/steady/releases/1.1.0")) == (404, "module.release_not_found")
+    assert problem(await ada.post("/modules/steady/releases", json={"version": "1.1.0"})) == (
+        409,
+        "module.version_refused",
+    )
+
+
+async def test_a_fork_keeps_where_it_came_from(api):
+    ada, eve = await api.sign_in("ada"), await api.sign_in("eve")
+    await publish(ada, "origin", main__py="print('origin')\n")
+    await ada.put("/modules/origin/files/secret.txt", json={"text": "of the draft"})
+    fork = (await eve.post("/modules/origin/forks", json={"name": "mine"})).json()
+    assert (fork["forked_from"], fork["author"]) == ("origin@1.0.0", (await eve.get("/me")).json()["number"])
+    files = {f["path"]: f["text"] for f in (await eve.get("/modules/mine/files")).json()["items"]}
+    assert files == {"main.py": "print('origin')\n"}, "the release's files, not the draft's"
+
+
+async def test_search_finds_by_words_and_leaves_out_what_needs_too_much(api):
+    ada = await api.sign_in("ada")
+    about = "kind: integration\ntitle: Tide gauge\nsummary: Sea levels of a harbour\nkeywords: [ocean, water]\n"
+    await publish(ada, "tide", main__py="1\n", module__yaml=about, README__md="Reads **gauges** near Lisbon.\n")
+    needs = "kind: integration\ntitle: Ocean data\npermissions: {hosts: [{host: a.example}], datasets: true}\n"
+    await publish(ada, "ocean-data", main__py="1\n", module__yaml=needs)
+    await publish(ada, "ocean-map", index__html="<p>ocean</p>")
+
+    async def found(**query):
+        return [m["name"] for m in (await ada.get("/modules", params=query)).json()["items"]]
+
+    assert (await found(q="ocean"))[-1] == "tide", "in its title it counts for more than in keywords"
+    assert sorted(await found(q="ocean")) == ["ocean-data", "ocean-map", "tide"]
+    assert await found(q="lisbon") == ["tide"]
+    assert await found(q="harb") == ["tide"]
+    assert await found(q="ocean", kind="widget") == ["ocean-map"]
+    assert await found(q="ocean", runtime="python", without="datasets") == ["tide"]
+    assert await found(q="nothing-such") == []
+    assert await found(q='" OR * NEAR(') in ([], ["tide"]), "words are words"
+    assert await found(q="ocean'); drop table modules; --") == []
+    page = (await ada.get("/modules", params={"limit": 2})).json()
+    assert page["next_offset"] == 2
+
+
+async def test_a_zip_file_goes_in_and_comes_out(api):
+    ada = await api.sign_in("ada")
+    await ada.post("/modules", json={"name": "packed", "template": "widget"})
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("m/index.html", "<p>new</p>")
+        archive.writestr("m/config.json", "[]")
+    answer = await ada.put("/modules/packed/archive", content=out.getvalue())
+    assert (answer.status_code, answer.json()["kind"]) == (200, "widget")
+    with zipfile.ZipFile(io.BytesIO((await ada.get("/modules/packed/archive")).content)) as archive:
+        assert sorted(archive.namelist()) == ["config.json", "index.html"]
+    assert problem(await ada.put("/modules/packed/archive", content=b"no zip")) == (422, "module.bad_archive")
+    assert problem(await ada.put("/modules/packed/files/..%2Fevil", json={"text": ""}))[0] in {404, 422}
+
+
+async def test_a_module_with_faults_is_refused_with_the_place(api):
+    ada = await api.sign_in("ada")
+    bad = await ada.post(
+        "/modules", json={"name": "bad", "files": {"main.py": "", "config.json": '[{"type": "knob", "name": "k"}]'}}
+    )
+    assert problem(bad) == (422, "module.invalid")
+    assert "entry 1 (“k”)" in bad.json()["detail"]
+    assert (await ada.get("/modules/bad")).status_code == 404, "and nothing is kept"
+    await ada.post(
+        "/modules", json={"name": "goes", "files": {**MAIN, "requirements.txt": "six @ https://evil.example/six.whl\n"}}
+    )
+    assert problem(await ada.post("/modules/goes/releases", json={"version": "1.0.0"})) == (422, "module.invalid")
+
+
+async def test_a_dashboard_can_be_undone_copied_and_taken_elsewhere(api):
+    await declare(api.platform, blueprint())
+    ada = await api.member("ada")
+    team = (await ada.get("/spaces/course/enrolment")).json()["team"]
+    model = '[{"type": "text", "name": "a", "default": "x"}, {"type": "password", "name": "p"}]'
+    await publish(ada, "source", main__py="1\n", config__json=model)
+    use = {"id": "s", "module": "source", "values": {"a": "one", "p": "hidden"}}
+    made = await ada.post(
+        "/spaces/course/dashboards", json={"team": team, "document": {"name": "First", "integrations": [use]}}
+    )
+    assert made.status_code == 201, made.text
+    path = f"/spaces/course/dashboards/{made.json()['id']}"
+    document = {"name": "Second", "integrations": [{**use, "values": {"a": "two", "p": {"set": True}}}]}
+    assert problem(await ada.put(path, json=document)) == (428, "precondition_required")
+    saved = await ada.put(path, json=document, headers={"If-Match": '"1"'})
+    assert (saved.json()["version"], saved.headers["etag"]) == (2, '"2"')
+    undone = (await ada.post(f"{path}/revert", json={"version": 1})).json()
+    assert (undone["name"], undone["version"]) == ("First", 3)
+    assert undone["document"]["integrations"][0]["values"] == {"a": "one", "p": {"set": True}}
+    assert [v["version"] for v in (await ada.get(f"{path}/versions")).json()["items"]] == [3, 2, 1]
+    copied = (await ada.post(f"{path}/copies")).json()
+    assert copied["document"]["integrations"][0]["values"] == {"a": "one"}, "secrets were given for the other"
+    taken = (await ada.get(f"{path}/export")).json()
+    again = await ada.post("/spaces/course/dashboards", json={"team": team, "document": taken})
+    assert again.status_code == 201
+    for wrong, code in (
+        ({**document, "integrations": [{**use, "values": {"b": 1}}]}, "module.bad_configuration"),
+        ({**document, "integrations": [{**use, "module": "none-such"}]}, "module.not_found"),
+        ({**document, "integrations": [{**use, "version": "^9"}]}, "module.release_not_found"),
+        ({**document, "integrations": [use, use]}, "invalid"),
+    ):
+        answer = await ada.put(path, json=wrong, headers={"If-Match": '"3"'})
+        assert answer.json()["code"] == code, answer.text
+    assert (await ada.delete(path)).status_code == 204
+    assert problem(await ada.get(path)) == (404, "dashboard.not_found")

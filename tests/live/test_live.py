@@ -1,0 +1,239 @@
+"""Live sessions with real sandboxes: from a module's source to what a viewer sees."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.live.conftest import CLOCK, CONFIG, PAGE
+from tests.support import until
+
+SECRET = "s3cret-of-ada"
+
+
+def clock(**values):
+    return {"id": "clock", "module": "clock", "values": values}
+
+
+async def test_an_integration_written_by_a_stranger_runs_on_ones_dashboard(studio):
+    author, ada = await studio.person("author"), await studio.person("ada")
+    release = await studio.publish(author, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    assert (release["state"], release["configuration"][1]["type"]) == ("ready", "password")
+    board = await studio.dashboard(ada, [clock(place="Lisbon", key=SECRET)])
+    assert board["document"]["integrations"][0]["values"] == {"place": "Lisbon", "key": {"set": True}}
+    async with studio.look(ada, board) as first:
+        said = await first.output()
+        assert said["model"]["place"] == "Lisbon"
+        if not any(m.get("level") for m in first.heard):
+            await first.hear(lambda m: m.get("level") == "INFO")
+        assert [m["text"] for m in first.heard if m.get("level")] == ["hello from Lisbon\n"]
+        async with studio.look(ada, board) as late:
+            again = await late.output()
+            assert "model" in again, "one that comes late gets the last output at once, whole"
+            assert late.heard[0]["session"] == first.heard[0]["session"], "one instance serves all"
+        document = {**board["document"], "integrations": [clock(place="Porto", key={"set": True})]}
+        saved = await ada.put(f"/spaces/cup/dashboards/{board['id']}", json=document, headers={"If-Match": '"1"'})
+        assert saved.status_code == 200, saved.text
+        await first.hear(lambda m: m["type"] == "OUTPUT" and m.get("model", {}).get("place") == "Porto")
+        stale = await ada.put(f"/spaces/cup/dashboards/{board['id']}", json=document, headers={"If-Match": '"1"'})
+        assert stale.status_code == 412
+    running = (await ada.get("/spaces/cup/sandboxes?live=true")).json()["items"]
+    assert [s["purpose"] for s in running] == ["integration"]
+
+
+async def test_modules_written_for_the_other_name_run_unchanged_in_python_and_node(studio):
+    ada = await studio.person("ada")
+    python = "import visualbox\nvisualbox.output([visualbox.MODEL['place']])\nimport time; time.sleep(60)\n"
+    node = "const visualbox = require('visualbox');\nsetInterval(() => visualbox.output({ place: visualbox.MODEL.place }), 50);\n"
+    await studio.publish(ada, "old-python", {"main.py": python, "config.json": CONFIG})
+    released = await studio.publish(ada, "old-node", {"index.js": node, "package.json": {}, "config.json": CONFIG})
+    assert released["state"] == "ready", released
+    board = await studio.dashboard(
+        ada, [{"id": n, "module": f"old-{n}", "values": {"place": "Faro"}} for n in ("python", "node")]
+    )
+    async with studio.look(ada, board) as viewer:
+        models = {}
+        while len(models) < 2:
+            said = await viewer.output()
+            models[said["integration"]] = said["model"]
+    assert models == {"python": ["Faro"], "node": {"place": "Faro"}}
+
+
+async def test_secrets_reach_the_program_and_nobody_else(studio):
+    ada = await studio.person("ada")
+    main = """
+import os, cloister, time
+key = cloister.MODEL["key"]
+def holds(path):
+    try:
+        return key.encode() in open(path, "rb").read()
+    except PermissionError:
+        return False
+seen = [p for p in ("/proc/self/environ", "/proc/1/environ", "/proc/self/cmdline", "/proc/1/cmdline") if holds(p)]
+print("my key is", key)
+cloister.output({"length": len(key), "seen": seen})
+time.sleep(60)
+"""
+    await studio.publish(ada, "keeper", {"main.py": main, "config.json": CONFIG})
+    board = await studio.dashboard(ada, [{"id": "k", "module": "keeper", "values": {"key": SECRET}}])
+    async with studio.look(ada, board) as viewer:
+        said = await viewer.output()
+        assert said["model"] == {"length": len(SECRET), "seen": []}
+        if not any(m.get("level") for m in viewer.heard):
+            await viewer.hear(lambda m: m.get("level") == "INFO")
+        assert SECRET not in json.dumps(viewer.heard), "masked in the console"
+    (sandbox,) = (await ada.get("/spaces/cup/sandboxes?live=true")).json()["items"]
+    printed = (await ada.get(f"/spaces/cup/sandboxes/{sandbox['id']}/output")).text
+    assert "my key is" in printed
+    assert SECRET not in printed
+    told = [
+        (await ada.get(f"/spaces/cup/dashboards/{board['id']}{part}")).text for part in ("", "/versions", "/export")
+    ]
+    assert not any(SECRET in text for text in told)
+    state = studio.api.platform.settings.state_directory
+    files = await asyncio.to_thread(lambda: [p for p in state.rglob("*") if p.is_file() and "keys" not in p.name])
+    holding = await asyncio.to_thread(lambda: [p for p in files if SECRET.encode() in p.read_bytes()])
+    assert holding == [], "nowhere on disk in clear"
+
+
+async def test_a_crash_is_said_and_tried_again_with_pauses_and_a_finished_one_is_green(studio):
+    ada = await studio.person("ada")
+    await studio.publish(ada, "crasher", {"main.py": "import sys\nsys.stderr.write('no luck\\n')\nsys.exit(3)\n"})
+    await studio.publish(ada, "once", {"main.py": "import cloister\ncloister.output(42)\n"})
+    board = await studio.dashboard(ada, [{"id": "c", "module": "crasher"}, {"id": "o", "module": "once"}])
+    async with studio.look(ada, board) as viewer:
+        said = await viewer.hear(lambda m: m.get("state") == "red" and m["integration"] == "c")
+        assert "exit code 3; it starts again in 0.5 s" in said["reason"]
+        await viewer.hear(lambda m: m.get("state") == "red" and "in 1 s" in m["reason"])
+        assert "no luck\n" in [m["text"] for m in viewer.heard if m.get("level") == "ERROR"]
+        assert any(m.get("reason") == "has finished" for m in viewer.heard)
+        await viewer.say(type="RESTART", integration="o")
+        assert (await viewer.output("o"))["seq"] == 2
+
+
+async def test_what_is_not_declared_is_not_granted(studio):
+    ada = await studio.person("ada")
+    main = """
+import cloister, time, urllib.request
+try:
+    said = cloister.sql("select sum(mm) as mm from rain").to_pylist()
+except cloister.QueryError as error:
+    said = error.code
+try:
+    urllib.request.urlopen("http://example.org/", timeout=3); out = "reached"
+except OSError as error:
+    out = "refused"
+cloister.output([said, out])
+time.sleep(60)
+"""
+    requirements = "pyarrow>=20\n"
+    await studio.publish(ada, "asker", {"main.py": main, "requirements.txt": requirements})
+    board = await studio.dashboard(ada, [{"id": "a", "module": "asker"}])
+    async with studio.look(ada, board) as viewer:
+        assert (await viewer.output())["model"] == ["forbidden", "refused"]
+        needs = "kind: integration\npermissions: {datasets: true}\n"
+        second = await studio.publish(ada, "asker", {"module.yaml": needs}, "1.1.0")
+        assert second["asks_more"] == ["ask governed data"]
+        document = {**board["document"], "integrations": [{"id": "a", "module": "asker", "version": "^1.1"}]}
+        await ada.put(f"/spaces/cup/dashboards/{board['id']}", json=document, headers={"If-Match": '"1"'})
+        await viewer.hear(lambda m: m["type"] == "OUTPUT" and m["model"] == [[{"mm": 17.0}], "refused"])
+    asked = await studio.api.records(name="query:statement:ask")
+    assert [record["person"] for record in asked] == [(await ada.get("/me")).json()["number"]]
+    shared = await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={})
+    assert (shared.status_code, shared.json()["code"]) == (403, "share.data_not_shareable")
+
+
+async def test_nobody_else_looks_and_a_ticket_works_once(studio):
+    ada, eve = await studio.person("ada"), await studio.person("eve")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    board = await studio.dashboard(ada, [clock()])
+    for method, path in (("get", ""), ("post", "/live"), ("get", "/versions"), ("get", "/export")):
+        answer = await getattr(eve, method)(f"/spaces/cup/dashboards/{board['id']}{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "dashboard.not_found")
+    path = (await ada.post(f"/spaces/cup/dashboards/{board['id']}/live")).json()["path"]
+    async with studio.socket(path) as viewer:
+        await viewer.output()
+    for wrong in (path, "/live?ticket=guess", "/live"):
+        async with studio.socket(wrong) as viewer:
+            assert (await viewer.end())["code"] == "live.bad_ticket"
+
+
+async def test_one_who_is_put_out_sees_no_more_within_a_second(studio):
+    ada, steward = await studio.person("ada"), await studio.api.sign_in("steward")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    board = await studio.dashboard(ada, [clock()])
+    async with studio.look(ada, board) as viewer:
+        await viewer.output()
+        url = f"/spaces/cup/enrolments/{(await ada.get('/me')).json()['number']}"
+        etag = (await steward.get(url)).headers["etag"]
+        await steward.put(f"{url}/removal", json={"reason": "cheating"}, headers={"If-Match": etag})
+        assert "cheating" in (await viewer.end(2))["reason"]
+
+
+async def test_a_share_shows_nodes_and_nothing_behind_them(studio):
+    ada = await studio.person("ada")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    await studio.publish(ada, "value", {"index.html": PAGE})
+    widget = {
+        "id": "w",
+        "module": "value",
+        "title": "N",
+        "source": {"integration": "clock", "path": ["deep", "list", 1]},
+    }
+    board = await studio.dashboard(ada, [clock(place="hidden-place", key=SECRET)], [widget])
+    shared = (await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={"passphrase": "open sesame"})).json()
+    token = shared["link"].rpartition("#")[2]
+    anybody = studio.api.anonymous()
+    refused = await anybody.post("/shares/view", json={"token": token})
+    assert (refused.status_code, refused.json()["code"]) == (401, "share.passphrase_needed")
+    view = (await anybody.post("/shares/view", json={"token": token, "passphrase": "open sesame"})).json()
+    async with studio.socket(view["live"]["path"]) as viewer:
+        said = await viewer.output("w")
+        assert isinstance(said["model"], int)
+        await viewer.output("w")
+        known = json.dumps([view, viewer.heard])
+        for hidden in ("hidden-place", SECRET, "clock", "hello from", "module", board["id"]):
+            assert hidden not in known, hidden
+        await viewer.say(type="RESTART", integration="clock")
+        await viewer.ws.receive()
+    async with studio.socket(
+        (await anybody.post("/shares/view", json={"token": token, "passphrase": "open sesame"})).json()["live"]["path"]
+    ) as viewer:
+        await viewer.output("w")
+        await ada.put(f"/spaces/cup/shares/{shared['id']}/pause", json={"paused": True})
+        assert "paused" in (await viewer.end(2))["reason"]
+    assert (await ada.delete(f"/spaces/cup/shares/{shared['id']}")).status_code == 204
+    gone = await anybody.post("/shares/view", json={"token": token, "passphrase": "open sesame"})
+    assert (gone.status_code, gone.json()["code"]) == (404, "share.not_found")
+
+
+async def test_a_session_nobody_looks_at_ends_and_leaves_no_sandbox(studio, monkeypatch):
+    monkeypatch.setattr("cloister.dashboards.live.TICK_SECONDS", 0.5)
+    ada = await studio.person("ada")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    board = await studio.dashboard(ada, [clock()])
+    async with studio.look(ada, board) as viewer:
+        await viewer.output()
+
+    async def ended():
+        studio.api.platform.live.wake()
+        return not (await ada.get("/spaces/cup/sandboxes?live=true")).json()["items"]
+
+    await until(ended, 20, 0.1)
+    assert studio.api.platform.live.sessions == {}
+
+
+@pytest.mark.parametrize("flood", ["while True: cloister.output(list(range(3000)))"])
+async def test_a_flood_keeps_memory_bounded_and_a_viewer_that_never_reads_costs_nothing(studio, flood):
+    from tests.attacks.conftest import resident  # noqa: PLC0415
+
+    ada = await studio.person("ada")
+    await studio.publish(ada, "flood", {"main.py": f"import cloister\n{flood}\n"})
+    board = await studio.dashboard(ada, [{"id": "f", "module": "flood"}])
+    async with studio.look(ada, board) as reads, studio.look(ada, board):
+        await reads.output()
+        before = resident()
+        end = asyncio.get_running_loop().time() + 4
+        while asyncio.get_running_loop().time() < end:
+            await reads.output()
+        assert resident() - before < 60 * 2**20

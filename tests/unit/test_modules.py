@@ -33,7 +33,7 @@ def said(call, *arguments):
         ([{"type": "knob", "name": "k"}], "entry 1 (“k”): “type”: input should be"),
         ([{"type": "date", "name": "d", "default": "soon"}], "entry 1 (“d”): is a date"),
         ([{"name": "d"}], "entry 1 (“d”): “type”"),
-        ([7], "entry 1: input should be"),
+        ([7], "entry 1: Input should be"),
         ({}, "this should be a list"),
     ],
 )

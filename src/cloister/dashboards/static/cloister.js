@@ -16,6 +16,7 @@
   };
   const { port1: port, port2: theirs } = new MessageChannel();
   port.onmessage = ({ data: message }) => {
+    if ("ping" in message) return port.postMessage({ pong: message.ping });
     port.said = true;
     if ("config" in message) change("config", message.config);
     if ("data" in message) change("data", message.data);

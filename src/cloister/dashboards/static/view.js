@@ -3,6 +3,7 @@
 const API = "/api/v1";
 const frames = new Map(); // window of a frame → what it shows
 const widgets = new Map(); // id → the same
+const SILENT = "This widget does not answer.";
 let wait = 500;
 let ended = false;
 
@@ -36,7 +37,7 @@ function draw(shown) {
     title.append(widget.title);
     const note = document.createElement("p");
     card.append(title, note);
-    const one = { ...widget, card, note, port: null, model: null, seq: 0 };
+    const one = { ...widget, card, note, port: null, model: null, seq: 0, silent: 0 };
     widgets.set(widget.id, one);
     if (widget.frame) {
       const frame = document.createElement("iframe");
@@ -58,8 +59,22 @@ window.addEventListener("message", (event) => {
   const one = frames.get(event.source);
   if (!one || one.port || !event.data || event.data.cloister !== 1 || event.ports.length !== 1) return;
   one.port = event.ports[0]; // once: a second is not listened to
+  one.port.onmessage = () => {
+    one.silent = 0;
+    if (one.note.textContent === SILENT) one.note.textContent = "";
+  };
   one.port.postMessage({ config: one.values, data: one.model });
 });
+
+// A widget in an endless loop stops itself, not this page: whoever looks is told.
+setInterval(() => {
+  for (const one of widgets.values()) {
+    if (!one.port || document.hidden) continue;
+    if (one.silent >= 2) one.note.textContent = SILENT;
+    one.silent += 1;
+    one.port.postMessage({ ping: 1 });
+  }
+}, 3000);
 
 function patch(model, operations) {
   for (const { op, path, value } of operations) {

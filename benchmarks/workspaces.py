@@ -51,6 +51,8 @@ def space() -> Any:
 class Member:
     """One learner and their workspace, by API token."""
 
+    scopes = ("workspace.*",)
+
     def __init__(self, http: aiohttp.ClientSession, url: str, number: int) -> None:
         self._http, self._url, self._number = http, url, number
         self.team = self.host = ""
@@ -72,7 +74,7 @@ class Member:
             async with self._http.get(f"{api}/spaces/course/enrolment", headers=cookie) as answer:
                 state = await answer.json()
         async with self._http.post(
-            f"{api}/me/tokens", json={"name": "b", "scopes": ["workspace.*"], "days": 1}, headers=cookie
+            f"{api}/me/tokens", json={"name": "b", "scopes": list(self.scopes), "days": 1}, headers=cookie
         ) as answer:
             self.headers = {"Authorization": f"Bearer {(await answer.json())['token']}"}
         self.team, port = state["team"], self._url.rsplit(":", 1)[1]

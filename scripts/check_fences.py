@@ -44,6 +44,8 @@ def faults(path: Path) -> list[str]:
                 for m in modules
                 if m in {"subprocess", "ctypes", "pty"}
             ]
+        if isinstance(node, ast.Attribute) and node.attr == "wait_for":
+            found.append(f"{name}:{line}: asyncio.timeout, for wait_for may swallow a cancellation (Python 3.11)")
         if isinstance(node, ast.Attribute) and not privileged:
             if node.attr in PROCESS_CALLS or (
                 node.attr in PRIVILEGED_CALLS and isinstance(node.value, ast.Name) and node.value.id == "os"

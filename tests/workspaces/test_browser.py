@@ -203,7 +203,7 @@ async def test_a_workspace_that_was_stopped_says_that_it_rests_and_wakes_at_the_
     await visitor.go()
     await visitor.new_notebook("kept.ipynb")
     await expect(await visitor.run(0, "print('before')")).to_have_text("before\n")
-    await visitor.save("kept.ipynb", "print('before')")
+    await visitor.save("kept.ipynb", r"before\n")  # the output, which comes after the code
     stopped = await ada.client.post(f"/spaces/cup/teams/{ada.team}/workspace/stop")
     assert stopped.status_code == 202, stopped.text
     await expect(visitor.banner).to_contain_text(

@@ -50,6 +50,7 @@ def http_server(platform: Platform, *, manage: bool) -> uvicorn.Server:
         http="httptools",
         loop="none",
         ws="websockets-sansio",
+        ws_per_message_deflate=False,  # each of a thousand viewers would be compressed for by itself
         timeout_graceful_shutdown=5,
         proxy_headers=True,
         forwarded_allow_ips="*" if behind else settings.trusted_proxies,

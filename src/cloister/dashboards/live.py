@@ -86,7 +86,8 @@ class Session:
     """The nodes that widgets draw, by widget: for those who came by a share, who get nothing else."""
     document: Document | None = None
     instances: dict[str, Instance] = field(default_factory=dict)
-    checks: dict[Viewer, Check] = field(default_factory=dict)
+    checks: dict[Viewer, tuple[str, Check]] = field(default_factory=dict)
+    """Under what right each looks, in a word that is the same for all who have it from the same, and how to ask."""
     ticked: float = field(default_factory=monotonic)
 
     @property
@@ -153,7 +154,9 @@ class LiveSessions(Controller):
 
     # -- who looks
 
-    async def join(self, dashboard: Dashboard, viewer: Viewer, check: Check, *, shared: bool) -> tuple[Session, Hub]:
+    async def join(
+        self, dashboard: Dashboard, viewer: Viewer, right: str, check: Check, *, shared: bool
+    ) -> tuple[Session, Hub]:
         """Let somebody look; the first to do so begins the session. Return it, and the hub that is theirs."""
         async with self._lock:
             session = self.sessions.get(dashboard.id)
@@ -161,7 +164,7 @@ class LiveSessions(Controller):
                 session = self.sessions[dashboard.id] = Session(dashboard.id, dashboard.space, dashboard.team)
                 await self._make_so(session, dashboard)
         session.ticked = monotonic()
-        session.checks[viewer] = check
+        session.checks[viewer] = right, check
         hub = session.shown if shared else session.hub
         hub.join(viewer)
         if shared:
@@ -219,8 +222,11 @@ class LiveSessions(Controller):
         return None
 
     async def _check(self, session: Session) -> None:
-        for viewer, check in list(session.checks.items()):
-            reason = await check()
+        asked: dict[str, str | None] = {}
+        for viewer, (right, check) in list(session.checks.items()):
+            if right not in asked:
+                asked[right] = await check()
+            reason = asked[right]
             if reason is not None:
                 viewer.end(reason)
 
@@ -315,7 +321,8 @@ class LiveSessions(Controller):
             said = row.reason or f"its program ended with exit code {row.exit_code}"
             self._state(session, id_, "red", f"{said}; it starts again in {backoff:g} s")
             with contextlib.suppress(TimeoutError):  # a pause that a word of somebody's ends
-                await asyncio.wait_for(instance.again.wait(), backoff)
+                async with asyncio.timeout(backoff):
+                    await instance.again.wait()
             backoff = min(backoff * 2, LAST_BACKOFF)
 
     async def _request(

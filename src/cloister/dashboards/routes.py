@@ -254,7 +254,8 @@ def live_route(
             return None
 
         viewer = Viewer(websocket.send_text, console=ticket.share is None)
-        session, hub = await live.join(row, viewer, check, shared=ticket.share is not None)
+        right = ticket.share or repr(ticket.principal)
+        session, hub = await live.join(row, viewer, right, check, shared=ticket.share is not None)
         hello = {"type": "INIT", "protocol": PROTOCOL, "session": session.id, "channels": list(hub.channels)}
         sending = listening = None
         try:

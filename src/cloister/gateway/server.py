@@ -112,7 +112,8 @@ class Gateway:
         """Look again at whoever is connected, at once on news, and often in any case."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), RECHECK_SECONDS)
+                async with asyncio.timeout(RECHECK_SECONDS):
+                    await self._news.wait()
             self._news.clear()
             try:
                 await self.relay.recheck()

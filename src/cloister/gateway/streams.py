@@ -70,7 +70,8 @@ class Streams:
                 if await step(allowed, out):
                     return out
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(waiting.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await waiting.wait()
         return out
 
     # -- in a workspace's page

@@ -120,8 +120,10 @@ class Controller(ABC):
                     log.exception("controller.failed", controller=self.name, failures=failures)
                     due = min(0.2 * 2**failures, 30)
                 wait = self.interval if due is None else max(0.0, min(due, self.interval))
+                # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the news.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
         finally:
             for stop in unsubscribe:
                 stop()

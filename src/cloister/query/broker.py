@@ -278,12 +278,15 @@ class Broker:
         The engine looks for an interruption between vectors only; one long vector may ignore it.
         """
         with contextlib.suppress(TimeoutError, OSError, EOFError, ValueError):
-            probe_reader, probe_writer = await asyncio.wait_for(self._workers.connect(worker), OBEY_SECONDS)
+            async with asyncio.timeout(OBEY_SECONDS):
+                probe_reader, probe_writer = await self._workers.connect(worker)
             try:
                 probe_writer.write(_line({"sql": "SELECT 1", "params": None, "format": "json"}))
-                await asyncio.wait_for(_read_line(probe_reader), OBEY_SECONDS)
+                async with asyncio.timeout(OBEY_SECONDS):
+                    await _read_line(probe_reader)
                 probe_writer.write(_line({"go": True, "rows": None, "bytes": None, "seconds": OBEY_SECONDS}))
-                await asyncio.wait_for(_read_frame(probe_reader), OBEY_SECONDS)
+                async with asyncio.timeout(OBEY_SECONDS):
+                    await _read_frame(probe_reader)
                 return
             finally:
                 probe_writer.close()

@@ -303,7 +303,8 @@ class SandboxController(Controller):
         connected = await self._connect(live, row, row.token_hash or "", row.next_token_hash)
         connected.started.set()
         try:
-            await asyncio.wait_for(connected.agent_here.wait(), READOPT_SECONDS)
+            async with asyncio.timeout(READOPT_SECONDS):
+                await connected.agent_here.wait()
         except TimeoutError as error:
             raise BackendFailed("It did not come back to the platform after a restart.") from error
 

@@ -136,7 +136,8 @@ class EgressProxy:
     async def _handle(
         self, client: Client, rules: list[EgressRule], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SECONDS)
+        async with asyncio.timeout(HEAD_SECONDS):
+            head = await reader.readuntil(b"\r\n\r\n")
         try:
             request, body = _parse(head)
             method = request.method.decode("ascii")
@@ -200,9 +201,8 @@ class EgressProxy:
         failure: OSError | TimeoutError = OSError("no address")
         for address in addresses[:4]:
             try:
-                return await asyncio.wait_for(
-                    asyncio.open_connection(str(address), port, limit=CHUNK), self.settings.egress_connect_seconds
-                )
+                async with asyncio.timeout(self.settings.egress_connect_seconds):
+                    return await asyncio.open_connection(str(address), port, limit=CHUNK)
             except (OSError, TimeoutError) as error:
                 failure = error
         raise OSError(str(failure)) from failure

@@ -1,0 +1,222 @@
+"""Live dashboards: opened to the first OUTPUT in a WebSocket client; one integration to a thousand viewers; a flood.
+
+Beside a plain start of the same program's interpreter in the same run.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from tests.chaos.server import Server
+from tests.support import blueprint
+
+from benchmarks.hub import pss
+from benchmarks.table import Row, folder, middle, percentile, say
+from benchmarks.workspaces import Member
+
+RUNS, MANY, VIEWERS, SECONDS = 12, 20, 1000, 6
+MAIN = "import cloister\ncloister.output({'n': 1})\nimport time; time.sleep(600)\n"
+FRAMES = "import numpy, pandas, cloister\ncloister.output({'n': int(pandas.DataFrame({'a': numpy.arange(3)}).a.sum())})\nimport time; time.sleep(600)\n"
+NODE = "const c = require('cloister'); c.output({ n: 1 }); setInterval(() => {}, 1000);\n"
+TEN = """
+import time, cloister
+n = 0
+while True:
+    n += 1
+    cloister.output({"n": n, "at": time.time()})
+    time.sleep(0.1)
+"""
+FLOOD = """
+import cloister
+big, n = "x" * 100_000, 0
+while True:
+    n += 1
+    cloister.output({"n": n, "big": big})
+"""
+AT = re.compile(rb'"(?:at"|path":"/at","value"|value"):\s?(1[0-9]{9}\.[0-9]+)')
+
+
+class Author(Member):
+    """A member who publishes modules and looks at dashboards."""
+
+    scopes = ("module.*", "dashboard.*", "team.*", "space.*")
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        async with self._http.request(method, f"{self._url}/api/v1{path}", json=body, headers=self.headers) as answer:
+            text = await answer.text()
+            assert answer.status < 300, text
+            return json.loads(text) if text else None
+
+    async def publish(self, name: str, version: str = "1.0.0", **files: str) -> float:
+        """Publish a release; return the milliseconds until it can run."""
+        named = {path.replace("__", "."): text for path, text in files.items()}
+        if version == "1.0.0":
+            await self.call("POST", "/modules", {"name": name, "files": named})
+        begun = time.perf_counter()
+        await self.call("POST", f"/modules/{name}/releases", {"version": version})
+        while True:
+            release = await self.call("GET", f"/modules/{name}/releases/{version}")
+            if release["state"] != "building":
+                assert release["state"] == "ready", release
+                return (time.perf_counter() - begun) * 1000
+            await asyncio.sleep(0.01)
+
+    async def board(self, *modules: str) -> str:
+        integrations = [{"id": f"i{n}", "module": module} for n, module in enumerate(modules)]
+        body = {"team": self.team, "document": {"name": "Board", "integrations": integrations}}
+        made: dict[str, Any] = await self.call("POST", "/spaces/course/dashboards", body)
+        return str(made["id"])
+
+    async def opened(self, board: str, outputs: int = 1) -> float:
+        """Open a dashboard; return the milliseconds until each of its integrations has put something out."""
+        begun = time.perf_counter()
+        ticket = await self.call("POST", f"/spaces/course/dashboards/{board}/live")
+        seen: set[str] = set()
+        async with self._http.ws_connect(f"{self._url}/api/v1{ticket['path']}") as ws:
+            while len(seen) < outputs:
+                said = json.loads(await ws.receive_str())
+                if said["type"] == "OUTPUT":
+                    seen.add(said["integration"])
+        took = (time.perf_counter() - begun) * 1000
+        await self.call("DELETE", f"/spaces/course/dashboards/{board}")
+        return took
+
+
+async def measure() -> list[Row]:
+    with folder() as place:
+        policies = {"integrations_per_team": 40, "sandboxes_per_team": 60}
+        server = Server(
+            place / "s", gateway="managed", gateway_domain="localhost", gateway_requests_per_minute=10_000_000
+        )
+        server.declare(place, blueprint(policies=policies))
+        server.start()
+        try:
+            connector = aiohttp.TCPConnector(limit=0)
+            async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+                return await _measure(server, http)
+        finally:
+            server.stop()
+
+
+async def _measure(server: Server, http: aiohttp.ClientSession) -> list[Row]:
+    author = Author(http, server.url, 1)
+    await author.enrol()
+    await author.publish("plain", main__py=MAIN)
+    await author.publish("node", index__js=NODE, package__json="{}")
+    built = await author.publish("frames", main__py=FRAMES, requirements__txt="numpy\npandas\n")
+    again = await author.publish("frames", "1.0.1")
+    say(f"publish with numpy and pandas: {built:,.0f} ms, again {again:,.0f} ms")
+    await author.publish("ten", main__py=TEN)
+    await author.publish("flood", main__py=FLOOD)
+    beside = middle([_plain_start() for _ in range(RUNS)])
+    rows = []
+    await author.opened(await author.board("plain"))
+    for name, what in (("plain", "Python, nothing to install"), ("node", "Node"), ("frames", "numpy and pandas")):
+        cold, warm = [], []
+        for _ in range(RUNS):
+            cold.append(await author.opened(await author.board(name)))
+            await asyncio.sleep(0.6)  # somebody goes on to the next dashboard: the pool is full again
+        for _ in range(RUNS):
+            warm.append(await author.opened(await author.board(name)))
+        del warm
+        hold = 40 if name == "plain" else None
+        rows.append(
+            Row(f"dashboard opened → first OUTPUT, {what}, p50", middle(cold), "ms", "plain start", beside, hold)
+        )
+        say(f"{what}: {middle(cold):,.0f} ms, p95 {percentile(cold, 95):,.0f}")
+    many = [await author.opened(await author.board(*["plain"] * MANY), MANY) for _ in range(3)]
+    rows.append(
+        Row(
+            f"{MANY} integrations at once, all have put something out",
+            middle(many),
+            "ms",
+            "plain starts",
+            beside * MANY,
+        )
+    )
+    rows.append(Row("publish again with numpy and pandas already built", again, "ms", "first time", built))
+    rows += await _fan_out(author, server)
+    rows += await _flood(author, server)
+    return rows
+
+
+def _plain_start() -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import json, http.client; print(1)"], check=True, capture_output=True)
+    return (time.perf_counter() - begun) * 1000
+
+
+def _viewers(url: str, paths: list[str], seconds: float, results: Any) -> None:
+    """A process of many viewers; puts the milliseconds from each output to its arrival."""
+
+    async def look(http: aiohttp.ClientSession, path: str, late: list[float], ready: asyncio.Semaphore) -> None:
+        async with http.ws_connect(f"{url}/api/v1{path}", max_msg_size=0, autoping=True) as ws:
+            ready.release()
+            async for message in ws:
+                found = AT.search(message.data.encode())
+                if found:
+                    late.append((time.time() - float(found[1])) * 1000)
+
+    async def all_of_them() -> list[float]:
+        late: list[float] = []
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+            ready = asyncio.Semaphore(0)
+            tasks = [asyncio.create_task(look(http, path, late, ready)) for path in paths]
+            for _ in tasks:
+                await ready.acquire()
+            await asyncio.sleep(1)
+            late.clear()
+            await asyncio.sleep(seconds)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return late
+
+    results.put(asyncio.run(all_of_them()))
+
+
+async def _fan_out(author: Author, server: Server) -> list[Row]:
+    board = await author.board("ten")
+    context = multiprocessing.get_context("spawn")
+
+    async def with_viewers(count: int) -> list[float]:
+        paths = [(await author.call("POST", f"/spaces/course/dashboards/{board}/live"))["path"] for _ in range(count)]
+        results: Any = context.Queue()
+        process = context.Process(target=_viewers, args=(server.url, paths, SECONDS, results))
+        process.start()
+        late: list[float] = await asyncio.to_thread(results.get)
+        process.join()
+        return late
+
+    one = await with_viewers(1)
+    late = await with_viewers(VIEWERS)
+    await author.call("DELETE", f"/spaces/course/dashboards/{board}")
+    say(f"{VIEWERS} viewers: {len(late) / SECONDS:,.0f} messages/s, p50 {middle(late):.1f} ms")
+    return [
+        Row(f"10 messages/s to {VIEWERS:,} viewers: output → client, p99", percentile(late, 99), "ms", "one viewer", percentile(one, 99), 40),
+        Row("messages that arrived in that time", len(late) / SECONDS, "/s", "sent", 10.0 * VIEWERS),
+    ]  # fmt: skip
+
+
+async def _flood(author: Author, server: Server) -> list[Row]:
+    assert server.process is not None
+    process = Path(f"/proc/{server.process.pid}")
+    before = pss(process)
+    board = await author.board("flood")
+    ticket = await author.call("POST", f"/spaces/course/dashboards/{board}/live")
+    async with author._http.ws_connect(f"{author._url}/api/v1{ticket['path']}", max_msg_size=0) as ws:
+        await asyncio.sleep(8)  # and nothing is read
+        grown = pss(process) - before
+        while (said := json.loads(await ws.receive_str()))["type"] != "OUTPUT":
+            pass
+    await author.call("DELETE", f"/spaces/course/dashboards/{board}")
+    say(f"flood: {said['seq']} outputs of 100 kB seen first")
+    return [Row("memory that a flooding producer and a viewer that never reads cost", grown, "MB", "before", before)]

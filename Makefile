@@ -1,5 +1,5 @@
 # Few verbs, the same by hand and in CI. Each sets up what it needs; the second run starts in seconds.
-.PHONY: setup demo check test fast bench docs lock clean
+.PHONY: setup ui demo check test fast bench docs lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,15 +8,18 @@ RUN := $(VENV)/bin
 setup:
 	@PYTHON="$(PYTHON)" scripts/setup
 
-demo: setup
+ui: setup
+	@scripts/ui
+
+demo: ui
 	@scripts/setup --system crun
 	@$(RUN)/cloister demo $(if $(CHECK),--check) $(if $(PORT),--port $(PORT))
 
 check: setup
 	@scripts/check
 
-test: check
-	@scripts/setup --system crun postgresql nodejs chromium r-cran-irkernel
+test: check ui
+	@scripts/setup --system crun postgresql nodejs chromium r-cran-irkernel mosquitto
 	@scripts/test
 
 fast: setup

@@ -26,7 +26,7 @@ PAGE = '<!doctype html><script src="/lib/cloister.js"></script><body></body><scr
 
 
 @contextlib.asynccontextmanager
-async def live_platform(folder, **settings):
+async def live_platform(folder, policies=None, **settings):
     """A served platform, with Caddy unless it says otherwise, and a competition with a dataset and two teams."""
     port = free_port()
     options = {"gateway": "managed", "listen_port": port, "public_url": f"http://localhost:{port}", **settings}
@@ -34,7 +34,7 @@ async def live_platform(folder, **settings):
     space = blueprint(
         slug="cup", kind="competition", title="A cup", teams={"max_members": 3},
         datasets=[{"name": "rain", "title": "Rain", "tables": [{"name": "rain", "source": rain}]}],
-        grants=[{"to": "everybody", "dataset": "rain", "allow": ["query"]}],
+        policies=policies or {}, grants=[{"to": "everybody", "dataset": "rain", "allow": ["query"]}],
     )  # fmt: skip
     async with served(make_settings(folder / "s", **options)) as api:
         await declare(api.platform, space, folder)

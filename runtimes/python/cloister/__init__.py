@@ -19,7 +19,9 @@ import os
 import socket
 import threading
 
-__all__ = ["MODEL", "QueryError", "datasets", "output", "sql"]
+__all__ = ["MODEL", "QueryError", "connect", "datasets", "forward", "output", "sql"]
+
+EGRESS = ("127.0.0.1", 3128)
 
 
 class QueryError(Exception):
@@ -85,6 +87,59 @@ def sql(query, params=None, *, as_=None):
 def datasets():
     """The tables that may be queried here: a list of dictionaries with ``table``, ``version`` and ``columns``."""
     return json.loads(_request("GET", "/v1/datasets").read())["items"]
+
+
+def connect(host, port, timeout=30):
+    """Return a socket to a host that this program may reach, for protocols that are not HTTP.
+
+    Raises:
+        OSError: when it may not, or nobody answers there.
+    """
+    there = socket.create_connection(EGRESS, timeout)
+    there.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n") and len(head) < 65536:
+        byte = there.recv(1)  # not one byte of what comes after may be taken
+        if not byte:
+            break
+        head += byte
+    if not head.startswith(b"HTTP/1.1 200"):
+        there.close()
+        said = head.split(b"\r\n", 1)[0].decode("latin-1") or "the connection was closed"
+        raise OSError(f"{host}:{port}: {said}")
+    there.settimeout(None)
+    return there
+
+
+def forward(host, port):
+    """Open a port on this sandbox's own loopback that leads to a host; return it. For libraries that only dial."""
+    door = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def serve():
+        while True:
+            guest, _ = door.accept()
+            try:
+                there = connect(host, port)
+            except OSError:
+                guest.close()
+                continue
+            for pair in ((guest, there), (there, guest)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return door.getsockname()[1]
 
 
 def __getattr__(name):

@@ -30,7 +30,7 @@ from cloister.identity import (
     get_person,
 )
 from cloister.insight import AnomalyController
-from cloister.modules import BuildController, Files, Modules
+from cloister.modules import BuildController, Files, Modules, ShippedModules
 from cloister.platform import (
     Bus,
     Controller,
@@ -77,13 +77,13 @@ class StateInUse(Conflict):
     code = "platform.state_in_use"
 
 
-def runtimes_directory() -> Path:
-    """The code that runs inside sandboxes: in the package when installed, beside it in a checkout."""
+def part_directory(name: str) -> Path:
+    """Files that are no part of the control plane's code: in the package when installed, beside it in a checkout."""
     package = Path(__file__).parent.parent
-    for candidate in (package / "_runtimes", package.parent.parent / "runtimes"):
+    for candidate in (package / f"_{name}", package.parent.parent / name):
         if candidate.is_dir():
             return candidate
-    message = "the runtimes of sandboxes are missing from this installation"
+    message = f"the {name} are missing from this installation"
     raise FileNotFoundError(message)
 
 
@@ -131,7 +131,7 @@ class Platform:
 
     def _sandboxes(self, backend: Backend | None) -> None:
         settings = self.settings
-        agent = install_agent(runtimes_directory(), settings.run_directory)
+        agent = install_agent(part_directory("runtimes"), settings.run_directory)
         self.backend = backend or _backend(settings, agent)
         python = settings.sandbox_python or Path(os.path.realpath("/proc/self/exe"))
         self.environments = Environments(
@@ -252,6 +252,7 @@ class Platform:
                     await self.bindings.revoke(uow, binding.person, space="", role=Role.OPERATOR, source="settings")
 
     def controllers(self) -> list[Controller]:
+        shipped = ShippedModules(self.database, self.modules, part_directory("modules"))
         return [
             self.sandbox_controller,
             self.admission,
@@ -265,6 +266,7 @@ class Platform:
             self.outflows,
             *([self.caddy] if self.settings.gateway == "managed" else []),
             MailController(self.database, self.settings, self.clock),
+            *([shipped] if self.settings.shipped_modules else []),
             BuildController(self.database, self.modules, self.environments),
             self.live,
             self.checkpoints,

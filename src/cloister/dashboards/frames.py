@@ -21,9 +21,15 @@ FRAME_POLICY = (
 CONNECTIONS = "(response-origin);webrtc=block"
 """No content security policy stops WebRTC in Chromium; the list of connections that a page may make does."""
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self' {sockets}; "
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' {sockets}; "
     "frame-src {widgets}; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
 )
+OWN = {"cloister.js", "widget.css"}
+LIBRARIES = OWN | {
+    "d3.js", "echarts.js", "leaflet.css", "leaflet.js", "three.core.js", "three.js", "topojson.js",
+    "world.js",
+}  # fmt: skip
+"""What is there for widgets. All but our own are copied from the packages that ``ui/package-lock.json`` pins."""
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".html": "text/html"}
 
 
@@ -35,13 +41,13 @@ class Frames:
         self.origin = origin
         self.home = home
 
-    async def digests(self, uow: UnitOfWork, document: Document) -> dict[str, str | None]:
+    async def releases(self, uow: UnitOfWork, document: Document) -> dict[str, Release | None]:
         """The release that each widget is drawn by; None where its author took it away."""
-        found: dict[str, str | None] = {}
+        found: dict[str, Release | None] = {}
         for widget in document.widgets:
             try:
                 _, release = await self._modules.resolve(uow, widget.module, widget.version)
-                found[widget.id] = release.digest
+                found[widget.id] = release
             except CloisterError:
                 found[widget.id] = None
         return found
@@ -80,9 +86,20 @@ class Frames:
             "Permissions-Policy": "camera=(), microphone=(), geolocation=(), usb=(), clipboard-read=()",
         }
 
-    def library(self) -> bytes:
-        """What widgets load: it speaks to our own pages and to no others."""
-        return _static("cloister.js").replace(b"__HOME__", self.home.encode())
+    def library(self, name: str) -> tuple[bytes, dict[str, str]]:
+        """What widgets load, from the platform's own set; the one of our own speaks to our own pages and to no others.
+
+        Raises:
+            ModuleFileNotFound: when there is no such library.
+        """
+        if name not in LIBRARIES:
+            raise ModuleFileNotFound
+        try:
+            content = _static(name if name in OWN else f"lib/{name}")
+        except FileNotFoundError as error:
+            raise ModuleFileNotFound from error
+        content = content.replace(b"__HOME__", self.home.encode()) if name == "cloister.js" else content
+        return content, {**self.headers(name), "Cache-Control": "public, max-age=3600"}
 
     def page_policy(self, origins: set[str]) -> str:
         sockets = self.home.replace("http", "ws", 1)

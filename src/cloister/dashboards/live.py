@@ -17,10 +17,11 @@ from cloister.core.errors import CloisterError, Invalid
 from cloister.core.events import AccessChanged, DashboardChanged, Event, SandboxChanged
 from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING, Principal
-from cloister.dashboards.document import Document, Integration, Part
+from cloister.dashboards.document import Document, Integration
 from cloister.dashboards.errors import TooManySessions
 from cloister.dashboards.hub import Channel, Hub, Viewer
 from cloister.dashboards.models import Dashboard
+from cloister.dashboards.patch import node
 from cloister.dashboards.service import Dashboards
 from cloister.modules import Described, Modules, packages_of
 from cloister.platform import Bus, Controller, Database
@@ -334,13 +335,14 @@ class LiveSessions(Controller):
             raise EnvironmentNotReady(environment=integration.module)
         needs = manifest.permissions
         folder = await self._modules.files.folder(instance.digest)
+        configuration, secrets = self._dashboards.opened(integration, described.model)
+        hosts = needs.reached(integration.values)
         spec = SandboxSpec(
             command=COMMANDS[manifest.runtime or "python"], environment=str(built.path), size=needs.size.model_dump(),
             mounts=(Mount(str(folder), MODULE_MOUNT),), cwd=MODULE_MOUNT,
-            environ={**program_environ(), "NODE_PATH": "/opt/cloister/node"}, egress=bool(needs.hosts),
-            hosts=tuple(rule.model_dump() for rule in needs.hosts), queries=needs.datasets, seconds=needs.seconds,
+            environ={**program_environ(), "NODE_PATH": "/opt/cloister/node"}, egress=bool(hosts),
+            hosts=tuple(rule.model_dump() for rule in hosts), queries=needs.datasets, seconds=needs.seconds,
         )  # fmt: skip
-        configuration, secrets = self._dashboards.opened(integration, described.model)
 
         def heard(level: str, text: str) -> None:
             session.hub.line(integration.id, level, text)
@@ -401,18 +403,6 @@ class LiveSessions(Controller):
             for row in (await uow.session.scalars(live)).all():
                 if row.id not in self._by_sandbox and row.created_at < self._begun:
                     await self._sandboxes.stop(uow, in_space(row.space), row.id)
-
-
-def node(model: Any, path: list[Part]) -> Any:
-    """A node of a model; None where there is none."""
-    for part in path:
-        if isinstance(model, dict):
-            model = model.get(str(part))
-        elif isinstance(model, list) and isinstance(part, int) and -len(model) <= part < len(model):
-            model = model[part]
-        else:
-            return None
-    return model
 
 
 def _refuse(constant: str) -> Any:

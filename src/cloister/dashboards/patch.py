@@ -1,5 +1,6 @@
 """The difference between two models as a JSON Patch (RFC 6902). Pure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 MAX_OPERATIONS = 500
@@ -76,3 +77,15 @@ def _shift(before: list[Any], after: list[Any]) -> int:
 
 def _escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
+
+
+def node(model: Any, path: Sequence[str | int]) -> Any:
+    """A node of a model; None where there is none."""
+    for part in path:
+        if isinstance(model, dict):
+            model = model.get(str(part))
+        elif isinstance(model, list) and isinstance(part, int) and -len(model) <= part < len(model):
+            model = model[part]
+        else:
+            return None
+    return model

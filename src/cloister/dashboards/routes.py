@@ -187,8 +187,7 @@ def _visitor_routes(api: APIRouter, shares: Shares, frames: Frames, tickets: Tic
         share, row = await shares.find(call.uow, body.token)
         shares.check_passphrase(share, body.passphrase)
         await shares.viewed(call.uow, share)
-        digests = await frames.digests(call.uow, Document.model_validate(row.document))
-        data = shown(row, digests)
+        data = shown(row, await frames.releases(call.uow, Document.model_validate(row.document)))
         widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]
         ticket = _ticket(tickets.issue(row.id, row.space, call.principal, secret_hash(body.token)))
         return View(name=data["name"], background=data["background"], widgets=widgets, live=ticket)
@@ -213,10 +212,11 @@ def frame_router(frames: Frames) -> APIRouter:
         content, headers = await frames.file(call.uow, digest, path)
         return Response(content, headers=headers)
 
-    @api.get("/lib/cloister.js", openapi_extra=guard(Action.PUBLIC_READ))
-    async def widget_library(call: CallDep) -> Response:
+    @api.get("/lib/{name}", openapi_extra=guard(Action.PUBLIC_READ))
+    async def widget_library(name: Annotated[str, Path(max_length=60)], call: CallDep) -> Response:
         del call
-        return Response(frames.library(), headers={**frames.headers("cloister.js"), "Cache-Control": "no-cache"})
+        content, headers = await asyncio.to_thread(frames.library, name)
+        return Response(content, headers=headers)
 
     return api
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,12 +13,12 @@ from cloister.core.clock import Clock
 from cloister.core.events import DashboardChanged
 from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING, Scope
-from cloister.dashboards.document import Document, is_sealed
+from cloister.dashboards.document import Document, Widget, is_sealed
 from cloister.dashboards.errors import DataNotShareable, PassphraseNeeded, ShareNotFound, SharePaused
 from cloister.dashboards.models import Dashboard, Share
 from cloister.datasets import GrantDeclaration, Grants
 from cloister.identity import secret_hash
-from cloister.modules import Described, Modules
+from cloister.modules import Described, Modules, Release
 from cloister.platform import UnitOfWork
 from cloister.spaces import in_space
 
@@ -140,8 +141,19 @@ class Shares:
         record(uow, Name.SHARE_VIEWED, space=share.space, team=share.team, subject=share.id)
 
 
-def shown(row: Dashboard, digests: dict[str, str | None]) -> dict[str, Any]:
+def shown(row: Dashboard, releases: Mapping[str, Release | None]) -> dict[str, Any]:
     """What a share shows: where widgets are, and what they are to look like. Of integrations nothing."""
+
+    def values(widget: Widget) -> dict[str, Any]:
+        release = releases.get(widget.id)
+        model = [] if release is None else Described.model_validate(release.described).model
+        given = {name: value for name, value in widget.values.items() if not is_sealed(value)}
+        return {entry.name: entry.default for entry in model if not entry.secret} | given
+
+    def digest(widget: Widget) -> str | None:
+        release = releases.get(widget.id)
+        return None if release is None else release.digest
+
     document = Document.model_validate(row.document)
     return {
         "name": document.name,
@@ -149,8 +161,7 @@ def shown(row: Dashboard, digests: dict[str, str | None]) -> dict[str, Any]:
         "widgets": [
             {
                 "id": w.id, "title": w.title, "x": w.x, "y": w.y, "width": w.width, "height": w.height,
-                "digest": digests.get(w.id), "live": w.source is not None,
-                "values": {name: value for name, value in w.values.items() if not is_sealed(value)},
+                "digest": digest(w), "live": w.source is not None, "values": values(w),
             }
             for w in document.widgets
         ],

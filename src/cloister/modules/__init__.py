@@ -6,6 +6,7 @@ from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, Module
 from cloister.modules.manifest import Described, Manifest, Permissions
 from cloister.modules.models import Module, Release
 from cloister.modules.service import Modules
+from cloister.modules.shipped import ShippedModules
 from cloister.modules.store import Files
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Permissions",
     "Release",
     "ReleaseNotFound",
+    "ShippedModules",
     "check_values",
     "packages_of",
 ]

@@ -1,6 +1,8 @@
 """What a module says of itself: ``module.yaml``, or what its files show where it has none. Pure."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +14,7 @@ from cloister.spaces import EgressRule, Size
 Runtime = Literal["python", "node", "go"]
 MAINS: dict[str, Runtime] = {"main.py": "python", "index.js": "node", "main.go": "go"}
 PAGE = "index.html"
+PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883, "postgresql": 5432, "postgres": 5432}
 
 
 class Permissions(BaseModel):
@@ -21,6 +24,8 @@ class Permissions(BaseModel):
 
     hosts: list[EgressRule] = Field(default_factory=list)
     """Hosts that it fetches from."""
+    hosts_from: Annotated[list[str], Field(max_length=10)] = Field(default_factory=list)
+    """Settings that hold an address: the host of each may be reached, too. Whoever fills them in says which."""
     datasets: bool = False
     """Whether it asks governed data, as the person who added it may."""
     size: Size = Size(cpus=0.5, memory="256M", scratch="64M", processes=64)
@@ -34,6 +39,9 @@ class Permissions(BaseModel):
         hosts = [f"{rule.host}:{port}" for rule in self.hosts for port in rule.ports if (rule.host, port) not in had]
         if hosts:
             more.append("reach " + ", ".join(hosts))
+        named = [name for name in self.hosts_from if name not in earlier.hosts_from]
+        if named:
+            more.append("reach the hosts in " + ", ".join(f"“{name}”" for name in named))
         if self.datasets and not earlier.datasets:
             more.append("ask governed data")
         for word, mine, theirs in (
@@ -45,6 +53,18 @@ class Permissions(BaseModel):
             if mine > theirs:
                 more.append(f"more {word}")
         return more
+
+    def reached(self, values: Mapping[str, Any]) -> tuple[EgressRule, ...]:
+        """All hosts that it may reach with a configuration."""
+        found = list(self.hosts)
+        for name in self.hosts_from:
+            try:
+                address = urlsplit(str(values.get(name) or ""))
+                port = address.port or PORTS.get(address.scheme)
+                found.append(EgressRule(host=address.hostname or "", ports=[port or 0]))
+            except ValueError:
+                continue  # not filled in, or no address: then there is nothing to reach
+        return tuple(found)
 
 
 class Manifest(BaseModel):
@@ -90,7 +110,12 @@ def describe(files: dict[str, bytes]) -> Described:
         said = str(first["msg"]).removeprefix("Value error, ")
         raise BadModule(f"module.yaml: “{where}”: {said}.") from error
     _check_main(manifest, files)
-    return Described(manifest=manifest, model=read_model(files["config.json"]) if "config.json" in files else [])
+    model = read_model(files["config.json"]) if "config.json" in files else []
+    texts = {entry.name for entry in model if entry.type == "text"}
+    for name in manifest.permissions.hosts_from:
+        if name not in texts:
+            raise BadModule(f"module.yaml: “permissions.hosts_from”: config.json has no text entry “{name}”.")
+    return Described(manifest=manifest, model=model)
 
 
 def _said(files: dict[str, bytes]) -> dict[str, Any]:

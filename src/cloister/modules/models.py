@@ -6,7 +6,11 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from cloister.core.ids import person_label
 from cloister.platform import Base
+
+PLATFORM = "Cloister"
+"""The author of modules that come with the platform."""
 
 
 class Module(Base):
@@ -17,7 +21,7 @@ class Module(Base):
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(unique=True)
-    author: Mapped[int] = mapped_column(ForeignKey("people.number"), index=True)
+    author: Mapped[int | None] = mapped_column(ForeignKey("people.number"), index=True)  # None: comes with the platform
     kind: Mapped[str]  # integration, widget
     runtime: Mapped[str | None]
     title: Mapped[str]
@@ -30,6 +34,11 @@ class Module(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     version: Mapped[int]
+
+
+def author_label(module: Module) -> str:
+    """Who wrote it, as all are told."""
+    return PLATFORM if module.author is None else person_label(module.author)
 
 
 class DraftFile(Base):

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloister.core.ids import person_label
 from cloister.modules.manifest import Described, Manifest
-from cloister.modules.models import Module, Release
+from cloister.modules.models import Module, Release, author_label
 from cloister.modules.readme import to_html
 from cloister.modules.service import FileChange
 
@@ -128,7 +127,7 @@ class ModuleOut(BaseModel):
     @classmethod
     def of(cls, row: Module) -> "ModuleOut":
         return cls(
-            name=row.name, author=person_label(row.author), kind=row.kind, runtime=row.runtime, title=row.title,
+            name=row.name, author=author_label(row), kind=row.kind, runtime=row.runtime, title=row.title,
             summary=row.summary, keywords=row.keywords, permissions=row.permissions, latest=row.latest,
             forked_from=row.forked_from, uses=row.uses, updated_at=row.updated_at,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from cloister.access import scoped_delete, scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.events import ReleaseWanted
-from cloister.core.ids import new_id, person_label
+from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING
 from cloister.modules import search, versions
 from cloister.modules.archive import MAX_BYTES, MAX_FILES, check_path
@@ -27,7 +27,7 @@ from cloister.modules.errors import (
     VersionRefused,
 )
 from cloister.modules.manifest import Described, Permissions, describe
-from cloister.modules.models import DraftFile, Module, Release
+from cloister.modules.models import DraftFile, Module, Release, author_label
 from cloister.modules.store import Files
 from cloister.platform import UnitOfWork
 
@@ -114,7 +114,7 @@ class Modules:
 
     # -- drafts
 
-    async def create(self, uow: UnitOfWork, person: int, name: str, files: dict[str, bytes]) -> Module:
+    async def create(self, uow: UnitOfWork, person: int | None, name: str, files: dict[str, bytes]) -> Module:
         """Begin a module with some files.
 
         Raises:
@@ -237,7 +237,7 @@ class Modules:
             await search.forget(uow, module)
         else:
             self._show(module, Described.model_validate(shown.described))
-            await search.index(uow, module, shown.readme, person_label(module.author))
+            await search.index(uow, module, shown.readme, author_label(module))
 
     async def yank(self, uow: UnitOfWork, module: Module, version: str, *, yanked: bool) -> Release:
         """Hide a release from new users, or show it again. Where it is pinned it still runs."""

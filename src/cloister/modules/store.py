@@ -24,7 +24,7 @@ class Files:
     async def keep(self, files: dict[str, bytes]) -> tuple[str, int]:
         """Keep the files of a release; return the digest of their ZIP file and its size in bytes."""
         data = await asyncio.to_thread(pack, files)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = _digest(data)
 
         async def chunks() -> AsyncIterator[bytes]:
             yield data
@@ -65,6 +65,15 @@ def unpack_own(data: bytes) -> dict[str, bytes]:
     """The files of a ZIP file that `pack` made."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def digest_of(files: dict[str, bytes]) -> str:
+    """By what the release of some files would be known."""
+    return _digest(pack(files))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _key(digest: str) -> str:

@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     """Where built environments are. Default: ``environments`` in the state directory."""
     environment_catalogue: Path | None = None
     """A YAML file with environments that every space may use by name, beside those that Cloister ships."""
+    shipped_modules: bool = True
+    """Whether the modules that come with Cloister are published when it starts."""
     warm_starts: bool = True
     """Whether workspaces may be forked from a process that has the platform's own Jupyter packages imported. They share
     the layout of its memory; see SECURITY.md."""

@@ -16,7 +16,7 @@ def upgrade() -> None:
     op.create_table('modules',
     sa.Column('number', sa.Integer(), autoincrement=True, nullable=False),
     sa.Column('name', sa.String(), nullable=False),
-    sa.Column('author', sa.Integer(), nullable=False),
+    sa.Column('author', sa.Integer(), nullable=True),
     sa.Column('kind', sa.String(), nullable=False),
     sa.Column('runtime', sa.String(), nullable=True),
     sa.Column('title', sa.String(), nullable=False),

@@ -13,15 +13,17 @@ import typer
 
 from cloister.blueprint import read
 from cloister.bootstrap import Platform
+from cloister.cli.observatory import HOST, observatory
 from cloister.cli.serving import http_server
 from cloister.cli.space import follow
 from cloister.cli.story import COURSE, tell
+from cloister.cli.story_dashboard import NAME, make, published
 from cloister.core.principal import SYSTEM
 from cloister.platform import Settings, logs
 from cloister.platform.objects import remove_tree
 from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
-from cloister.spaces import JUPYTERLAB
+from cloister.spaces import JUPYTERLAB, EgressRule
 
 LEARNER = "ada@demo.example"
 SIGN_INS = (
@@ -39,6 +41,7 @@ def demo_settings(state: Path, port: int) -> Settings:
         environment_directory=Path(".cache/environments").resolve(), log_format="console", log_level="warning",
         operators=["operator@demo.example"], sign_ins_per_minute=600, registrations_per_minute=600,
         query_memory_megabytes=512, audit_checkpoint_seconds=60.0, gateway="managed",
+        egress_allow_networks=[f"{HOST}/32"],
     )  # fmt: skip
 
 
@@ -60,11 +63,11 @@ async def run_demo(state: Path, spaces: Path, port: int, *, check: bool) -> list
     settings = demo_settings(state, port or free_port())
     logs.configure(settings)
     platform = Platform(settings)
-    async with _served(platform):
-        await _prepare(platform, spaces)
+    async with observatory() as station, _served(platform):
+        await _prepare(platform, spaces, station)
         if check:
-            return await tell(platform, f"http://127.0.0.1:{settings.listen_port}")
-        _greet(settings, await _learner(platform))
+            return await tell(platform, f"http://127.0.0.1:{settings.listen_port}", station)
+        _greet(settings, *await _learner(platform, station))
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
     return []
@@ -89,7 +92,7 @@ async def _served(platform: Platform) -> AsyncIterator[None]:
             await serving
 
 
-async def _prepare(platform: Platform, spaces: Path) -> None:
+async def _prepare(platform: Platform, spaces: Path, station: int) -> None:
     """Build what sandboxes need and declare the spaces; quick when it was done before."""
     say = typer.echo
     say("preparing the query worker's packages ...")
@@ -98,6 +101,10 @@ async def _prepare(platform: Platform, spaces: Path) -> None:
     await platform.environments.ensure(JUPYTERLAB)
     for file in sorted(spaces.glob("*/space.yaml")):
         blueprint = read(file)
+        if blueprint.slug == COURSE:
+            rules = [*blueprint.policies.egress, EgressRule(host=HOST, ports=[station])]
+            policies = blueprint.policies.model_copy(update={"egress": rules})
+            blueprint = blueprint.model_copy(update={"policies": policies})
         for environment in blueprint.environments:
             await platform.environments.ensure(environment.requirements, lambda step: say(f"  {step} ..."))
         versions = await platform.blueprints.apply(blueprint, file.parent, lambda line: say(f"  {line}"), SYSTEM)
@@ -105,9 +112,10 @@ async def _prepare(platform: Platform, spaces: Path) -> None:
             await follow(platform, version)
 
 
-async def _learner(platform: Platform) -> str:
-    """Have a learner in the course, as if she had registered; return the address of her notebook."""
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{platform.settings.listen_port}/api/v1") as http:
+async def _learner(platform: Platform, station: int) -> tuple[str, str]:
+    """Have a learner in the course, as if she had registered; return the addresses of her notebook and of a share."""
+    url = f"http://127.0.0.1:{platform.settings.listen_port}/api/v1"
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as http:
         await http.post("/auth/demo", json={"email": LEARNER, "name": "Ada"})
         form = (await http.get(f"/spaces/{COURSE}/registration")).json()
         body = {
@@ -120,15 +128,24 @@ async def _learner(platform: Platform) -> str:
             while state.get("state") != "active":
                 await asyncio.sleep(0.05)  # a bounded poll over HTTP, as any client would
                 state = (await http.get(f"/spaces/{COURSE}/enrolment")).json()
-        return platform.hosts.origin(state["person"], COURSE)
+        typer.echo("publishing the modules that come with Cloister, and a dashboard of them ...")
+        await published(http)
+        for old in (await http.get(f"/spaces/{COURSE}/dashboards")).json()["items"]:
+            if old["name"].startswith(NAME):  # of an earlier start, when the station had another port
+                await http.delete(f"/spaces/{COURSE}/dashboards/{old['id']}")
+        await make(http, COURSE, state["team"], station)
+        weather = await make(http, COURSE, state["team"], station, trial=False)
+        share = (await http.post(f"/spaces/{COURSE}/dashboards/{weather['id']}/shares", json={})).json()
+        return platform.hosts.origin(state["person"], COURSE), share["link"]
 
 
-def _greet(settings: Settings, notebook: str) -> None:
+def _greet(settings: Settings, notebook: str, link: str) -> None:
     typer.echo(f"\nCloister runs at {settings.public_url}  (API: {settings.public_url}/api/v1/openapi.json)\n")
     typer.echo("Sign in with POST /api/v1/auth/demo and one of these addresses; the demo asks for no password:")
     for address, what in SIGN_INS:
         typer.echo(f"  {address:24} {what}")
     typer.echo(f"\nOpen a learner's notebook at {notebook}/lab and sign in as {LEARNER}.")
+    typer.echo(f"Her share of a live dashboard is at {link} for everybody.")
     typer.echo(f"Every team's is at http://TEAM.SPACE.localhost:{settings.listen_port}/.")
     typer.echo("\nCommands on this machine act as operator:")
     typer.echo(

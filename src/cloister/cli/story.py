@@ -14,6 +14,7 @@ import typer
 from cloister.audit import Filter, Name, verify
 from cloister.audit import search as search_log
 from cloister.bootstrap import Platform
+from cloister.cli.story_dashboard import show
 from cloister.cli.story_workspace import NOTEBOOK, Visitor
 from cloister.core.principal import EVERYTHING
 
@@ -59,6 +60,8 @@ class Story:
 
     platform: Platform
     url: str
+    station: int
+    """The port of the demo's file server."""
     failed: list[str] = field(default_factory=list)
     people: dict[str, httpx2.AsyncClient] = field(default_factory=dict)
 
@@ -197,6 +200,11 @@ class Story:
             f"{printed}\n{len(NOTEBOOK)} cells in {', '.join(f'{t:.0f}' for t in times)} ms, each on the record as Ada's"
         )
 
+    async def show_dashboard(self) -> str:
+        ada = self.people["ada"]
+        team = expect(await ada.get(f"/spaces/{COURSE}/enrolment"), 200)["team"]
+        return await show(self.url, ada, COURSE, team, self.station)
+
     async def refuse_escape(self) -> str:
         state, text = await self._run("john", ESCAPE_CODE)
         check(state["exit_code"] == 0 and "WORKED" not in text and "raw socket" in text, f"{state['reason']} {text}")
@@ -279,9 +287,9 @@ def expect(response: httpx2.Response, status: int) -> Any:
     return response.json()
 
 
-async def tell(platform: Platform, url: str) -> list[str]:
+async def tell(platform: Platform, url: str, station: int) -> list[str]:
     """Play all steps; return the titles of those that failed."""
-    story = Story(platform, url)
+    story = Story(platform, url, station)
     typer.echo("")
     await story.step("three people register at once, sign, and are admitted", story.register_three)
     await story.step("somebody who has not signed is refused", story.refuse_unsigned)
@@ -289,9 +297,10 @@ async def tell(platform: Platform, url: str) -> list[str]:
     await story.step("a grant that narrows columns and rows", story.narrowed)
     await story.step("a team's code queries the data in a sandbox", story.run_team_code)
     await story.step("a team's workspace opens, and a notebook runs through the gateway", story.open_workspace)
+    await story.step("a live dashboard of governed data and a station's files, and its share", story.show_dashboard)
     await story.step("code that tries to get out is refused", story.refuse_escape)
     await story.step("everything is on the record", story.read_log)
     await story.step("the audit chain verifies", story.verify_log)
     await story.step("it stops cleanly", story.stop_cleanly)
-    typer.echo(f"\n{10 - len(story.failed)} of 10 steps went well.")
+    typer.echo(f"\n{11 - len(story.failed)} of 11 steps went well.")
     return story.failed

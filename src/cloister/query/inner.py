@@ -51,7 +51,9 @@ def register(inner: InnerApi, broker: Broker, relations: Relations, decider: Dec
             # The answer had begun: cut the connection, so that nobody takes a part for the whole.
             if request.transport is not None:
                 request.transport.abort()
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:  # it may have read all that it wanted
+            broker.cancel(sandbox.space, answer.query, lambda _: True, "the program hung up")
+        except asyncio.CancelledError:
             broker.cancel(sandbox.space, answer.query, lambda _: True, "the program hung up")
             raise
         return response

@@ -277,7 +277,9 @@ async def _pump(
             metrics.EGRESS_BYTES.labels(side).inc(len(data))
             writer.write(data)
             await writer.drain()
-        if limit is None and writer.can_write_eof():  # many a server takes a half-closed request for one that was given up
+        if (
+            limit is None and writer.can_write_eof()
+        ):  # many a server takes a half-closed request for one that was given up
             writer.write_eof()
     except (ConnectionError, OSError):
         writer.close()

@@ -13,7 +13,6 @@ In an integration:
 In a workspace's notebooks ``%%sql`` is there; elsewhere ``%load_ext cloister`` adds it.
 """
 
-import http.client
 import json
 import os
 import socket
@@ -32,12 +31,11 @@ class QueryError(Exception):
         self.code = code
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over the inner API's Unix socket."""
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(os.environ.get("CLOISTER_INNER", "/run/cloister/inner.sock"))
+def _dial():
+    """A connection to the inner API."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.connect(os.environ.get("CLOISTER_INNER", "/run/cloister/inner.sock"))
+    return sock
 
 
 def _token():
@@ -46,7 +44,10 @@ def _token():
 
 
 def _request(method, path, body=None, accept="application/json"):
-    connection = _Connection("cloister")
+    from http.client import HTTPConnection  # half of this file's time to start; many programs only put something out
+
+    connection = HTTPConnection("cloister")
+    connection.sock = _dial()
     headers = {"Authorization": f"Bearer {_token()}", "Accept": accept, "Content-Type": "application/json"}
     connection.request(method, path, None if body is None else json.dumps(body, default=str), headers)
     response = connection.getresponse()
@@ -65,13 +66,15 @@ def sql(query, params=None, *, as_=None):
     Raises:
         QueryError: when the statement is refused or fails.
     """
+    from http.client import IncompleteRead
+
     import pyarrow as pa
 
     response = _request("POST", "/v1/query", {"sql": query, "params": params}, "application/vnd.apache.arrow.stream")
     try:
         with pa.ipc.open_stream(response) as reader:
             table = reader.read_all()
-    except (http.client.IncompleteRead, ConnectionError, pa.ArrowInvalid) as error:
+    except (IncompleteRead, ConnectionError, pa.ArrowInvalid) as error:
         raise QueryError(
             "query.interrupted", "The answer was cut off: the query was cancelled or met a limit."
         ) from error
@@ -163,22 +166,49 @@ def output(value):
         TypeError, ValueError: when JSON cannot say it.
     """
     body = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain).encode()
+    head = (
+        "POST /v1/output HTTP/1.1\r\nHost: cloister\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {_token()}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
     with _lock:
-        for attempt in (1, 2):
+        while True:
+            kept = bool(_channels)
+            channel = _channels.pop() if kept else _dial()
             try:
-                channel = _channels.pop() if _channels else _Connection("cloister")
-                headers = {"Authorization": f"Bearer {_token()}", "Content-Type": "application/json"}
-                channel.request("POST", "/v1/output", body, headers)
-                response = channel.getresponse()
-                said = response.read()
-                _channels.append(channel)
-                break
-            except (http.client.HTTPException, OSError):
-                if attempt == 2:
+                channel.sendall(head + body)
+                status, said = _answer(channel)
+            except OSError:
+                channel.close()
+                if not kept:
                     raise
-    if response.status >= 300:
+                continue  # the platform had closed it meanwhile: once more, by a new one
+            _channels.append(channel)
+            break
+    if status >= 300:
         problem = json.loads(said) if said[:1] == b"{" else {}
-        raise QueryError(problem.get("code", "internal"), problem.get("detail", f"status {response.status}"))
+        raise QueryError(problem.get("code", "internal"), problem.get("detail", f"status {status}"))
+
+
+def _answer(channel):
+    """Read the status and the body of a short answer."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = channel.recv(65536)
+        if not chunk:
+            raise ConnectionError("the platform closed the connection")
+        data += chunk
+    head, body = data.split(b"\r\n\r\n", 1)
+    length = 0
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    while len(body) < length:
+        chunk = channel.recv(65536)
+        if not chunk:
+            raise ConnectionError("the platform closed the connection")
+        body += chunk
+    return int(head.split(b" ", 2)[1]), body
 
 
 def _plain(value):

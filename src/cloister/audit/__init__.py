@@ -2,6 +2,7 @@
 
 from cloister.audit.chain import seal
 from cloister.audit.checkpoints import CheckpointController, read_checkpoints
+from cloister.audit.counting import by_hour, by_person
 from cloister.audit.names import Name
 from cloister.audit.record import Draft, Outcome, record
 from cloister.audit.recorder import Recorder
@@ -17,6 +18,8 @@ __all__ = [
     "Recorder",
     "Verdict",
     "between",
+    "by_hour",
+    "by_person",
     "head",
     "read_checkpoints",
     "record",

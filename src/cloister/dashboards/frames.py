@@ -52,6 +52,17 @@ class Frames:
                 found[widget.id] = None
         return found
 
+    async def parts(self, uow: UnitOfWork, document: Document) -> list[tuple[str, str, Release | None]]:
+        """The id, the module and the release of every integration and widget; no release where none can run."""
+        found = []
+        for use in [*document.integrations, *document.widgets]:
+            try:
+                _, release = await self._modules.resolve(uow, use.module, use.version)
+            except CloisterError:
+                release = None
+            found.append((use.id, use.module, release))
+        return found
+
     def address(self, digest: str | None) -> str | None:
         return None if digest is None else f"{self.origin}/w/{digest}/index.html"
 

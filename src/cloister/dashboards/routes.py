@@ -25,6 +25,8 @@ from cloister.dashboards.schemas import (
     DashboardIn,
     DashboardOut,
     DashboardPage,
+    PartList,
+    PartOut,
     RevertIn,
     ShareIn,
     ShareList,
@@ -41,6 +43,7 @@ from cloister.dashboards.service import Dashboards
 from cloister.dashboards.shares import Shares, Wish, shown
 from cloister.dashboards.tickets import Ticket, Tickets
 from cloister.identity import secret_hash
+from cloister.modules import Described
 from cloister.platform import Call, Database
 from cloister.platform.call import current_call
 from cloister.spaces import TeamNotFound
@@ -98,6 +101,25 @@ def router(dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tick
         saved = await dashboards.save(call.uow, row, call.person, body)
         response.headers["ETag"] = f'"{saved.version}"'
         return DashboardOut.of(saved)
+
+    @api.get("/spaces/{space}/dashboards/{dashboard}/parts", openapi_extra=READ)
+    async def dashboard_parts(space: Slug, dashboard: Id, call: CallDep) -> PartList:
+        """The releases that the parts of a dashboard are, what can be set in each, and where widgets' pages are."""
+        del space
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        items = []
+        for id_, module, release in await frames.parts(call.uow, Document.model_validate(row.document)):
+            described = None if release is None else Described.model_validate(release.described)
+            widget = described is not None and described.manifest.kind == "widget"
+            items.append(
+                PartOut(
+                    id=id_, module=module, version=None if release is None else release.version,
+                    title=described.manifest.title or module if described else module,
+                    configuration=[] if described is None else [e.model_dump(exclude_none=True) for e in described.model],
+                    frame=frames.address(release.digest) if release is not None and widget else None,
+                )
+            )  # fmt: skip
+        return PartList(items=items)
 
     @api.delete("/spaces/{space}/dashboards/{dashboard}", openapi_extra=WRITE, status_code=204)
     async def delete_dashboard(space: Slug, dashboard: Id, call: CallDep) -> None:

@@ -38,6 +38,24 @@ class DashboardOut(BaseModel):
         )  # fmt: skip
 
 
+class PartOut(BaseModel):
+    """The release that a part of a dashboard is, and what can be set in it."""
+
+    id: str
+    module: str
+    version: str | None
+    title: str
+    configuration: list[dict[str, Any]]
+    frame: str | None
+    """Where a widget's page is; None of an integration, and where no release can run."""
+
+
+class PartList(BaseModel):
+    """All parts of a dashboard."""
+
+    items: list[PartOut]
+
+
 class DashboardPage(BaseModel):
     """Some dashboards."""
 

@@ -101,6 +101,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t\thandle @page {{
 \t\t\trequest_header -Cookie
 \t\t\trequest_header -Authorization
+\t\t\tencode gzip
 \t\t\treverse_proxy {sockets.control}
 \t\t}}
 \t\trespond 404
@@ -108,6 +109,15 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t@elsewhere path /w/* /lib/*
 \thandle @elsewhere {{
 \t\trespond 404
+\t}}
+\t@assets path /assets/*
+\thandle @assets {{
+\t\troot * {settings.ui_directory}
+\t\theader Cache-Control "public, max-age=31536000, immutable"
+\t\theader X-Content-Type-Options nosniff
+\t\tfile_server {{
+\t\t\tprecompressed br gzip
+\t\t}}
 \t}}
 \thandle {{
 \t\treverse_proxy {sockets.control} {{

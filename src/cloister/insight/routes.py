@@ -8,6 +8,7 @@ from cloister.core.actions import Action, guard
 from cloister.core.pagination import MAX_PAGE
 from cloister.insight import findings
 from cloister.insight.schemas import ClosingIn, FindingOut, FindingPage
+from cloister.insight.usage import Usage, usage
 from cloister.platform import Call
 from cloister.platform.call import current_call
 
@@ -33,6 +34,11 @@ def router() -> APIRouter:
         del space
         page = await findings.page(call.uow, call.scope, cursor, limit)
         return FindingPage(items=list(page.items), next_cursor=page.next_cursor)
+
+    @api.get("/spaces/{space}/usage", openapi_extra=guard(Action.SPACE_AUDIT_READ))
+    async def space_usage(space: Slug, call: CallDep) -> Usage:
+        """How a space is used: the way from registered to running code, when, from where, and by how many."""
+        return await usage(call.uow, call.scope, space)
 
     @api.post("/spaces/{space}/findings/{number}/closing", openapi_extra=guard(Action.SPACE_AUDIT_READ))
     async def close_finding(space: Slug, number: Number, body: ClosingIn, call: CallDep) -> FindingOut:

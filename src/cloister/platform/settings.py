@@ -77,6 +77,14 @@ class Settings(BaseSettings):
     listen_host: str = "127.0.0.1"
     listen_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     public_url: str = "http://localhost:8080"
+    brand_name: Annotated[str, Field(max_length=60)] = "Cloister"
+    """What the web application calls the installation."""
+    brand_color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = "#1f5fa8"
+    """Its main colour."""
+    brand_welcome: Annotated[str, Field(max_length=600)] = ""
+    """What the front page says under the name."""
+    brand_links: dict[str, str] = Field(default_factory=dict)
+    """Links at the foot of every page: text and address."""
     trusted_proxies: Annotated[list[str], NoDecode] = Field(default_factory=lambda: ["127.0.0.1"])
 
     gateway: Literal["off", "managed", "external"] = "off"
@@ -128,6 +136,8 @@ class Settings(BaseSettings):
     """Where built environments are. Default: ``environments`` in the state directory."""
     environment_catalogue: Path | None = None
     """A YAML file with environments that every space may use by name, beside those that Cloister ships."""
+    ui_directory: Path = Path(__file__).parent.parent / "web" / "ui"
+    """Where the built web application is."""
     shipped_modules: bool = True
     """Whether the modules that come with Cloister are published when it starts."""
     warm_starts: bool = True

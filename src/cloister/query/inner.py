@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -10,7 +11,7 @@ from cloister.core.actions import Action
 from cloister.core.errors import CloisterError, Forbidden, Invalid
 from cloister.core.principal import Scope
 from cloister.platform import Database
-from cloister.query.broker import FORMS, Broker, Question
+from cloister.query.broker import FORMS, Answer, Broker, Question
 from cloister.query.errors import QueryFailed
 from cloister.query.relations import Relations
 from cloister.sandboxes import Connected, InnerApi
@@ -43,19 +44,9 @@ def register(inner: InnerApi, broker: Broker, relations: Relations, decider: Dec
         response = web.StreamResponse(headers={"Content-Type": media, "Cloister-Query": answer.query})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        try:
-            async for chunk in answer.chunks:
-                await response.write(chunk)
-            await response.write_eof()
-        except CloisterError:
-            # The answer had begun: cut the connection, so that nobody takes a part for the whole.
-            if request.transport is not None:
-                request.transport.abort()
-        except ConnectionError:  # it may have read all that it wanted
-            broker.cancel(sandbox.space, answer.query, lambda _: True, "the program hung up")
-        except asyncio.CancelledError:
-            broker.cancel(sandbox.space, answer.query, lambda _: True, "the program hung up")
-            raise
+        await _send(
+            response, request, answer, lambda why: broker.cancel(sandbox.space, answer.query, lambda _: True, why)
+        )
         return response
 
     async def datasets(sandbox: Connected, request: web.Request) -> web.StreamResponse:
@@ -79,3 +70,22 @@ def register(inner: InnerApi, broker: Broker, relations: Relations, decider: Dec
 def _check_declared(sandbox: Connected) -> None:
     if not sandbox.queries:
         raise Forbidden("This module did not declare that it asks governed data, so it may not.")
+
+
+async def _send(
+    response: web.StreamResponse, request: web.Request, answer: Answer, cancel: Callable[[str], object]
+) -> None:
+    """Pass an answer on; end the query when nobody reads it any more."""
+    try:
+        async for chunk in answer.chunks:
+            await response.write(chunk)
+        await response.write_eof()
+    except CloisterError:
+        # The answer had begun: cut the connection, so that nobody takes a part for the whole.
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:  # it may have read all that it wanted
+        cancel("the program hung up")
+    except asyncio.CancelledError:
+        cancel("the program hung up")
+        raise

@@ -18,6 +18,7 @@ from cloister.spaces import agreements, teams
 from cloister.spaces.enrolment import Application, Enrolments
 from cloister.spaces.errors import EnrolmentNotFound, TeamNotFound
 from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams
+from cloister.spaces.membership import memberships
 from cloister.spaces.models import Enrolment
 from cloister.spaces.schemas import (
     AgreementDiff,
@@ -32,6 +33,8 @@ from cloister.spaces.schemas import (
     JoinIn,
     MemberList,
     MemberOut,
+    MembershipList,
+    MembershipOut,
     Reason,
     RegistrationOut,
     SignatureIn,
@@ -91,6 +94,21 @@ def _space_routes(api: APIRouter, spaces: Spaces) -> None:
         """The spaces that everybody may see, and yours."""
         page = await spaces.list_for(call.uow, call.scope, cursor, limit)
         return SpacePage(items=[SpaceOut.of(space) for space in page.items], next_cursor=page.next_cursor)
+
+    @api.get("/me/spaces", openapi_extra=guard(Action.SELF_READ))
+    async def my_spaces(call: CallDep) -> MembershipList:
+        """The spaces that you have, had or asked for a place in, and what you are there."""
+        found, operates = await memberships(call.uow, spaces.bindings, call.person)
+        return MembershipList(
+            items=[
+                MembershipOut(
+                    space=SpaceOut.of(one.space), roles=one.roles,
+                    enrolment=None if one.enrolment is None else EnrolmentOut.of(one.enrolment),
+                )
+                for one in found
+            ],
+            operator=operates,
+        )  # fmt: skip
 
     @api.get("/spaces/{space}", openapi_extra=guard(Action.SPACE_SEE))
     async def see_space(space: Slug, call: CallDep) -> SpaceOut:

@@ -149,6 +149,21 @@ class EnrolmentOut(BaseModel):
         )
 
 
+class MembershipOut(BaseModel):
+    """What one is in a space."""
+
+    space: SpaceOut
+    roles: list[str]
+    enrolment: EnrolmentOut | None
+
+
+class MembershipList(BaseModel):
+    """All spaces that one has, had or asked for a place in."""
+
+    items: list[MembershipOut]
+    operator: bool
+
+
 class EnrolmentPage(BaseModel):
     """Enrolments, oldest first."""
 

@@ -27,6 +27,7 @@ from cloister.sandboxes.routes import router as sandbox_routes
 from cloister.spaces.routes import router as space_routes
 from cloister.web.edge import AnsweredBeforeError, Authoriser, Edge, problem_response
 from cloister.web.routes import health_router, platform_router
+from cloister.web.ui import ui_router
 from cloister.workspaces.routes import router as workspace_routes
 
 PREFIX = "/api/v1"
@@ -100,6 +101,10 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     )
     app.include_router(frame_router(frames), dependencies=guards)
     app.include_router(health_router(platform), dependencies=guards)
+    app.include_router(
+        ui_router(platform.settings.public_url, platform.hosts.widgets, platform.settings.ui_directory),
+        dependencies=guards,
+    )
     _check_guards(app)
     _handle_errors(app, platform, authoriser)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it

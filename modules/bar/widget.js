@@ -27,7 +27,7 @@ const axis = { axisLabel: { color: ink, hideOverlap: true }, axisLine: { lineSty
 function options(extra) {
   return {
     animation: false, textStyle: { color: ink }, tooltip: { trigger: "axis", confine: true }, legend: { textStyle: { color: ink }, type: "scroll", top: 0, bottom: "auto" },
-    grid: { left: 8, right: 16, top: 32, bottom: 10, containLabel: true }, ...extra,
+    grid: { left: 24, right: 16, top: 32, bottom: 10, containLabel: true }, ...extra,
   };
 }
 

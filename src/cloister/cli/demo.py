@@ -17,7 +17,7 @@ from cloister.cli.observatory import HOST, observatory
 from cloister.cli.serving import http_server
 from cloister.cli.space import follow
 from cloister.cli.story import COURSE, tell
-from cloister.cli.story_dashboard import NAME, make, published
+from cloister.cli.story_dashboard import NAMES, make, published
 from cloister.core.principal import SYSTEM
 from cloister.platform import Settings, logs
 from cloister.platform.objects import remove_tree
@@ -131,7 +131,7 @@ async def _learner(platform: Platform, station: int) -> tuple[str, str]:
         typer.echo("publishing the modules that come with Cloister, and a dashboard of them ...")
         await published(http)
         for old in (await http.get(f"/spaces/{COURSE}/dashboards")).json()["items"]:
-            if old["name"].startswith(NAME):  # of an earlier start, when the station had another port
+            if old["name"] in NAMES.values():  # of an earlier start, when the station had another port
                 await http.delete(f"/spaces/{COURSE}/dashboards/{old['id']}")
         await make(http, COURSE, state["team"], station)
         weather = await make(http, COURSE, state["team"], station, trial=False)

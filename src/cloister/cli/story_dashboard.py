@@ -11,7 +11,7 @@ from cloister.cli.observatory import DEVICE, HOST, PASSWORD, SENSORS, USER
 
 MODULES = ("http-files", "sql", "line", "value", "table", "bar")
 COUNTS = "select arms, count(*) as patients, round(avg(age), 1) as mean_age from actg175 group by arms order by arms"
-NAME = "The trial and the weather"
+NAMES = {True: "The trial and the weather", False: "The weather"}
 
 
 def integration(id_: str, module: str, **values: Any) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def document(port: int, *, trial: bool = True) -> dict[str, Any]:
     if trial:
         integrations.append(integration("trial", "sql", sql=COUNTS))
         shown.append(widget("Patients by arm", "bar", (0, 5, 6, 8), ("trial", "rows"), x="arms", y="patients"))
-    return {"name": NAME, "integrations": integrations, "widgets": shown}
+    return {"name": NAMES[trial], "integrations": integrations, "widgets": shown}
 
 
 async def published(http: httpx2.AsyncClient) -> None:

@@ -41,6 +41,7 @@ Name = Annotated[str, Path(max_length=60)]
 Version = Annotated[str, Path(max_length=60)]
 FilePath = Annotated[str, Path(max_length=200)]
 Word = Annotated[str | None, Query(max_length=60)]
+THUMBNAILS = {"thumbnail.svg": "image/svg+xml", "thumbnail.png": "image/png", "thumbnail.jpg": "image/jpeg"}
 READ, WRITE = guard(Action.MODULE_READ), guard(Action.MODULE_WRITE)
 
 
@@ -69,6 +70,26 @@ def router(modules: Modules) -> APIRouter:
         rows = await search.search(call.uow, wanted, offset, limit + 1)
         more = offset + limit if len(rows) > limit else None
         return ModuleList(items=[ModuleOut.of(row) for row in rows[:limit]], next_offset=more)
+
+    @api.get("/me/modules", openapi_extra=WRITE)
+    async def my_modules(call: CallDep) -> ModuleList:
+        """Your own modules, drafts among them, newest first."""
+        rows = await modules.written_by(call.uow, call.person)
+        return ModuleList(items=[ModuleOut.of(row) for row in rows], next_offset=None)
+
+    @api.get("/modules/{name}/thumbnail", openapi_extra=READ, response_class=Response)
+    async def thumbnail(name: Name, call: CallDep) -> Response:
+        """The picture of a module's latest release."""
+        module, release = await modules.resolve(call.uow, name, "latest")
+        files = await modules.files.read(release.digest)
+        for path, kind in THUMBNAILS.items():
+            if path in files:
+                headers = {
+                    "Cache-Control": "private, max-age=600",
+                    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+                }
+                return Response(files[path], media_type=kind, headers=headers)
+        raise ModuleFileNotFound(f"“{module.name}” has no picture.")
 
     @api.get("/modules/configuration-schema", openapi_extra=guard(Action.PUBLIC_READ))
     async def configuration_schema(call: CallDep) -> dict[str, object]:

@@ -79,6 +79,11 @@ class Modules:
             raise NotYours
         return found
 
+    async def written_by(self, uow: UnitOfWork, person: int) -> list[Module]:
+        """Somebody's own modules, published or not, newest first."""
+        query = scoped_select(Module, EVERYTHING).where(Module.author == person).order_by(Module.updated_at.desc())
+        return list((await uow.session.scalars(query.limit(200))).all())
+
     async def releases(self, uow: UnitOfWork, module: Module) -> list[Release]:
         """Newest first."""
         rows = (

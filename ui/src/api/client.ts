@@ -1,0 +1,37 @@
+// The typed client: made from our own OpenAPI document, so that a page cannot ask for what is not there.
+import createClient from "openapi-fetch";
+import type { components, paths } from "./schema";
+
+export type Schemas = components["schemas"];
+
+/** What the API answers when it does not do what was asked; `detail` is a sentence for people. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    detail: string,
+    readonly errors: { field: string; message: string }[] = [],
+  ) {
+    super(detail);
+  }
+}
+
+export const api = createClient<paths>({ baseUrl: "", credentials: "same-origin" });
+
+type Answer<T> = { data?: T; error?: unknown; response: Response };
+
+/** The data of an answer.
+ * @throws ApiError when it is none; status 0 when the platform could not be reached. */
+export async function must<T>(asked: Promise<Answer<T>>): Promise<T> {
+  let answer: Answer<T>;
+  try {
+    answer = await asked;
+  } catch {
+    throw new ApiError(0, "network", "");
+  }
+  if (answer.response.ok) return answer.data as T;
+  const said = (answer.error ?? {}) as { code?: string; detail?: string; errors?: { field: string; message: string }[] };
+  const fault = new ApiError(answer.response.status, said.code ?? "internal", said.detail ?? answer.response.statusText, said.errors);
+  if (fault.status === 401) window.dispatchEvent(new CustomEvent("cloister:signed-out"));
+  throw fault;
+}

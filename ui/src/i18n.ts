@@ -1,0 +1,27 @@
+import { createI18n } from "vue-i18n";
+import { messages } from "./texts";
+
+const kept = localStorage.getItem("language");
+const first = kept ?? (navigator.language.startsWith("de") ? "de" : "en");
+
+export const i18n = createI18n({ legacy: false, locale: first, fallbackLocale: "en", messages });
+
+export function useLanguage(language: "en" | "de"): void {
+  i18n.global.locale.value = language;
+  localStorage.setItem("language", language);
+  document.documentElement.lang = language;
+}
+document.documentElement.lang = first;
+
+/** A moment as people here write it. */
+export function when(moment: string | null | undefined, withTime = true): string {
+  if (!moment) return "";
+  const style = withTime ? ({ dateStyle: "medium", timeStyle: "short" } as const) : ({ dateStyle: "medium" } as const);
+  return new Intl.DateTimeFormat(i18n.global.locale.value, style).format(new Date(moment));
+}
+
+export function bytes(count: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const power = count > 0 ? Math.min(units.length - 1, Math.floor(Math.log(count) / Math.log(1024))) : 0;
+  return `${new Intl.NumberFormat(i18n.global.locale.value, { maximumFractionDigits: 1 }).format(count / 1024 ** power)} ${units[power]}`;
+}

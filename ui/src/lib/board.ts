@@ -1,0 +1,103 @@
+// A dashboard being looked at and edited: its document, what it is made of, saving with a version, undo.
+import { computed, ref, shallowRef } from "vue";
+import { api, ApiError, must, type Schemas } from "../api/client";
+
+export type Document = Schemas["Document"];
+export type Widget = Required<Pick<Schemas["Widget"], "id" | "module" | "x" | "y" | "width" | "height">> & Schemas["Widget"];
+export type Source = Schemas["Integration"];
+export const COLUMNS = 24;
+
+export function useBoard(space: string, dashboard: string) {
+  const path = { params: { path: { space, dashboard } } };
+  const document = shallowRef<Document | null>(null);
+  const team = ref("");
+  const version = ref(0);
+  const parts = shallowRef<Record<string, Schemas["PartOut"]>>({});
+  const error = ref<ApiError | null>(null);
+  const conflict = ref(false);
+  const saving = ref(false);
+  const past = shallowRef<Document[]>([]);
+  let waiting: Document | null = null;
+
+  async function guarded(act: () => Promise<void>): Promise<void> {
+    try {
+      error.value = null;
+      await act();
+    } catch (fault) {
+      if (!(fault instanceof ApiError)) throw fault;
+      error.value = fault;
+    }
+  }
+  async function read(): Promise<void> {
+    const row = await must(api.GET("/api/v1/spaces/{space}/dashboards/{dashboard}", path));
+    document.value = row.document as unknown as Document;
+    version.value = row.version;
+    team.value = row.team;
+    await readParts();
+  }
+  async function readParts(): Promise<void> {
+    const found = await must(api.GET("/api/v1/spaces/{space}/dashboards/{dashboard}/parts", path));
+    parts.value = Object.fromEntries(found.items.map((part) => [part.id, part]));
+  }
+
+  /** Show a change at once, and save it; changes that come meanwhile are saved together afterwards. */
+  async function change(next: Document, remember = true): Promise<void> {
+    if (document.value && remember) past.value = [...past.value.slice(-49), document.value];
+    document.value = next;
+    waiting = next;
+    if (saving.value) return;
+    saving.value = true;
+    try {
+      while (waiting) {
+        const sent: Document = waiting;
+        waiting = null;
+        const headers = { "If-Match": `"${version.value}"` };
+        const saved = await must(api.PUT("/api/v1/spaces/{space}/dashboards/{dashboard}", { params: { ...path.params, header: headers as never }, body: sent, headers }));
+        version.value = saved.version;
+        if (!waiting) document.value = saved.document as unknown as Document;
+        error.value = null;
+      }
+      await readParts();
+    } catch (fault) {
+      if (!(fault instanceof ApiError)) throw fault;
+      waiting = null;
+      if (fault.status === 412) {
+        conflict.value = true;
+        past.value = [];
+        await guarded(read);
+      } else {
+        error.value = fault;
+        if (fault.status === 422) await read();
+      }
+    } finally {
+      saving.value = false;
+    }
+  }
+  async function undo(): Promise<void> {
+    const before = past.value.at(-1);
+    if (!before) return;
+    past.value = past.value.slice(0, -1);
+    await change(before, false);
+  }
+
+  const widgets = computed(() => (document.value?.widgets ?? []) as Widget[]);
+  const sources = computed(() => document.value?.integrations ?? []);
+  const patchWidget = (id: string, more: Partial<Widget>) => change({ ...(document.value as Document), widgets: widgets.value.map((one) => (one.id === id ? { ...one, ...more } : one)) });
+  const patchSource = (id: string, more: Partial<Source>) => change({ ...(document.value as Document), integrations: sources.value.map((one) => (one.id === id ? { ...one, ...more } : one)) });
+  const freshId = (stem: string) => {
+    const taken = new Set([...widgets.value, ...sources.value].map((one) => one.id));
+    let n = 1;
+    while (taken.has(`${stem}-${n}`)) n += 1;
+    return `${stem}-${n}`;
+  };
+  /** The first free place of a size, from the top. */
+  function place(width: number, height: number): { x: number; y: number } {
+    for (let y = 0; ; y += 1) {
+      for (let x = 0; x + width <= COLUMNS; x += 1) {
+        if (widgets.value.every((one) => x + width <= one.x || one.x + one.width <= x || y + height <= one.y || one.y + one.height <= y)) return { x, y };
+      }
+    }
+  }
+  void guarded(read);
+  return { document, team, version, parts, error, conflict, saving, past, widgets, sources, change, undo, patchWidget, patchSource, freshId, place, read: () => guarded(read) };
+}

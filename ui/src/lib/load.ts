@@ -1,0 +1,59 @@
+// Asking and waiting, the same way on every page: what is loading, what came, what went wrong.
+import { onScopeDispose, ref, shallowRef, type Ref, type ShallowRef } from "vue";
+import { ApiError } from "../api/client";
+
+export interface Loaded<T> {
+  data: ShallowRef<T | null>;
+  error: Ref<ApiError | null>;
+  busy: Ref<boolean>;
+  load: () => Promise<void>;
+}
+
+/** Load something now, and again when asked, or every so many milliseconds while the page is seen. */
+export function useLoad<T>(ask: () => Promise<T>, every = 0): Loaded<T> {
+  const data = shallowRef<T | null>(null);
+  const error = ref<ApiError | null>(null);
+  const busy = ref(false);
+
+  async function load(): Promise<void> {
+    busy.value = true;
+    try {
+      data.value = await ask();
+      error.value = null;
+    } catch (fault) {
+      if (!(fault instanceof ApiError)) throw fault;
+      error.value = fault;
+    } finally {
+      busy.value = false;
+    }
+  }
+
+  void load();
+  if (every > 0) {
+    const timer = setInterval(() => document.hidden || busy.value || void load(), every);
+    onScopeDispose(() => clearInterval(timer));
+  }
+  return { data, error, busy, load };
+}
+
+/** Do something once at a time; what went wrong is kept for the page to show. */
+export function useAction<A extends unknown[], R>(act: (...given: A) => Promise<R>) {
+  const error = ref<ApiError | null>(null);
+  const busy = ref(false);
+
+  async function run(...given: A): Promise<R | undefined> {
+    if (busy.value) return undefined;
+    busy.value = true;
+    error.value = null;
+    try {
+      return await act(...given);
+    } catch (fault) {
+      if (!(fault instanceof ApiError)) throw fault;
+      error.value = fault;
+      return undefined;
+    } finally {
+      busy.value = false;
+    }
+  }
+  return { run, error, busy };
+}

@@ -1,0 +1,29 @@
+// Lists that come in pages: the first at once, more when asked for.
+import { ref, shallowRef } from "vue";
+import { ApiError } from "../api/client";
+
+export function usePages<T>(ask: (cursor: string | undefined) => Promise<{ items: T[]; next_cursor: string | null }>) {
+  const items = shallowRef<T[]>([]);
+  const next = ref<string | null>(null);
+  const error = ref<ApiError | null>(null);
+  const busy = ref(false);
+  const ready = ref(false);
+
+  async function load(more = false): Promise<void> {
+    busy.value = true;
+    try {
+      const page = await ask(more ? (next.value ?? undefined) : undefined);
+      items.value = more ? [...items.value, ...page.items] : page.items;
+      next.value = page.next_cursor;
+      error.value = null;
+      ready.value = true;
+    } catch (fault) {
+      if (!(fault instanceof ApiError)) throw fault;
+      error.value = fault;
+    } finally {
+      busy.value = false;
+    }
+  }
+  void load();
+  return { items, next, error, busy, ready, load };
+}

@@ -1,0 +1,55 @@
+// Who is here, what they are in which space, and what the installation is called.
+import { computed, reactive } from "vue";
+import { api, ApiError, must, type Schemas } from "../api/client";
+
+export const session = reactive({
+  ready: false,
+  platform: null as Schemas["PlatformOut"] | null,
+  person: null as Schemas["PersonOut"] | null,
+  memberships: [] as Schemas["MembershipOut"][],
+  operator: false,
+  expired: false,
+});
+
+export const signedIn = computed(() => session.person !== null);
+
+export function membership(space: string): Schemas["MembershipOut"] | undefined {
+  return session.memberships.find((one) => one.space.slug === space);
+}
+
+/** Whether somebody has one of some roles in a space. */
+export function hasRole(space: string, ...roles: string[]): boolean {
+  return session.operator || (membership(space)?.roles ?? []).some((role) => roles.includes(role));
+}
+
+export function teamOf(space: string): string | null {
+  return membership(space)?.enrolment?.team ?? null;
+}
+
+export async function refresh(): Promise<void> {
+  session.platform ??= await must(api.GET("/api/v1/platform"));
+  try {
+    session.person = await must(api.GET("/api/v1/me"));
+    const mine = await must(api.GET("/api/v1/me/spaces"));
+    session.memberships = mine.items;
+    session.operator = mine.operator;
+    session.expired = false;
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 401) throw error;
+    session.person = null;
+    session.memberships = [];
+    session.operator = false;
+  }
+  session.ready = true;
+}
+
+export async function signOut(): Promise<void> {
+  await must(api.POST("/api/v1/auth/sign-out"));
+  session.person = null;
+  session.memberships = [];
+  session.operator = false;
+}
+
+window.addEventListener("cloister:signed-out", () => {
+  if (session.person !== null) session.expired = true;
+});

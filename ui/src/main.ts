@@ -1,0 +1,41 @@
+import "./reset.css";
+import "vuetify/styles";
+import "./style.css";
+import { createApp } from "vue";
+import { createVuetify } from "vuetify";
+import { aliases, mdi } from "vuetify/iconsets/mdi-svg";
+import App from "./App.vue";
+import { i18n } from "./i18n";
+import { refresh, session } from "./lib/session";
+import { router } from "./router";
+
+async function begin(): Promise<void> {
+  await refresh();
+  const primary = session.platform?.color ?? "#1f5fa8";
+  const dark = localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  const vuetify = createVuetify({
+    icons: { defaultSet: "mdi", aliases, sets: { mdi } },
+    theme: {
+      defaultTheme: dark,
+      themes: {
+        light: { colors: { primary, background: "#f5f7fa", surface: "#ffffff", error: "#b3261e", success: "#1d6f42", warning: "#8a5a00" } },
+        dark: { dark: true, colors: { primary: "#8fbcf0", background: "#10161d", surface: "#1a222c", error: "#f2b8b5", success: "#7fd6a2", warning: "#f0c674" } },
+      },
+    },
+    defaults: {
+      VBtn: { variant: "flat", rounded: "lg", class: "text-none" },
+      VCard: { rounded: "lg", border: true, elevation: 0 },
+      VTextField: { variant: "outlined", density: "comfortable", hideDetails: "auto" },
+      VTextarea: { variant: "outlined", density: "comfortable", hideDetails: "auto" },
+      VSelect: { variant: "outlined", density: "comfortable", hideDetails: "auto" },
+      VAutocomplete: { variant: "outlined", density: "comfortable", hideDetails: "auto" },
+      VCheckbox: { density: "comfortable", hideDetails: "auto" },
+      VSwitch: { density: "compact", hideDetails: "auto", color: "primary" },
+      VTable: { density: "comfortable" },
+      VAlert: { variant: "tonal", rounded: "lg" },
+    },
+  });
+  createApp(App).use(vuetify).use(i18n).use(router).mount("#app");
+}
+
+void begin();

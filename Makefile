@@ -15,10 +15,10 @@ demo: ui
 	@scripts/setup --system crun
 	@$(RUN)/cloister demo $(if $(CHECK),--check) $(if $(PORT),--port $(PORT))
 
-check: setup
+check: ui
 	@scripts/check
 
-test: check ui
+test: check
 	@scripts/setup --system crun postgresql nodejs chromium r-cran-irkernel mosquitto
 	@scripts/test
 

@@ -231,7 +231,7 @@ async def test_pages_of_a_list_that_grows_neither_skip_nor_repeat(api):
 
 @pytest.mark.parametrize("who", ["operator", "member"])
 async def test_schemathesis_finds_no_failure_of_ours(api, who):
-    """A few examples of every operation; ``st run`` is a process of its own."""
+    """A few examples of every operation; ``st run`` is a process of its own. Queries need a sandbox and have tests of their own."""
     await declare(api.platform, blueprint())
     if who == "operator":
         header = f"Authorization: Bearer {api.platform.operator_secret}"
@@ -240,8 +240,8 @@ async def test_schemathesis_finds_no_failure_of_ours(api, who):
         header = f"Cookie: cloister={member.cookies.get('cloister')}"
     command = [
         str(Path(sys.executable).with_name("st")), "run", f"{api.url}/api/v1/openapi.json", "-H", header, "--checks", "not_a_server_error",
-        "--phases", "examples,fuzzing", "-n", "8", "--seed", "1", "--no-color", "--exclude-path-regex", "sign-out|/enrolment$", "--generation-database", "none",
+        "--phases", "examples,fuzzing", "-n", "8", "--seed", "1", "--no-color", "--exclude-path-regex", "sign-out|/enrolment$|/query$", "--generation-database", "none",
     ]  # fmt: skip
     run = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     printed, _ = await asyncio.wait_for(run.communicate(), 120)
-    assert run.returncode == 0, printed.decode()[-6000:]
+    assert run.returncode == 0, printed.decode()[-14_000:]

@@ -18,8 +18,8 @@ async function begin(): Promise<void> {
     theme: {
       defaultTheme: dark,
       themes: {
-        light: { colors: { primary, background: "#f5f7fa", surface: "#ffffff", error: "#b3261e", success: "#1d6f42", warning: "#8a5a00" } },
-        dark: { dark: true, colors: { primary: "#8fbcf0", background: "#10161d", surface: "#1a222c", error: "#f2b8b5", success: "#7fd6a2", warning: "#f0c674" } },
+        light: { variables: { "medium-emphasis-opacity": 0.82 }, colors: { primary, background: "#f5f7fa", surface: "#ffffff", error: "#b3261e", success: "#1d6f42", warning: "#8a5a00" } },
+        dark: { dark: true, variables: { "medium-emphasis-opacity": 0.82 }, colors: { primary: "#8fbcf0", background: "#10161d", surface: "#1a222c", error: "#f2b8b5", success: "#7fd6a2", warning: "#f0c674" } },
       },
     },
     defaults: {

@@ -203,7 +203,7 @@ const texts = {
   noModules: ["Nothing fits. Try fewer words, or write it yourself.", "Nichts passt. Versuchen Sie weniger Wörter, oder schreiben Sie es selbst."],
   newModule: ["Write a module", "Modul schreiben"],
   by: ["by {author}", "von {author}"],
-  used: ["used {n} time | used {n} times", "{n}-mal verwendet"],
+  used: ["used {n} time | used {n} times", "{n}-mal verwendet | {n}-mal verwendet"],
   needsNothing: ["Reaches no network and no governed data.", "Erreicht weder Netz noch geschützte Daten."],
   needsHosts: ["Reaches: {hosts}", "Erreicht: {hosts}"],
   needsHostsFrom: ["Reaches the host that you give in: {names}", "Erreicht den Host aus: {names}"],

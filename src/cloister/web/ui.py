@@ -5,7 +5,7 @@ import mimetypes
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header
 from fastapi import Path as PathParameter
 from starlette.responses import FileResponse, Response
 
@@ -21,12 +21,6 @@ FOR_EVER = "public, max-age=31536000, immutable"
 NOT_BUILT = "The web application is not built: run scripts/ui. The API is at /api/v1."
 
 
-class NoSuchPage(NotFound):
-    """There is nothing at this address."""
-
-    code = "page.not_found"
-
-
 def ui_router(home: str, widgets: str, directory: Path) -> APIRouter:
     """Everything that is no API: files by name, and for every other address the page, which knows its own."""
     api = APIRouter(include_in_schema=False)
@@ -36,17 +30,19 @@ def ui_router(home: str, widgets: str, directory: Path) -> APIRouter:
     async def asset(name: Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_.-]+$", max_length=200)]) -> Response:
         file = directory / "assets" / name
         if not await asyncio.to_thread(file.is_file):
-            raise NoSuchPage
+            raise NotFound
         kind = "text/javascript" if file.suffix == ".js" else mimetypes.guess_type(name)[0]
         return FileResponse(file, media_type=kind, headers={"Cache-Control": FOR_EVER})
 
     @api.get("/{path:path}", openapi_extra=guard(Action.PUBLIC_READ, transaction=False))
-    async def page(path: Annotated[str, PathParameter(max_length=500)]) -> Response:
-        if path.startswith(("api/", "health/", "w/", "lib/")):
-            raise NoSuchPage
+    async def page(
+        path: Annotated[str, PathParameter(max_length=500)], accept: Annotated[str, Header(max_length=1000)] = ""
+    ) -> Response:
+        if path.startswith(("api/", "health/", "w/", "lib/")) or "text/html" not in accept:
+            raise NotFound
         file = directory / "index.html"
         if not await asyncio.to_thread(file.is_file):
-            return Response(NOT_BUILT, 503, media_type="text/plain")
+            raise NotFound(NOT_BUILT)
         headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
         return FileResponse(file, media_type="text/html; charset=utf-8", headers=headers)
 

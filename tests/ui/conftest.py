@@ -1,0 +1,108 @@
+"""A served platform with the built web application, and people in front of a real Chromium."""
+
+import contextlib
+import re
+
+import pytest
+
+from tests.support import ARROW, ROOT, blueprint, csv_file, declare, free_port, make_settings, served
+from tests.workspaces.browser import chromium_browser
+
+AXE = ROOT / "ui" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = """async () => (await axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'], iframes: false}))
+  .violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + ' ' + n.failureSummary).join(' | ')}`)"""
+EXPECTED = re.compile(r"/api/v1/(me|spaces/[^/]+/teams/[^/]+/workspace|modules/[^/]+/thumbnail)$")
+"""Answers that are errors by design: nobody is signed in yet, no notebook was ever started, a draft has no picture."""
+
+
+class Somebody:
+    """One person's window."""
+
+    def __init__(self, page, base):
+        self.page, self.base = page, base
+        self.faults = []
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: self.faults.append(f"script: {error.message}"))
+        page.on("console", self._on_console)
+
+    def _on_console(self, message):
+        if message.type == "error" and not EXPECTED.search(message.location.get("url", "")):
+            self.faults.append(f"{message.text} {message.location}")
+
+    async def go(self, path):
+        await self.page.goto(self.base + path)
+        await self.page.locator("main h1").first.wait_for()
+
+    async def sign_in(self, name):
+        await self.page.goto(f"{self.base}/sign-in")
+        await self.page.get_by_label("E-mail address").fill(f"{name}@test.example")
+        await self.page.get_by_label("Your name").fill(name.title())
+        await self.page.locator("form").get_by_role("button", name="Sign in").click()
+        await self.page.wait_for_url("**/home")
+
+    async def accessible(self):
+        """Zero violations of WCAG 2.2 AA that axe can see on the page as it is now."""
+        await self.page.wait_for_timeout(400)  # colours fade in
+        if not await self.page.evaluate("'axe' in window"):
+            session = await self.page.context.new_cdp_session(self.page)  # past the page's own policy, as a tester may
+            await session.send("Runtime.evaluate", {"expression": AXE.read_text()})
+        assert await self.page.evaluate(RULES) == []
+        assert self.faults == []
+
+
+@pytest.fixture(scope="session")
+def built():
+    assert (ROOT / "src/cloister/web/ui/index.html").is_file(), "run scripts/ui first"
+
+
+@pytest.fixture
+async def site(tmp_path, built):
+    port = free_port()
+    rain = csv_file(tmp_path, "rain.csv", "day,town,mm\n1,Faro,4.5\n2,Faro,0.0\n1,Porto,12.5\n2,Porto,3.25\n")
+    fields = [
+        {"name": "country", "type": "country", "label": "Country", "required": True},
+        {"name": "honest", "type": "consent", "label": "I will be honest", "required": True},
+    ]
+    space = blueprint(
+        slug="course", title="A course on rain", description="Learn to forecast.", registration=fields,
+        agreements=[{"name": "dua", "title": "Data use agreement", "text": "# Terms\n\n1. Be good.\n2. Keep it *here*.\n"}],
+        datasets=[{"name": "rain", "title": "Rain in two towns", "keywords": ["weather"],
+                   "tables": [{"name": "rain", "source": rain, "columns": {"mm": {"unit": "mm"}}}]}],
+        grants=[{"to": "everybody", "dataset": "rain", "allow": ["query", "download"]}],
+        environments=[{"name": "python-basic", "packages": ARROW}],
+    )  # fmt: skip
+    options = {
+        "gateway": "managed",
+        "listen_port": port,
+        "public_url": f"http://localhost:{port}",
+        "shipped_modules": True,
+    }
+    async with served(make_settings(tmp_path / "s", **options)) as api:
+        await declare(api.platform, space, tmp_path)
+        await api.platform.caddy.ready.wait()
+        api.base = f"http://localhost:{port}"
+        yield api
+
+
+@pytest.fixture
+async def browser():
+    async with chromium_browser() as made:
+        yield made
+
+
+@pytest.fixture
+async def somebody(site, browser):
+    """Open a window; the page and whoever sits before it."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(name=None, **options):
+            context = await browser.new_context(
+                **{"viewport": {"width": 1280, "height": 850}, "locale": "en-GB", **options}
+            )
+            stack.push_async_callback(context.close)
+            found = Somebody(await context.new_page(), site.base)
+            if name is not None:
+                await found.sign_in(name)
+            return found
+
+        yield make

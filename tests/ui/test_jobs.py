@@ -1,0 +1,193 @@
+"""What each kind of person comes for, from beginning to end, in a browser."""
+
+from playwright.async_api import expect
+
+from tests.support import until
+from tests.workspaces.browser import SCREENSHOTS
+
+
+async def register(person):
+    page = person.page
+    await person.go("/s/course/register")
+    await page.get_by_label("Country").fill("Portu")
+    await page.get_by_role("option", name="Portugal").click()
+    await page.get_by_label("I will be honest").check()
+    await page.get_by_role("button", name="Next").click()
+    await page.get_by_label("I have read").check()
+    await page.get_by_role("button", name="Sign and register").click()
+    await page.get_by_role("heading", name="You are in.").wait_for()
+
+
+async def test_a_stranger_registers_on_a_phone_and_asks_the_data(somebody):
+    person = await somebody(viewport={"width": 390, "height": 844})
+    page = person.page
+    await person.go("/")
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "phone-front.png")
+    await page.get_by_role("link", name="A course on rain").click()
+    await page.get_by_role("link", name="Take part").click()
+    await page.get_by_label("E-mail address").fill("ada@test.example")
+    await page.get_by_label("Your name").fill("Ada")
+    await page.locator("form").get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/register")
+    await page.get_by_role("button", name="Next").click()
+    assert await page.get_by_text("This is needed.").count() == 2, "what is missing is said where it is missing"
+    await page.get_by_label("Country").fill("Portu")
+    await page.get_by_role("option", name="Portugal").click()
+    await page.reload()
+    await page.get_by_role("combobox", name="Country").wait_for()
+    assert await page.get_by_text("Portugal").count(), "what was typed survives a reload"
+    await page.get_by_label("I will be honest").check()
+    await person.accessible()
+    await page.get_by_role("button", name="Next").click()
+    await expect(page.get_by_role("button", name="Sign and register")).to_be_disabled()
+    await page.get_by_label("I have read").check()
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "phone-agreement.png")
+    await page.get_by_role("button", name="Sign and register").click()
+    await page.get_by_role("heading", name="You are in.").wait_for()
+    await page.get_by_role("link", name="Data", exact=True).last.click()
+    await page.get_by_text("Rain in two towns").click()
+    await page.get_by_role("link", name="Ask it in SQL").click()
+    await page.get_by_role("button", name="Run", exact=True).click()
+    await expect(page.get_by_text("4 rows in")).to_be_visible()
+    await expect(page.get_by_role("cell", name="12.5")).to_be_visible()
+    await person.accessible()
+
+
+async def test_a_member_joins_modules_on_a_dashboard_without_programming_and_shares_it(somebody, site):
+    person = await somebody("ada")
+    page = person.page
+    await register(person)
+    await until(lambda: _published(page, "sql", "bar", "value"), 90, 0.3)
+    await person.go("/s/course/dashboards")
+    await person.accessible()
+    await page.get_by_role("button", name="New dashboard").click()
+    await page.get_by_label("Name").fill("Rain")
+    await page.get_by_role("dialog").get_by_role("button", name="New dashboard").click()
+    await page.get_by_role("button", name="Add a source").first.click()
+    await page.get_by_role("button", name="SQL on governed data").click()
+    statement = page.get_by_label("Statement")
+    await statement.fill("select town, sum(mm) as mm from rain group by town order by town")
+    await statement.blur()
+    await page.get_by_role("tab", name="What it delivers").click()
+    await page.get_by_role("button", name="rows [2]").click(timeout=30_000)
+    await page.get_by_role("button", name="Draw it with").click()
+    await page.get_by_role("button", name="Bar chart").click()
+    frame = page.frame_locator("section.widget iframe")
+    await frame.get_by_text("Porto").first.wait_for(timeout=30_000)
+    handle = page.get_by_role("button", name="Move (arrow")
+    await handle.press("ArrowRight")
+    await handle.press("Shift+ArrowRight")
+    await expect(page.get_by_role("button", name="Undo")).to_be_enabled()
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "builder.png")
+    await page.get_by_role("button", name="Done").click()
+    await page.reload()
+    await frame.get_by_text("Porto").first.wait_for(timeout=30_000)
+    await page.get_by_role("button", name="Share").click()
+    await page.get_by_role("button", name="Make a link").click()
+    link = await page.get_by_role("dialog").locator("input[readonly]").input_value()
+    await person.accessible()
+    stranger = await somebody()
+    await stranger.page.goto(link)
+    await stranger.page.frame_locator("iframe").get_by_text("Porto").first.wait_for(timeout=30_000)
+    assert "select town" not in await stranger.page.content()
+
+
+async def _published(page, *names):
+    for name in names:
+        answer = await page.request.get(f"{page.url.split('/s/')[0]}/api/v1/modules/{name}")
+        if not answer.ok or not (await answer.json())["latest"]:
+            return False
+    return True
+
+
+async def test_an_author_writes_a_module_in_the_browser_and_publishes_it(somebody):
+    person = await somebody("author")
+    page = person.page
+    await person.go("/modules")
+    await page.get_by_role("button", name="Write a module").first.click()
+    await page.get_by_label("Name").fill("first-try")
+    await page.get_by_role("dialog").get_by_role("button", name="Write a module").click()
+    await page.get_by_role("button", name="main.py", exact=True).wait_for()
+    await page.locator(".monaco-editor").first.click()
+    await page.keyboard.press("Control+End")
+    await page.keyboard.type("# the end")
+    await expect(page.get_by_text("not saved: main.py")).to_be_visible()
+    await page.keyboard.press("Control+s")
+    await expect(page.get_by_text("not saved")).to_be_hidden()
+    await page.screenshot(path=SCREENSHOTS / "module-editor.png")
+    await page.get_by_role("button", name="Publish").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Publish").click()
+    await expect(page.get_by_text("1.0.0 is published.")).to_be_visible(timeout=60_000)
+    await page.get_by_role("link", name="Open").click()
+    await page.get_by_text("What it may").wait_for()
+    await person.accessible()
+
+
+async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_used(somebody):
+    learner = await somebody("ada")
+    await register(learner)
+    steward = await somebody("steward")
+    page = steward.page
+    for path in ("people", "grants", "audit", "findings", "capacity", "usage"):
+        await steward.go(f"/s/course/{path}")
+        await steward.accessible()
+    await page.screenshot(path=SCREENSHOTS / "insight.png")
+    await steward.go("/s/course/people")
+    await page.get_by_role("row", name="Portugal").or_(page.get_by_role("row", name="country: PT")).wait_for()
+    await page.get_by_role("link", name="p-0").first.click()
+    await page.get_by_text("spaces:agreement:sign").wait_for()
+    await page.screenshot(path=SCREENSHOTS / "record.png")
+    await steward.go("/s/course/grants")
+    await page.get_by_role("button", name="Grant something").click()
+    await page.get_by_label("Dataset").click()
+    await page.get_by_role("option", name="Rain in two towns").click()
+    await page.get_by_role("dialog").get_by_label("mount").check()
+    await page.get_by_role("dialog").get_by_role("button", name="Grant something").click()
+    await expect(page.get_by_role("button", name="Revoke")).to_be_visible()
+
+
+async def test_an_operator_sees_the_walls_in_the_dark_and_in_german(somebody):
+    person = await somebody("operator", color_scheme="dark")
+    page = person.page
+    await person.go("/operator")
+    await page.get_by_role("heading", name="Walls").wait_for()
+    await person.accessible()
+    await page.get_by_role("button", name="Account").click()
+    await page.get_by_text("Sprache: Deutsch").click()
+    await page.get_by_role("heading", name="Wände").wait_for()
+    assert await page.evaluate("document.documentElement.lang") == "de"
+    await person.accessible()
+
+
+async def test_a_session_that_ended_is_taken_up_again_without_losing_what_was_typed(somebody):
+    person = await somebody("ada")
+    page = person.page
+    await register(person)
+    await person.go("/s/course/sql?sql=select 42 as answer")
+    await page.context.clear_cookies()
+    await page.get_by_role("button", name="Run", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("E-mail address").fill("ada@test.example")
+    await dialog.get_by_role("button", name="Sign in").click()
+    await expect(dialog).to_be_hidden()
+    await page.get_by_role("button", name="Run", exact=True).click()
+    await expect(page.get_by_role("cell", name="42")).to_be_visible()
+
+
+async def test_nothing_is_asked_of_another_site_and_no_script_stands_in_a_page(somebody, site):
+    person = await somebody()
+    asked = []
+    person.page.on("request", lambda request: asked.append(request.url))
+    await person.go("/")
+    assert all(url.startswith((site.base, "data:")) for url in asked)
+    answer = await person.page.request.get(site.base + "/s/course")
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self';" in policy and "unsafe-eval" not in policy
+    asset = next(url for url in asked if url.endswith(".js"))
+    found = await person.page.request.get(asset, headers={"Accept-Encoding": "br"})
+    assert found.headers["cache-control"].endswith("immutable")
+    assert (await person.page.request.get(site.base + "/assets/nosuch.js")).status == 404
+    assert (await person.page.request.get(site.base + "/api/v1/nosuch")).status == 404

@@ -112,7 +112,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t}}
 \t@assets path /assets/*
 \thandle @assets {{
-\t\troot * {settings.ui_directory}
+\t\troot * {settings.ui_files}
 \t\theader Cache-Control "public, max-age=31536000, immutable"
 \t\theader X-Content-Type-Options nosniff
 \t\tfile_server {{

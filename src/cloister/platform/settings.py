@@ -136,8 +136,8 @@ class Settings(BaseSettings):
     """Where built environments are. Default: ``environments`` in the state directory."""
     environment_catalogue: Path | None = None
     """A YAML file with environments that every space may use by name, beside those that Cloister ships."""
-    ui_directory: Path = Path(__file__).parent.parent / "web" / "ui"
-    """Where the built web application is."""
+    ui_directory: Path | None = None
+    """Where the built web application is. Default: in the package."""
     shipped_modules: bool = True
     """Whether the modules that come with Cloister are published when it starts."""
     warm_starts: bool = True
@@ -221,6 +221,10 @@ class Settings(BaseSettings):
         if self.gateway_tls == "files" and not (self.gateway_certificate and self.gateway_certificate_key):
             message = "gateway_tls = files needs gateway_certificate and gateway_certificate_key"
             raise ValueError(message)
+
+    @property
+    def ui_files(self) -> Path:
+        return self.ui_directory or Path(__file__).parent.parent / "web" / "ui"
 
     @property
     def database_dsn(self) -> str:

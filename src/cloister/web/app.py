@@ -102,7 +102,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     app.include_router(frame_router(frames), dependencies=guards)
     app.include_router(health_router(platform), dependencies=guards)
     app.include_router(
-        ui_router(platform.settings.public_url, platform.hosts.widgets, platform.settings.ui_directory),
+        ui_router(platform.settings.public_url, platform.hosts.widgets, platform.settings.ui_files),
         dependencies=guards,
     )
     _check_guards(app)

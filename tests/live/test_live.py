@@ -237,3 +237,37 @@ async def test_a_flood_keeps_memory_bounded_and_a_viewer_that_never_reads_costs_
         while asyncio.get_running_loop().time() < end:
             await reads.output()
         assert resident() - before < 60 * 2**20
+
+
+async def test_an_author_tries_a_draft_that_nobody_else_can_see_and_each_save_starts_it_anew(studio):
+    ada, rival = await studio.person("ada"), await studio.person("rival")
+    main = "import cloister, time\ncloister.output(['first', cloister.MODEL['place']])\ntime.sleep(60)\n"
+    await ada.post("/modules", json={"name": "sketch", "files": {"main.py": main, "config.json": json.dumps(CONFIG)}})
+    body = {"team": ada.team, "values": {"place": "Faro"}}
+    first = (await ada.post("/spaces/cup/trials/sketch", json=body)).json()
+    async with studio.socket(first["live"]["path"]) as viewer:
+        assert (await viewer.output())["model"] == ["first", "Faro"]
+        await ada.put("/modules/sketch/files/main.py", json={"text": main.replace("first", "second")})
+        again = (await ada.post("/spaces/cup/trials/sketch", json=body)).json()
+        async with studio.socket(again["live"]["path"]) as after:
+            assert (await after.hear(lambda m: m.get("model", [0])[0] == "second"))["model"] == ["second", "Faro"]
+    for team in (ada.team, rival.team):
+        refused = await rival.post("/spaces/cup/trials/sketch", json={"team": team, "values": {}})
+        assert refused.status_code == 404
+    broken = await ada.put("/modules/sketch/files/config.json", json={"text": "{}"})
+    assert broken.status_code == 200, "a file may be wrong while it is written"
+    said = await ada.post("/spaces/cup/trials/sketch", json=body)
+    assert (said.status_code, "config.json" in said.json()["detail"]) == (422, True)
+
+
+async def test_a_widgets_draft_is_drawn_for_its_author_alone(studio):
+    ada, rival = await studio.person("ada"), await studio.person("rival")
+    await ada.post("/modules", json={"name": "picture", "files": {"index.html": PAGE}})
+    tried = (await ada.post("/spaces/cup/trials/picture", json={"team": ada.team})).json()
+    assert tried["live"] is None
+    host = {"Host": f"widgets.localhost:{studio.port}"}
+    path = tried["frame"].split(str(studio.port))[1]
+    seen = await rival.get(f"http://127.0.0.1:{studio.port}{path}", headers=host)
+    assert (seen.status_code, "connect-src 'none'" in seen.headers["content-security-policy"]) == (200, True)
+    guessed = await rival.get(f"http://127.0.0.1:{studio.port}/w/draft-{'x' * 32}/index.html", headers=host)
+    assert guessed.status_code == 404

@@ -9,6 +9,7 @@ from cloister.core.errors import CloisterError
 from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document
 from cloister.dashboards.models import Share
+from cloister.dashboards.trials import Trials
 from cloister.modules import Described, ModuleFileNotFound, Modules, Release
 from cloister.platform import UnitOfWork
 
@@ -36,8 +37,9 @@ TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css"
 class Frames:
     """Where widgets are, and what they may."""
 
-    def __init__(self, modules: Modules, origin: str, home: str) -> None:
-        self._modules = modules
+    def __init__(self, modules: Modules, trials: Trials, origin: str, home: str) -> None:
+        self.modules = modules
+        self.trials = trials
         self.origin = origin
         self.home = home
 
@@ -46,7 +48,7 @@ class Frames:
         found: dict[str, Release | None] = {}
         for widget in document.widgets:
             try:
-                _, release = await self._modules.resolve(uow, widget.module, widget.version)
+                _, release = await self.modules.resolve(uow, widget.module, widget.version)
                 found[widget.id] = release
             except CloisterError:
                 found[widget.id] = None
@@ -57,7 +59,7 @@ class Frames:
         found = []
         for use in [*document.integrations, *document.widgets]:
             try:
-                _, release = await self._modules.resolve(uow, use.module, use.version)
+                _, release = await self.modules.resolve(uow, use.module, use.version)
             except CloisterError:
                 release = None
             found.append((use.id, use.module, release))
@@ -72,13 +74,18 @@ class Frames:
         Raises:
             ModuleFileNotFound: when there is none; of integrations nothing is served here.
         """
+        if digest.startswith("draft-"):
+            files = await self.trials.previewed(uow, digest)
+            if path not in files:
+                raise ModuleFileNotFound
+            return files[path], {**self.headers(path), "Cache-Control": "no-store"}
         query = scoped_select(Release, EVERYTHING).where(
             Release.digest == digest, Release.state == "ready", Release.removed.is_(False)
         )
         release = (await uow.session.scalars(query.limit(1))).first()
         if release is None or Described.model_validate(release.described).manifest.kind != "widget":
             raise ModuleFileNotFound
-        files = await self._modules.files.read(digest)
+        files = await self.modules.files.read(digest)
         if path not in files:
             raise ModuleFileNotFound
         return files[path], self.headers(path)

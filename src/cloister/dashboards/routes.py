@@ -19,7 +19,7 @@ from cloister.dashboards.document import Document, without_secrets
 from cloister.dashboards.errors import ShareNotFound
 from cloister.dashboards.frames import Frames, page_asset
 from cloister.dashboards.hub import PROTOCOL, Viewer
-from cloister.dashboards.live import LiveSessions, Session
+from cloister.dashboards.live import LiveSessions
 from cloister.dashboards.models import Dashboard, Share
 from cloister.dashboards.schemas import (
     DashboardIn,
@@ -33,6 +33,8 @@ from cloister.dashboards.schemas import (
     ShareOut,
     SharePauseIn,
     TicketOut,
+    TrialIn,
+    TrialOut,
     VersionList,
     VersionOut,
     View,
@@ -40,6 +42,7 @@ from cloister.dashboards.schemas import (
     WidgetView,
 )
 from cloister.dashboards.service import Dashboards
+from cloister.dashboards.sessions import Session
 from cloister.dashboards.shares import Shares, Wish, shown
 from cloister.dashboards.tickets import Ticket, Tickets
 from cloister.identity import secret_hash
@@ -58,6 +61,13 @@ READ, WRITE = guard(Action.DASHBOARD_READ), guard(Action.DASHBOARD_WRITE)
 MAX_WORD = 2000
 
 
+def _team(label: str) -> int:
+    try:
+        return parse_label(label, "t")
+    except ValueError as error:
+        raise TeamNotFound from error
+
+
 def router(dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets) -> APIRouter:
     api = APIRouter(tags=["dashboards"])
 
@@ -72,11 +82,8 @@ def router(dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tick
     async def create_dashboard(space: Slug, body: DashboardIn, call: CallDep) -> DashboardOut:
         """Make a dashboard; also the way to import one."""
         del space
-        try:
-            team = parse_label(body.team, "t")
-        except ValueError as error:
-            raise TeamNotFound from error
-        return DashboardOut.of(await dashboards.create(call.uow, call.scope, team, call.person, body.document))
+        made = await dashboards.create(call.uow, call.scope, _team(body.team), call.person, body.document)
+        return DashboardOut.of(made)
 
     @api.get("/spaces/{space}/dashboards/{dashboard}", openapi_extra=READ)
     async def show_dashboard(space: Slug, dashboard: Id, call: CallDep, response: Response) -> DashboardOut:
@@ -161,6 +168,22 @@ def router(dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tick
         row = await dashboards.get(call.uow, call.scope, dashboard)
         call.uow.unrecorded("a ticket; what runs because of it is recorded")
         return _ticket(tickets.issue(row.id, space, call.principal))
+
+    @api.post("/spaces/{space}/trials/{module}", openapi_extra=WRITE)
+    async def try_module(
+        space: Slug, module: Annotated[str, Path(max_length=60)], body: TrialIn, call: CallDep
+    ) -> TrialOut:
+        """Run your own draft as it is now, or draw it. Again takes the place of what ran before."""
+        team = _team(body.team)
+        if call.scope.teams is not None and team not in call.scope.teams:
+            raise TeamNotFound
+        found = await frames.modules.own(call.uow, module, call.person)
+        call.uow.unrecorded("a draft on trial; the sandbox that it runs in is recorded")
+        release = await frames.trials.release(call.uow, found)
+        if Described.model_validate(release.described).manifest.kind == "widget":
+            return TrialOut(live=None, frame=frames.address(frames.trials.preview(found)))
+        trial = await frames.trials.begin(call.uow, found, call.person, space, team, body.values)
+        return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None)
 
     _share_routes(api, dashboards, shares, frames.home)
     _visitor_routes(api, shares, frames, tickets)
@@ -255,6 +278,10 @@ def live_route(
                 if share is None:
                     raise ShareNotFound
                 return await shares.still(uow, share)
+            trial = live.trials.running.get(ticket.dashboard)
+            if trial is not None:
+                await decider.decide(uow, ticket.principal, Action.DASHBOARD_WRITE, ticket.space)
+                return trial.board
             scope = await decider.decide(uow, ticket.principal, Action.DASHBOARD_READ, ticket.space)
             return await dashboards.get(uow, scope, ticket.dashboard)
 

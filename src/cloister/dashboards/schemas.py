@@ -101,6 +101,22 @@ class TicketOut(BaseModel):
     """With the ticket in it; beneath the API's address."""
 
 
+class TrialIn(BaseModel):
+    """How to try a draft."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    team: Annotated[str, Field(max_length=20)]
+    values: Annotated[dict[str, Any], Field(max_length=100)] = Field(default_factory=dict)
+
+
+class TrialOut(BaseModel):
+    """A draft on trial: an integration's live session, or a widget's page."""
+
+    live: TicketOut | None
+    frame: str | None
+
+
 class ShareIn(BaseModel):
     """How to share a dashboard."""
 

@@ -227,6 +227,21 @@ class Modules:
         uow.publish(ReleaseWanted(release.id))
         return release
 
+    async def on_trial(self, files: dict[str, bytes], module: Module) -> Release:
+        """What a release of some files would be. It is in no database, so nobody but who has it can use it.
+
+        Raises:
+            BadModule, VersionRefused: what keeps it from being one.
+        """
+        described = describe(files)
+        requirements = dependencies(described, files)
+        digest, size = await self.files.keep(files)
+        return Release(
+            id=new_id("rel"), module=module.number, version="0.0.0", digest=digest, size_bytes=size,
+            described=described.model_dump(mode="json"), readme="", requirements=requirements, state="ready", reason=None,
+            yanked=False, removed=False, published_at=self.clock.now(),
+        )  # fmt: skip
+
     async def built(self, uow: UnitOfWork, release: Release, problem: str | None) -> None:
         """Note how the build of a release ended; from now on it can be used, or never."""
         release.state, release.reason = ("ready", None) if problem is None else ("failed", problem)

@@ -79,7 +79,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     )  # fmt: skip
     authoriser = Authoriser(platform)
     guards = [Depends(authoriser)]
-    frames = Frames(platform.modules, platform.hosts.widgets, platform.settings.public_url)
+    frames = Frames(platform.modules, platform.live.trials, platform.hosts.widgets, platform.settings.public_url)
     for router in (
         identity_routes(platform.settings, platform.sessions, platform.tokens, platform.oidc, platform.on_sign_in),
         space_routes(platform.settings, platform.spaces, platform.enrolments),

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -271,3 +275,48 @@ async def test_a_widgets_draft_is_drawn_for_its_author_alone(studio):
     assert (seen.status_code, "connect-src 'none'" in seen.headers["content-security-policy"]) == (200, True)
     guessed = await rival.get(f"http://127.0.0.1:{studio.port}/w/draft-{'x' * 32}/index.html", headers=host)
     assert guessed.status_code == 404
+
+
+async def test_the_passphrase_of_a_share_cannot_be_tried_out(studio):
+    ada = await studio.person("ada")
+    board = await studio.dashboard(ada, [])
+    shared = (await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={"passphrase": "open sesame"})).json()
+    visit = {"token": shared["link"].rpartition("#")[2]}
+    anybody = studio.api.anonymous()
+    said = [
+        (await anybody.post("/shares/view", json={**visit, "passphrase": f"guess {n}"})).status_code for n in range(15)
+    ]
+    assert set(said) == {401, 429}
+    assert said[-1] == 429
+
+
+async def test_a_folder_runs_from_the_command_line_anew_on_each_save_and_is_published(studio, tmp_path):
+    ada = await studio.person("ada")
+    made = await ada.post("/me/tokens", json={"name": "cli", "scopes": ["module.*", "dashboard.*"], "days": 1})
+    environ = {**os.environ, "CLOISTER_URL": f"http://localhost:{studio.port}", "CLOISTER_TOKEN": made.json()["token"]}
+    folder = tmp_path / "from-here"
+
+    async def cli(*arguments):
+        command = [str(Path(sys.executable).with_name("cloister")), "module", *arguments]
+        return await asyncio.create_subprocess_exec(
+            *command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    begun = await cli("init", str(folder))
+    assert await begun.wait() == 0
+    running = await cli("run", str(folder), "--space", "cup", "--team", ada.team, "--set", "every=1")
+
+    async def printed(wanted):
+        async with asyncio.timeout(40):
+            while wanted not in (line := (await running.stdout.readline()).decode()):
+                assert line, "it ended"
+
+    await printed('OUTPUT {"now":')
+    main = folder / "main.py"
+    main.write_text(main.read_text().replace("now", "later"))
+    await printed('OUTPUT {"later":')
+    running.terminate()
+    await running.wait()
+    published = await cli("publish", str(folder), "1.0.0")
+    said = (await published.communicate())[0].decode()
+    assert (published.returncode, "from-here 1.0.0 is published." in said) == (0, True), said

@@ -47,8 +47,9 @@ from cloister.dashboards.shares import Shares, Wish, shown
 from cloister.dashboards.tickets import Ticket, Tickets
 from cloister.identity import secret_hash
 from cloister.modules import Described
-from cloister.platform import Call, Database
+from cloister.platform import Call, Database, Settings
 from cloister.platform.call import current_call
+from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import TeamNotFound
 
 CallDep = Annotated[Call, Depends(current_call)]
@@ -68,7 +69,7 @@ def _team(label: str) -> int:
         raise TeamNotFound from error
 
 
-def router(dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets) -> APIRouter:
+def router(settings: Settings, dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets) -> APIRouter:
     api = APIRouter(tags=["dashboards"])
 
     @api.get("/spaces/{space}/dashboards", openapi_extra=READ)
@@ -186,7 +187,7 @@ def router(dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tick
         return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None)
 
     _share_routes(api, dashboards, shares, frames.home)
-    _visitor_routes(api, shares, frames, tickets)
+    _visitor_routes(api, shares, frames, tickets, RateLimit(settings.share_guesses_per_minute))
     return api
 
 
@@ -225,12 +226,14 @@ def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, home: 
         await shares.revoke(call.uow, await shares.get(call.uow, call.scope, share))
 
 
-def _visitor_routes(api: APIRouter, shares: Shares, frames: Frames, tickets: Tickets) -> None:
+def _visitor_routes(api: APIRouter, shares: Shares, frames: Frames, tickets: Tickets, guesses: RateLimit) -> None:
     @api.post("/shares/view", openapi_extra=guard(Action.PUBLIC_READ))
     async def view_share(body: VisitIn, call: CallDep) -> View:
         """What a share shows, and a ticket into its live session. Its token comes in the body, to be in no log."""
         share, row = await shares.find(call.uow, body.token)
-        shares.check_passphrase(share, body.passphrase)
+        if share.passphrase_hash is not None and body.passphrase is not None:
+            guesses.take(f"{share.id} {call.address}")
+        await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
         await shares.viewed(call.uow, share)
         data = shown(row, await frames.releases(call.uow, Document.model_validate(row.document)))
         widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]

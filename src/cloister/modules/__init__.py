@@ -3,13 +3,15 @@
 from cloister.modules.building import BuildController, packages_of
 from cloister.modules.configuration import Entry, check_values
 from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, ModuleNotFound, ReleaseNotFound
-from cloister.modules.manifest import Described, Manifest, Permissions
+from cloister.modules.manifest import Described, Manifest, Permissions, describe
 from cloister.modules.models import Module, Release
 from cloister.modules.service import Modules
 from cloister.modules.shipped import ShippedModules
 from cloister.modules.store import Files
+from cloister.modules.templates import TEMPLATES
 
 __all__ = [
+    "TEMPLATES",
     "BadConfiguration",
     "BuildController",
     "Described",
@@ -25,5 +27,6 @@ __all__ = [
     "ReleaseNotFound",
     "ShippedModules",
     "check_values",
+    "describe",
     "packages_of",
 ]

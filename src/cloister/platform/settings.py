@@ -138,6 +138,8 @@ class Settings(BaseSettings):
     """A YAML file with environments that every space may use by name, beside those that Cloister ships."""
     ui_directory: Path | None = None
     """Where the built web application is. Default: in the package."""
+    share_guesses_per_minute: Annotated[int, Field(ge=1)] = 10
+    """So many passphrases of one share may be tried from one address."""
     shipped_modules: bool = True
     """Whether the modules that come with Cloister are published when it starts."""
     warm_starts: bool = True

@@ -89,7 +89,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         workspace_routes(platform.workspaces, platform.capacity, platform.hosts.origin),
         gateway_routes(platform.settings, platform.entering, platform.decider),
         module_routes(platform.modules),
-        dashboard_routes(platform.dashboards, platform.shares, frames, platform.tickets),
+        dashboard_routes(platform.settings, platform.dashboards, platform.shares, frames, platform.tickets),
         insight_routes(),
         platform_router(platform),
     ):

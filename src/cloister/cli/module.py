@@ -1,0 +1,205 @@
+"""Commands about modules: from a folder on one's own machine to a release."""
+
+import asyncio
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import httpx2
+import typer
+
+from cloister.cli.client import checked, connect
+from cloister.cli.output import Failure, table
+from cloister.core.errors import CloisterError
+from cloister.modules import TEMPLATES, Described, describe
+
+app = typer.Typer(no_args_is_help=True, help="Modules: integrations that fetch data, widgets that draw it.")
+Folder = Annotated[Path, typer.Argument(help="The module's folder.", exists=True, file_okay=False)]
+Name = Annotated[str | None, typer.Option("--name", "-n", help="The module's name. Default: the folder's.")]
+SKIPPED = {".git", "__pycache__", "node_modules", ".venv"}
+LOOK_SECONDS = 0.5
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """All files of a module, but for what tools leave behind."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not SKIPPED & set(path.relative_to(folder).parts)
+    }
+
+
+def _described(folder: Path) -> tuple[dict[str, bytes], Described]:
+    files = read_folder(folder)
+    return files, describe(files)
+
+
+def _zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+    return out.getvalue()
+
+
+def _push(http: httpx2.Client, name: str, files: dict[str, bytes]) -> None:
+    """Make one's draft on the server be these files."""
+    if http.get(f"/modules/{name}").status_code == 404:
+        checked(http.post("/modules", json={"name": name, "files": {}}))
+    headers = {"Content-Type": "application/zip"}
+    checked(http.put(f"/modules/{name}/archive", content=_zipped(files), headers=headers))
+
+
+@app.command("init")
+def begin(
+    folder: Path, kind: Annotated[str, typer.Option("--kind", "-k", help="python, node or widget.")] = "python"
+) -> None:
+    """Begin a module in a new folder."""
+    if kind not in TEMPLATES:
+        raise Failure(f"There is no template “{kind}”; choose one of {', '.join(TEMPLATES)}.")
+    if folder.exists() and any(folder.iterdir()):
+        raise Failure(f"{folder} is not empty.")
+    for path, content in TEMPLATES[kind].items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+        typer.echo(f"wrote {folder / path}")
+    typer.echo(f"Next: cloister module run {folder} --space SPACE --team TEAM")
+
+
+@app.command("test")
+def check(folder: Folder) -> None:
+    """Check a module's files as publishing would, without a server."""
+    files, described = _described(folder)
+    manifest = described.manifest
+    typer.echo(f"{manifest.kind}{f' in {manifest.runtime}' if manifest.runtime else ''}, {len(files)} files")
+    for entry in described.model:
+        typer.echo(f"  setting {entry.name}: {entry.type}")
+    asked = manifest.permissions.model_dump(mode="json", exclude_defaults=True)
+    typer.echo(f"  permissions: {json.dumps(asked) if asked else 'none'}")
+
+
+@app.command()
+def publish(folder: Folder, version: str, name: Name = None) -> None:
+    """Publish a folder as a release."""
+    files, _ = _described(folder)
+    name = name or folder.resolve().name
+    with connect() as http:
+        _push(http, name, files)
+        release = checked(http.post(f"/modules/{name}/releases", json={"version": version}))
+        typer.echo("building ...")
+        asyncio.run(_built(http, name, version, release))
+    typer.echo(f"{name} {version} is published.")
+
+
+async def _built(http: httpx2.Client, name: str, version: str, release: dict[str, Any]) -> None:
+    while release["state"] == "building":
+        await asyncio.sleep(LOOK_SECONDS)  # a bounded poll over HTTP, as any client would
+        release = checked(await asyncio.to_thread(http.get, f"/modules/{name}/releases/{version}"))
+    if release["state"] == "failed":
+        raise Failure(f"The build failed: {release['reason']}")
+
+
+@app.command()
+def fork(source: str, name: str, version: Annotated[str, typer.Option("--version", "-v")] = "latest") -> None:
+    """Begin a module of your own from another's release."""
+    with connect() as http:
+        made = checked(http.post(f"/modules/{source}/forks", json={"name": name, "version": version}))
+    typer.echo(f"{made['name']}, from {made['forked_from']}")
+
+
+@app.command()
+def search(words: str = "", kind: Annotated[str | None, typer.Option("--kind", "-k")] = None) -> None:
+    """Find published modules."""
+    with connect() as http:
+        params: dict[str, str | int] = {"q": words, "limit": 50, **({"kind": kind} if kind else {})}
+        found = checked(http.get("/modules", params=params))["items"]
+    rows = [(m["name"], m["kind"], m["latest"] or "", m["author"], m["summary"]) for m in found]
+    typer.echo(table(rows, ("name", "kind", "latest", "author", "summary")))
+
+
+@app.command()
+def show(name: str) -> None:
+    """A module, its releases and what each needs."""
+    with connect() as http:
+        module = checked(http.get(f"/modules/{name}"))
+    typer.echo(
+        f"{module['title']}: {module['summary']}\n{module['kind']} by {module['author']}, used {module['uses']} times"
+    )
+    for release in module["releases"]:
+        more = f", asks for more: {', '.join(release['asks_more'])}" if release["asks_more"] else ""
+        typer.echo(f"  {release['version']}: {release['state']}{more}")
+
+
+@app.command()
+def run(
+    folder: Folder,
+    space: Annotated[str, typer.Option("--space", "-s", help="The space in whose sandbox it runs.")],
+    team: Annotated[str, typer.Option("--team", "-t", help="Your team there, such as t-000001.")],
+    values: Annotated[list[str] | None, typer.Option("--set", help="A setting, such as place=Lisbon or n=3.")] = None,
+    name: Name = None,
+) -> None:
+    """Run a folder in a real sandbox, show what it puts out and prints, and start it anew on each save. Ctrl+C ends it."""
+    given = {}
+    for value in values or []:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise Failure(f"“{value}” is no setting; write NAME=VALUE.")
+        try:
+            given[key] = json.loads(text)
+        except ValueError:
+            given[key] = text
+    body = {"team": team, "values": given}
+    with connect() as http:
+        asyncio.run(_run(http, folder, name or folder.resolve().name, f"/spaces/{space}/trials/", body))
+
+
+async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: dict[str, Any]) -> None:
+    """Push, try, follow; again whenever a file changes."""
+
+    async def trial() -> asyncio.Task[None] | None:
+        files, _ = _described(folder)
+        await asyncio.to_thread(_push, http, name, files)
+        tried = checked(await asyncio.to_thread(lambda: http.post(f"{path}{name}", json=body)))
+        if tried["frame"]:
+            typer.echo(f"drawn at {tried['frame']}")
+            return None
+        return asyncio.create_task(_follow(http, tried["live"]["path"]))
+
+    following = await trial()
+    seen = await asyncio.to_thread(read_folder, folder)
+    while following is None or not following.done():
+        await asyncio.sleep(LOOK_SECONDS)
+        now = await asyncio.to_thread(read_folder, folder)
+        if now == seen:
+            continue
+        seen = now
+        typer.echo("-- saved: starts anew")
+        if following is not None:
+            following.cancel()
+        try:
+            following = await trial()
+        except (Failure, CloisterError) as failure:  # wrong while it is written: say so, and wait for the next save
+            typer.echo(str(failure))
+            following = None
+    await following
+
+
+async def _follow(http: httpx2.Client, path: str) -> None:
+    """Show what a live session says."""
+    address = f"{http.base_url}{path.lstrip('/')}"
+    async with aiohttp.ClientSession() as client, client.ws_connect(address, max_msg_size=0) as ws:
+        async for message in ws:
+            said = json.loads(message.data)
+            if said["type"] == "OUTPUT":
+                shown = said["model"] if "model" in said else {"changed": said["patch"]}
+                typer.echo(f"OUTPUT {json.dumps(shown, ensure_ascii=False)[:2000]}")
+            elif said["type"] == "STATUS" and "state" in said:
+                typer.echo(f"{said['state'].upper()} {said['reason']}")
+            elif said["type"] == "STATUS":
+                typer.echo(f"{said['level']} {said['text'].rstrip()}")
+            elif said["type"] == "TERMINATE":
+                typer.echo(said["reason"])
+                return

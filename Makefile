@@ -25,8 +25,8 @@ test: check
 fast: setup
 	@$(RUN)/pytest -q tests/unit
 
-bench: setup
-	@scripts/setup --system crun nodejs wrk
+bench: ui
+	@scripts/setup --system crun nodejs wrk chromium
 	@$(RUN)/python -m benchmarks $(ONLY)
 
 docs: setup

@@ -136,7 +136,7 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     await register(learner)
     steward = await somebody("steward")
     page = steward.page
-    for path in ("people", "grants", "audit", "findings", "capacity", "usage"):
+    for path in ("people", "agreements", "grants", "audit", "findings", "capacity", "usage"):
         await steward.go(f"/s/course/{path}")
         await steward.accessible()
     await page.screenshot(path=SCREENSHOTS / "insight.png")

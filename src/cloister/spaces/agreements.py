@@ -3,6 +3,8 @@
 import difflib
 from typing import Any
 
+from sqlalchemy import func
+
 from cloister.access import Bindings, scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
@@ -13,6 +15,29 @@ from cloister.spaces.declaration import AgreementDeclaration
 from cloister.spaces.errors import AgreementNotFound, AgreementOutdated
 from cloister.spaces.models import AgreementVersion, Enrolment, Signature
 from cloister.spaces.store import current_agreements, in_space, unsigned
+
+MOST_SIGNERS = 20_000
+
+
+async def all_versions(uow: UnitOfWork, space: str) -> list[tuple[AgreementVersion, int]]:
+    """Every version of every agreement of a space, newest first, and by how many it was signed."""
+    here = in_space(space)
+    found = (
+        await uow.session.scalars(scoped_select(AgreementVersion, here).order_by(AgreementVersion.id.desc()))
+    ).all()
+    counts = (
+        scoped_select(Signature, here)
+        .with_only_columns(Signature.agreement, Signature.number, func.count())
+        .group_by(Signature.agreement, Signature.number)
+    )
+    signed = {(name, number): count for name, number, count in (await uow.session.execute(counts)).all()}
+    return [(version, signed.get((version.name, version.number), 0)) for version in found]
+
+
+async def signers(uow: UnitOfWork, space: str, agreement: str) -> list[Signature]:
+    """Who signed which version of an agreement, newest first."""
+    query = scoped_select(Signature, in_space(space)).where(Signature.agreement == agreement)
+    return list((await uow.session.scalars(query.order_by(Signature.id.desc()).limit(MOST_SIGNERS))).all())
 
 
 def missing_sentence(agreements: list[AgreementVersion]) -> str:

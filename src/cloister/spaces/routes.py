@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from cloister.core.actions import Action, guard
 from cloister.core.errors import PreconditionFailed, PreconditionRequired
-from cloister.core.ids import parse_label
+from cloister.core.ids import parse_label, person_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.core.principal import Scope
 from cloister.platform import Call, Settings
@@ -23,6 +23,8 @@ from cloister.spaces.models import Enrolment
 from cloister.spaces.schemas import (
     AgreementDiff,
     AgreementOut,
+    AgreementVersionList,
+    AgreementVersionOut,
     AllowListIn,
     AllowListReport,
     AllowListRow,
@@ -39,6 +41,8 @@ from cloister.spaces.schemas import (
     RegistrationOut,
     SignatureIn,
     SignatureOut,
+    SignerList,
+    SignerOut,
     SpaceOut,
     SpacePage,
     TeamIn,
@@ -203,6 +207,28 @@ def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> No
         await get_space(call.uow, space)
         page = await list_enrolments(call.uow, call.scope, state, cursor, limit)
         return EnrolmentPage(items=[EnrolmentOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @api.get("/spaces/{space}/agreements", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def agreement_versions(space: Slug, call: CallDep) -> AgreementVersionList:
+        """Every version of every agreement, and by how many it was signed."""
+        await get_space(call.uow, space)
+        return AgreementVersionList(
+            items=[
+                AgreementVersionOut(**AgreementOut.of(version).model_dump(), current=version.current, signatures=count)
+                for version, count in await agreements.all_versions(call.uow, space)
+            ]
+        )
+
+    @api.get("/spaces/{space}/agreements/{agreement}/signatures", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def agreement_signers(space: Slug, agreement: str, call: CallDep) -> SignerList:
+        """Who signed which version of an agreement, and when."""
+        await get_space(call.uow, space)
+        return SignerList(
+            items=[
+                SignerOut(person=person_label(row.person), number=row.number, signed_at=row.signed_at)
+                for row in await agreements.signers(call.uow, space, agreement)
+            ]
+        )
 
     @api.get("/spaces/{space}/enrolments/{person}", openapi_extra=guard(Action.ENROLMENT_REVIEW))
     async def one_enrolment(space: Slug, person: str, call: CallDep, response: Response) -> EnrolmentOut:

@@ -71,6 +71,33 @@ class AgreementOut(BaseModel):
         )
 
 
+class AgreementVersionOut(AgreementOut):
+    """A version of an agreement, current or not."""
+
+    current: bool
+    signatures: int
+
+
+class AgreementVersionList(BaseModel):
+    """Every version of every agreement, newest first."""
+
+    items: list[AgreementVersionOut]
+
+
+class SignerOut(BaseModel):
+    """One person's signature."""
+
+    person: str
+    number: int
+    signed_at: datetime
+
+
+class SignerList(BaseModel):
+    """Who signed an agreement, newest first."""
+
+    items: list[SignerOut]
+
+
 class RegistrationOut(BaseModel):
     """All that somebody needs to register: the form, and the agreements to read."""
 

@@ -119,14 +119,8 @@ async def _measure(server: Server, http: aiohttp.ClientSession) -> list[Row]:
     rows = []
     await author.opened(await author.board("plain"))
     for name, what in (("plain", "Python, nothing to install"), ("node", "Node"), ("frames", "numpy and pandas")):
-        cold, warm = [], []
-        for _ in range(RUNS):
-            cold.append(await author.opened(await author.board(name)))
-            await asyncio.sleep(0.6)  # somebody goes on to the next dashboard: the pool is full again
-        for _ in range(RUNS):
-            warm.append(await author.opened(await author.board(name)))
-        del warm
-        hold = 40 if name == "plain" else None
+        cold = [await author.opened(await author.board(name)) for _ in range(RUNS)]
+        hold = 120 if name == "plain" else None
         rows.append(
             Row(f"dashboard opened → first OUTPUT, {what}, p50", middle(cold), "ms", "plain start", beside, hold)
         )

@@ -81,6 +81,7 @@ async def site(tmp_path, built):
         await declare(api.platform, space, tmp_path)
         await api.platform.caddy.ready.wait()
         api.base = f"http://localhost:{port}"
+        api.space, api.folder = space, tmp_path
         yield api
 
 

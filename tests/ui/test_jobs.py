@@ -2,7 +2,7 @@
 
 from playwright.async_api import expect
 
-from tests.support import until
+from tests.support import declare, until
 from tests.workspaces.browser import SCREENSHOTS
 
 
@@ -180,6 +180,26 @@ async def test_a_session_that_ended_is_taken_up_again_without_losing_what_was_ty
     await expect(dialog).to_be_hidden()
     await page.get_by_role("button", name="Run", exact=True).click()
     await expect(page.get_by_role("cell", name="42")).to_be_visible()
+
+
+async def test_a_changed_agreement_is_shown_with_what_changed_and_signed_again(somebody, site):
+    person = await somebody("ada")
+    page = person.page
+    await register(person)
+    changed = site.space.agreements[0].model_copy(update={"text": "# Terms\n\n1. Be very good.\n", "sign_again": True})
+    await declare(site.platform, site.space.model_copy(update={"agreements": [changed]}), site.folder)
+    await person.go("/s/course")
+    await page.get_by_role("link", name="Read and sign").click()
+    await page.get_by_role("heading", name="What changed since version 1").wait_for()
+    assert await page.get_by_text("+1. Be very good.").count() == 1
+    await page.get_by_label("I have read").check()
+    await person.accessible()
+    await page.get_by_role("button", name="Sign", exact=True).click()
+    await page.get_by_role("heading", name="A course on rain").wait_for()
+    await expect(page.get_by_role("link", name="Read and sign")).to_be_hidden()
+    await expect(page).to_have_title("A course on rain · Cloister")
+    await person.go("/s/course/data")
+    await page.get_by_text("Rain in two towns").wait_for()
 
 
 async def test_nothing_is_asked_of_another_site_and_no_script_stands_in_a_page(somebody, site):

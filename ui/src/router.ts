@@ -13,6 +13,7 @@ export const router = createRouter({
     { path: "/sign-in", component: () => import("./pages/SignIn.vue") },
     { path: "/s/:space", component: SpacePage, props: true },
     { path: "/s/:space/register", component: () => import("./pages/Register.vue"), props: true, meta: { person: true } },
+    { path: "/s/:space/sign", component: () => import("./pages/Sign.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/data", component: () => import("./pages/Catalogue.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/data/:dataset", component: () => import("./pages/Dataset.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/sql", component: () => import("./pages/Sql.vue"), props: true, meta: { person: true } },

@@ -60,6 +60,8 @@ const texts = {
   readAndSign: ["I have read “{title}” and agree to it.", "Ich habe „{title}“ gelesen und stimme zu."],
   signAndSend: ["Sign and register", "Unterschreiben und registrieren"],
   signingAs: ["You sign as {name}, on {date}. The signature is kept with the text's version {hash}.", "Sie unterschreiben als {name} am {date}. Die Unterschrift wird mit der Fassung {hash} des Textes aufbewahrt."],
+  signAgain: ["Read and sign", "Lesen und unterschreiben"],
+  signNow: ["Sign", "Unterschreiben"],
   code: ["Code that you were given", "Code, den Sie erhalten haben"],
   teamName: ["Name of your team", "Name Ihres Teams"],
   teamHint: ["Leave it empty to join a team later.", "Leer lassen, um später einem Team beizutreten."],

@@ -141,7 +141,7 @@ async def _learner(platform: Platform, station: int) -> tuple[str, str]:
 
 def _greet(settings: Settings, notebook: str, link: str) -> None:
     typer.echo(f"\nCloister runs at {settings.public_url}  (API: {settings.public_url}/api/v1/openapi.json)\n")
-    typer.echo("Sign in with POST /api/v1/auth/demo and one of these addresses; the demo asks for no password:")
+    typer.echo("Open it in a browser and sign in with one of these addresses; the demo asks for no password:")
     for address, what in SIGN_INS:
         typer.echo(f"  {address:24} {what}")
     typer.echo(f"\nOpen a learner's notebook at {notebook}/lab and sign in as {LEARNER}.")

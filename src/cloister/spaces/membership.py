@@ -14,6 +14,8 @@ class Membership:
 
     space: Space
     roles: list[str] = field(default_factory=list)
+    suspended: str | None = None
+    """Why a role does not count for now, as a sentence."""
     enrolment: Enrolment | None = None
 
 
@@ -29,6 +31,8 @@ async def memberships(uow: UnitOfWork, bindings: Bindings, person: int) -> tuple
     for role in roles:
         if role.space in found and role.role not in found[role.space].roles:
             found[role.space].roles.append(role.role)
+        if role.space in found and role.suspended:
+            found[role.space].suspended = role.suspended
     for row in enrolments:
         if row.space in found:
             found[row.space].enrolment = row

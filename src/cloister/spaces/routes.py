@@ -106,7 +106,7 @@ def _space_routes(api: APIRouter, spaces: Spaces) -> None:
         return MembershipList(
             items=[
                 MembershipOut(
-                    space=SpaceOut.of(one.space), roles=one.roles,
+                    space=SpaceOut.of(one.space), roles=one.roles, suspended=one.suspended,
                     enrolment=None if one.enrolment is None else EnrolmentOut.of(one.enrolment),
                 )
                 for one in found

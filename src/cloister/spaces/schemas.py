@@ -181,6 +181,8 @@ class MembershipOut(BaseModel):
 
     space: SpaceOut
     roles: list[str]
+    suspended: str | None
+    """Why a role does not count for now: an agreement waits for a signature."""
     enrolment: EnrolmentOut | None
 
 

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import { kindOf, nodeAt, patched } from "../src/lib/live";
-import { plain } from "../src/lib/plain";
 import { csvOf } from "../src/lib/save";
 import { messages } from "../src/texts";
 
@@ -22,15 +21,6 @@ describe("a node of a model", () => {
     expect(nodeAt({ a: 1 }, ["a", "b"])).toBeUndefined();
   });
   it.each([[1, "number"], ["x", "text"], [[{ a: 1 }], "table"], [[1], "list"], [[], "list"], [{}, "object"], [null, "any"]] as const)("%j suits %s", (value, kind) => expect(kindOf(value)).toBe(kind));
-});
-
-describe("an agreement's text", () => {
-  it("keeps its headings, lists and emphasis", () => {
-    expect(plain("# Terms\n\n1. Be *good*.\n2. Keep it\n   here.\n\n- a\n- b")).toBe("<h2>Terms</h2>\n<ol><li>Be <em>good</em>.</li><li>Keep it here.</li></ol>\n<ul><li>a</li><li>b</li></ul>");
-  });
-  it("shows markup as the text that it is", () => {
-    expect(plain('<img src=x onerror="alert(1)"> **<script>**')).not.toMatch(/<(img|script)/);
-  });
 });
 
 describe("a CSV file", () => {

@@ -1,9 +1,7 @@
 """Commands about modules: from a folder on one's own machine to a release."""
 
 import asyncio
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,22 +12,12 @@ import typer
 from cloister.cli.client import checked, connect
 from cloister.cli.output import Failure, table
 from cloister.core.errors import CloisterError
-from cloister.modules import TEMPLATES, Described, describe
+from cloister.modules import TEMPLATES, Described, describe, pack, read_folder
 
 app = typer.Typer(no_args_is_help=True, help="Modules: integrations that fetch data, widgets that draw it.")
 Folder = Annotated[Path, typer.Argument(help="The module's folder.", exists=True, file_okay=False)]
 Name = Annotated[str | None, typer.Option("--name", "-n", help="The module's name. Default: the folder's.")]
-SKIPPED = {".git", "__pycache__", "node_modules", ".venv"}
 LOOK_SECONDS = 0.5
-
-
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """All files of a module, but for what tools leave behind."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not SKIPPED & set(path.relative_to(folder).parts)
-    }
 
 
 def _described(folder: Path) -> tuple[dict[str, bytes], Described]:
@@ -37,20 +25,12 @@ def _described(folder: Path) -> tuple[dict[str, bytes], Described]:
     return files, describe(files)
 
 
-def _zipped(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, content in files.items():
-            archive.writestr(path, content)
-    return out.getvalue()
-
-
 def _push(http: httpx2.Client, name: str, files: dict[str, bytes]) -> None:
     """Make one's draft on the server be these files."""
     if http.get(f"/modules/{name}").status_code == 404:
         checked(http.post("/modules", json={"name": name, "files": {}}))
     headers = {"Content-Type": "application/zip"}
-    checked(http.put(f"/modules/{name}/archive", content=_zipped(files), headers=headers))
+    checked(http.put(f"/modules/{name}/archive", content=pack(files), headers=headers))
 
 
 @app.command("init")
@@ -171,7 +151,7 @@ async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: di
     following = await trial()
     seen = await asyncio.to_thread(read_folder, folder)
     while following is None or not following.done():
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)  # saves are looked for so often: not every file system tells of them
         now = await asyncio.to_thread(read_folder, folder)
         if now == seen:
             continue

@@ -15,6 +15,7 @@ from cloister.audit import Filter, Name, verify
 from cloister.audit import search as search_log
 from cloister.bootstrap import Platform
 from cloister.cli.story_dashboard import show
+from cloister.cli.story_steps import check, expect
 from cloister.cli.story_workspace import NOTEBOOK, Visitor
 from cloister.core.principal import EVERYTHING
 
@@ -275,16 +276,6 @@ def _processes(sandboxes: set[str]) -> list[str]:
         if any(line.rpartition("/")[2] in sandboxes for line in groups.splitlines()):
             found.append(file.parent.name)
     return found
-
-
-def check(condition: bool, why: str) -> None:
-    if not condition:
-        raise AssertionError(why)
-
-
-def expect(response: httpx2.Response, status: int) -> Any:
-    check(response.status_code == status, f"{response.request.url.path}: {response.status_code} {response.text[:300]}")
-    return response.json()
 
 
 async def tell(platform: Platform, url: str, station: int) -> list[str]:

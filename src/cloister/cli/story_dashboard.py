@@ -8,6 +8,7 @@ import aiohttp
 import httpx2
 
 from cloister.cli.observatory import DEVICE, HOST, PASSWORD, SENSORS, USER
+from cloister.cli.story_steps import check, expect
 
 MODULES = ("http-files", "sql", "line", "value", "table", "bar")
 COUNTS = "select arms, count(*) as patients, round(avg(age), 1) as mean_age from actg175 group by arms order by arms"
@@ -61,10 +62,7 @@ async def published(http: httpx2.AsyncClient) -> None:
 
 async def make(http: httpx2.AsyncClient, space: str, team: str, port: int, *, trial: bool = True) -> dict[str, Any]:
     body = {"team": team, "document": document(port, trial=trial)}
-    answer = await http.post(f"/spaces/{space}/dashboards", json=body)
-    if answer.status_code != 201:
-        raise AssertionError(answer.text)
-    made: dict[str, Any] = answer.json()
+    made: dict[str, Any] = expect(await http.post(f"/spaces/{space}/dashboards", json=body), 201)
     return made
 
 
@@ -93,33 +91,28 @@ async def show(url: str, http: httpx2.AsyncClient, space: str, team: str, port: 
     await published(http)
     board = await make(http, space, team, port)
     values = board["document"]["integrations"][0]["values"]
-    _check(values["password"] == {"set": True}, "the password came back")
-    ticket = (await http.post(f"/spaces/{space}/dashboards/{board['id']}/live")).json()
+    check(values["password"] == {"set": True}, "the password came back")
+    ticket = expect(await http.post(f"/spaces/{space}/dashboards/{board['id']}/live"), 200)
     models, times = await look(url, ticket["path"], 2)
     arms, days = models["trial"]["rows"], models["station"]["rows"]
-    _check(len(arms) == 4 and len(days) == 61, f"{len(arms)} arms, {len(days)} days")
+    check(len(arms) == 4 and len(days) == 61, f"{len(arms)} arms, {len(days)} days")
     refused = await http.post(f"/spaces/{space}/dashboards/{board['id']}/shares", json={})
-    _check(refused.json().get("code") == "share.data_not_shareable", refused.text)
+    problem = expect(refused, 403)
+    check(problem["code"] == "share.data_not_shareable", refused.text)
     weather = await make(http, space, team, port, trial=False)
-    share = (
-        await http.post(f"/spaces/{space}/dashboards/{weather['id']}/shares", json={"passphrase": "umbrella"})
-    ).json()
+    shares = f"/spaces/{space}/dashboards/{weather['id']}/shares"
+    share = expect(await http.post(shares, json={"passphrase": "umbrella"}), 201)
     async with httpx2.AsyncClient(base_url=f"{url}/api/v1") as stranger:
         visit = {"token": share["link"].rpartition("#")[2], "passphrase": "umbrella"}
-        view = (await stranger.post("/shares/view", json=visit)).json()
+        view = expect(await stranger.post("/shares/view", json=visit), 200)
     seen, _ = await look(url, view["live"]["path"], 3)
     told = json.dumps([view, seen])
     leaked = [word for word in (PASSWORD, weather["id"], "http-files", HOST) if word in told]
-    _check(not leaked, f"a share tells {leaked}")
+    check(not leaked, f"a share tells {leaked}")
     return (
         f"{sum(arm['patients'] for arm in arms)} patients in {len(arms)} arms by governed SQL, {len(days)} days from the "
         f"station: {max(times):.0f} ms from opened to both\n"
-        f"a share of it is refused: {refused.json()['detail']}\n"
+        f"a share of it is refused: {problem['detail']}\n"
         f"the weather alone is shared: a stranger with the passphrase sees {len(view['widgets'])} widgets, and neither "
         "password, address nor module"
     )
-
-
-def _check(condition: bool, why: str) -> None:
-    if not condition:
-        raise AssertionError(why)

@@ -1,13 +1,14 @@
 """Pages of widgets, at an origin of their own, where they can reach nothing but the page that shows them."""
 
 import mimetypes
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 from cloister.access import scoped_select
 from cloister.core.errors import CloisterError
 from cloister.core.principal import EVERYTHING
-from cloister.dashboards.document import Document
+from cloister.dashboards.document import Use
 from cloister.dashboards.models import Share
 from cloister.dashboards.trials import Trials
 from cloister.modules import Described, ModuleFileNotFound, Modules, Release
@@ -25,7 +26,7 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' {sockets}; "
     "frame-src {widgets}; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
 )
-OWN = {"cloister.js", "widget.css"}
+OWN = {"charts.js", "cloister.js", "tables.js", "widget.css"}
 LIBRARIES = OWN | {
     "d3.js", "echarts.js", "leaflet.css", "leaflet.js", "three.core.js", "three.js", "topojson.js",
     "world.js",
@@ -43,26 +44,14 @@ class Frames:
         self.origin = origin
         self.home = home
 
-    async def releases(self, uow: UnitOfWork, document: Document) -> dict[str, Release | None]:
-        """The release that each widget is drawn by; None where its author took it away."""
+    async def releases(self, uow: UnitOfWork, uses: Iterable[Use]) -> dict[str, Release | None]:
+        """The release that each part of a dashboard is, by the part's id; None where its author took it away."""
         found: dict[str, Release | None] = {}
-        for widget in document.widgets:
+        for use in uses:
             try:
-                _, release = await self.modules.resolve(uow, widget.module, widget.version)
-                found[widget.id] = release
+                _, found[use.id] = await self.modules.resolve(uow, use.module, use.version)
             except CloisterError:
-                found[widget.id] = None
-        return found
-
-    async def parts(self, uow: UnitOfWork, document: Document) -> list[tuple[str, str, Release | None]]:
-        """The id, the module and the release of every integration and widget; no release where none can run."""
-        found = []
-        for use in [*document.integrations, *document.widgets]:
-            try:
-                _, release = await self.modules.resolve(uow, use.module, use.version)
-            except CloisterError:
-                release = None
-            found.append((use.id, use.module, release))
+                found[use.id] = None
         return found
 
     def address(self, digest: str | None) -> str | None:
@@ -85,10 +74,7 @@ class Frames:
         release = (await uow.session.scalars(query.limit(1))).first()
         if release is None or Described.model_validate(release.described).manifest.kind != "widget":
             raise ModuleFileNotFound
-        files = await self.modules.files.read(digest)
-        if path not in files:
-            raise ModuleFileNotFound
-        return files[path], self.headers(path)
+        return await self.modules.files.file(digest, path), self.headers(path)
 
     def headers(self, path: str) -> dict[str, str]:
         kind = TYPES.get(Path(path).suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"

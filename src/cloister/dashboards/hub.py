@@ -37,8 +37,17 @@ class Channel:
     state: str = "amber"
     """``red``, ``amber`` or ``green``."""
     reason: str = "waits to start"
+    status: str = ""
+    """The two as a message, encoded once for all who look."""
     output: Output | None = None
     console: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_STATUS))
+
+    def __post_init__(self) -> None:
+        self.be(self.state, self.reason)
+
+    def be(self, state: str, reason: str) -> None:
+        self.state, self.reason = state, reason
+        self.status = json.dumps({"type": "STATUS", "integration": self.id, "state": state, "reason": reason})
 
     def put(self, text: str, model: Any) -> None:
         """Take a new output; ``text`` is its JSON."""
@@ -52,9 +61,6 @@ class Channel:
                 if len(encoded) < len(text):
                     step = f'{head}"base":{seq - 1},"patch":{encoded}}}'
         self.output = Output(seq, model, f'{head}"model":{text}}}', step)
-
-    def status(self) -> str:
-        return json.dumps({"type": "STATUS", "integration": self.id, "state": self.state, "reason": self.reason})
 
 
 class Viewer:
@@ -89,10 +95,9 @@ class Viewer:
                 await self._send(json.dumps({"type": "TERMINATE", "reason": self.ended}))
                 return
             for channel in list(channels.values()):
-                status = channel.status()
-                if self._status.get(channel.id) != status:
-                    self._status[channel.id] = status
-                    await self._send(status)
+                if self._status.get(channel.id) is not channel.status:
+                    self._status[channel.id] = channel.status
+                    await self._send(channel.status)
                 output = channel.output
                 seen = self._seen.get(channel.id)
                 if output is not None and output.seq != seen:
@@ -120,8 +125,8 @@ class Hub:
 
     def state(self, id_: str, state: str, reason: str) -> None:
         channel = self.channels.get(id_)
-        if channel is not None:
-            channel.state, channel.reason = state, reason
+        if channel is not None and (channel.state, channel.reason) != (state, reason):
+            channel.be(state, reason)
             self._wake()
 
     def line(self, id_: str, level: str, text: str) -> None:

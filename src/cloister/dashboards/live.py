@@ -122,10 +122,10 @@ class LiveSessions(Controller):
         """Let somebody look; the first to do so begins the session. Return it, and the hub that is theirs."""
         async with self._lock:
             session = self.sessions.get(dashboard.id)
+            new = session is None
             if session is None:
                 session = self.sessions[dashboard.id] = Session(dashboard.id, dashboard.space, dashboard.team)
-                await self._make_so(session, dashboard)
-            elif dashboard.id in self.trials.running:
+            if new or dashboard.id in self.trials.running:  # a draft may have been saved since
                 await self._make_so(session, dashboard)
         session.ticked = monotonic()
         session.checks[viewer] = right, check
@@ -216,11 +216,11 @@ class LiveSessions(Controller):
         async with self._database.read() as uow:
             most = declared(await get_space(uow, session.space)).policies.integrations_per_team
         for id_, integration in wanted.items():
-            channel = session.hub.channels.setdefault(id_, Channel(id_))
+            session.hub.channels.setdefault(id_, Channel(id_))
             try:
                 release = await self._release(session, integration)
             except CloisterError as error:
-                channel.state, channel.reason = "red", error.detail
+                self._state(session, id_, "red", error.detail)
                 continue
             described = Described.model_validate(release.described)
             mark = hashlib.sha256(
@@ -233,7 +233,7 @@ class LiveSessions(Controller):
             if instance is not None:
                 await self._stop(instance)
             elif running >= most:
-                channel.state, channel.reason = "red", str(TooManySessions.__doc__)
+                self._state(session, id_, "red", str(TooManySessions.__doc__))
                 continue
             running += 1
             made = session.instances[id_] = Instance(integration, release.digest, mark)
@@ -323,7 +323,7 @@ class LiveSessions(Controller):
         async with self._database.write(person) as uow:
             row = await self._sandboxes.request(
                 uow, space=session.space, team=session.team, person=integration.added_by, purpose=PURPOSE,
-                environment=f"{integration.module}", size="module", spec=spec,
+                environment=integration.module, size="module", spec=spec,
             )  # fmt: skip
             self._controller.companions[row.id] = Companion(configuration, secrets, heard)
             self._by_sandbox[row.id] = (session, instance)

@@ -116,13 +116,17 @@ def router(settings: Settings, dashboards: Dashboards, shares: Shares, frames: F
         del space
         row = await dashboards.get(call.uow, call.scope, dashboard)
         items = []
-        for id_, module, release in await frames.parts(call.uow, Document.model_validate(row.document)):
+        document = Document.model_validate(row.document)
+        uses = [*document.integrations, *document.widgets]
+        releases = await frames.releases(call.uow, uses)
+        for use in uses:
+            release = releases[use.id]
             described = None if release is None else Described.model_validate(release.described)
             widget = described is not None and described.manifest.kind == "widget"
             items.append(
                 PartOut(
-                    id=id_, module=module, version=None if release is None else release.version,
-                    title=described.manifest.title or module if described else module,
+                    id=use.id, module=use.module, version=None if release is None else release.version,
+                    title=described.manifest.title or use.module if described else use.module,
                     configuration=[] if described is None else [e.model_dump(exclude_none=True) for e in described.model],
                     frame=frames.address(release.digest) if release is not None and widget else None,
                 )
@@ -180,10 +184,10 @@ def router(settings: Settings, dashboards: Dashboards, shares: Shares, frames: F
             raise TeamNotFound
         found = await frames.modules.own(call.uow, module, call.person)
         call.uow.unrecorded("a draft on trial; the sandbox that it runs in is recorded")
-        release = await frames.trials.release(call.uow, found)
-        if Described.model_validate(release.described).manifest.kind == "widget":
+        described, release = await frames.modules.on_trial(call.uow, found)
+        if described.manifest.kind == "widget":
             return TrialOut(live=None, frame=frames.address(frames.trials.preview(found)))
-        trial = await frames.trials.begin(call.uow, found, call.person, space, team, body.values)
+        trial = frames.trials.begin(found, described, release, call.person, space, team, body.values)
         return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None)
 
     _share_routes(api, dashboards, shares, frames.home)
@@ -235,7 +239,7 @@ def _visitor_routes(api: APIRouter, shares: Shares, frames: Frames, tickets: Tic
             guesses.take(f"{share.id} {call.address}")
         await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
         await shares.viewed(call.uow, share)
-        data = shown(row, await frames.releases(call.uow, Document.model_validate(row.document)))
+        data = shown(row, await frames.releases(call.uow, Document.model_validate(row.document).widgets))
         widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]
         ticket = _ticket(tickets.issue(row.id, row.space, call.principal, secret_hash(body.token)))
         return View(name=data["name"], background=data["background"], widgets=widgets, live=ticket)

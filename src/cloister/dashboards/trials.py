@@ -15,8 +15,6 @@ from cloister.platform import UnitOfWork
 
 PREVIEW_SECONDS = 1800.0
 MOST = 2000
-DRAFT = "draft:"
-"""How the version of a draft begins: what follows is the digest of its files."""
 
 
 @dataclass
@@ -25,7 +23,6 @@ class Trial:
 
     board: Dashboard
     release: Release
-    person: int
 
 
 @dataclass
@@ -36,23 +33,17 @@ class Trials:
     running: dict[str, Trial] = field(default_factory=dict)
     previews: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    async def release(self, uow: UnitOfWork, module: Module) -> Release:
-        """The draft, as if it were a release.
+    def begin(
+        self, module: Module, described: Described, release: Release, person: int, space: str, team: int,
+        values: dict[str, Any],
+    ) -> Trial:  # fmt: skip
+        """Put a draft on trial; once more for the same author takes the place of what ran before.
 
         Raises:
-            BadModule, VersionRefused: what keeps it from being one.
+            BadConfiguration: when the values are not what its model asks for.
         """
-        return await self.modules.on_trial(await self.modules.draft(uow, module), module)
-
-    async def begin(
-        self, uow: UnitOfWork, module: Module, person: int, space: str, team: int, values: dict[str, Any]
-    ) -> Trial:
-        """Put a draft on trial; once more for the same author takes the place of what ran before."""
-        release = await self.release(uow, module)
-        check_values(Described.model_validate(release.described).model, values)
-        use = Integration(
-            id="draft", module=module.name, version=f"{DRAFT}{release.digest}", values=values, added_by=person
-        )
+        check_values(described.model, values)
+        use = Integration(id="draft", module=module.name, version=release.version, values=values, added_by=person)
         document = Document(name=module.name, integrations=[use])
         id_ = f"trial_{person}_{module.number}_{team}"
         board = Dashboard(
@@ -61,7 +52,7 @@ class Trials:
         )  # fmt: skip
         if len(self.running) >= MOST:
             self.running.pop(next(iter(self.running)))
-        self.running[id_] = Trial(board, release, person)
+        self.running[id_] = Trial(board, release)
         return self.running[id_]
 
     def preview(self, module: Module) -> str:

@@ -1,5 +1,6 @@
 """Modules: small programs that fetch data, and pages that draw it; their drafts, releases and builds."""
 
+from cloister.modules.archive import pack
 from cloister.modules.building import BuildController, packages_of
 from cloister.modules.configuration import Entry, check_values
 from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, ModuleNotFound, ReleaseNotFound
@@ -7,7 +8,7 @@ from cloister.modules.manifest import Described, Manifest, Permissions, describe
 from cloister.modules.models import Module, Release
 from cloister.modules.service import Modules
 from cloister.modules.shipped import ShippedModules
-from cloister.modules.store import Files
+from cloister.modules.store import Files, read_folder
 from cloister.modules.templates import TEMPLATES
 
 __all__ = [
@@ -28,5 +29,7 @@ __all__ = [
     "ShippedModules",
     "check_values",
     "describe",
+    "pack",
     "packages_of",
+    "read_folder",
 ]

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -81,14 +82,14 @@ def router(modules: Modules) -> APIRouter:
     async def thumbnail(name: Name, call: CallDep) -> Response:
         """The picture of a module's latest release."""
         module, release = await modules.resolve(call.uow, name, "latest")
-        files = await modules.files.read(release.digest)
         for path, kind in THUMBNAILS.items():
-            if path in files:
+            with contextlib.suppress(ModuleFileNotFound):
+                content = await modules.files.file(release.digest, path)
                 headers = {
                     "Cache-Control": "private, max-age=600",
                     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
                 }
-                return Response(files[path], media_type=kind, headers=headers)
+                return Response(content, media_type=kind, headers=headers)
         raise ModuleFileNotFound(f"“{module.name}” has no picture.")
 
     @api.get("/modules/configuration-schema", openapi_extra=guard(Action.PUBLIC_READ))

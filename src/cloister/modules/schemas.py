@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloister.modules.manifest import Described, Manifest
 from cloister.modules.models import Module, Release, author_label
-from cloister.modules.readme import to_html
 from cloister.modules.service import FileChange
+from cloister.platform.markdown import to_html
 
 ModuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,58}[a-z0-9]$")]
 

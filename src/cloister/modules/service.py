@@ -32,6 +32,8 @@ from cloister.modules.store import Files
 from cloister.platform import UnitOfWork
 
 LARGEST_DIFF = 200_000
+DRAFT = "draft"
+"""The version of what is no release yet."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class Modules:
         module.title, module.summary = manifest.title or module.name, manifest.summary
         module.keywords = list(manifest.keywords)
         needs = manifest.permissions
-        module.permissions = {"hosts": bool(needs.hosts), "datasets": needs.datasets}
+        module.permissions = {"hosts": bool(needs.hosts or needs.hosts_from), "datasets": needs.datasets}
 
     # -- releases
 
@@ -207,39 +209,38 @@ class Modules:
         """
         earlier = await self.releases(uow, module)
         versions.check_next(version, [row.version for row in earlier])
-        files = await self.draft(uow, module)
-        described = describe(files)
-        requirements = dependencies(described, files)
-        digest, size = await self.files.keep(files)
-        release = Release(
-            id=new_id("rel"), module=module.number, version=version, digest=digest, size_bytes=size,
-            described=described.model_dump(mode="json"), readme=_text(files.get("README.md", b"")),
-            requirements=requirements, state="building", reason=None, yanked=False, removed=False,
-            published_at=self.clock.now(),
-        )  # fmt: skip
+        described, release = await self._release_of(uow, module, version)
         uow.session.add(release)
         self._show(module, described)
         record(
-            uow, Name.RELEASE_PUBLISHED, subject=f"{module.name}@{version}", digest=digest,
+            uow, Name.RELEASE_PUBLISHED, subject=f"{module.name}@{version}", digest=release.digest,
             permissions=described.manifest.permissions.model_dump(mode="json"),
         )  # fmt: skip
         await uow.session.flush()
         uow.publish(ReleaseWanted(release.id))
         return release
 
-    async def on_trial(self, files: dict[str, bytes], module: Module) -> Release:
-        """What a release of some files would be. It is in no database, so nobody but who has it can use it.
+    async def on_trial(self, uow: UnitOfWork, module: Module) -> tuple[Described, Release]:
+        """The draft as if it were a release. It is in no database, so nobody but who has it can use it.
 
         Raises:
             BadModule, VersionRefused: what keeps it from being one.
         """
+        described, release = await self._release_of(uow, module, DRAFT)
+        release.state = "ready"
+        return described, release
+
+    async def _release_of(self, uow: UnitOfWork, module: Module, version: str) -> tuple[Described, Release]:
+        """What a draft says of itself, and the release that it would be; its files are kept."""
+        files = await self.draft(uow, module)
         described = describe(files)
         requirements = dependencies(described, files)
         digest, size = await self.files.keep(files)
-        return Release(
-            id=new_id("rel"), module=module.number, version="0.0.0", digest=digest, size_bytes=size,
-            described=described.model_dump(mode="json"), readme="", requirements=requirements, state="ready", reason=None,
-            yanked=False, removed=False, published_at=self.clock.now(),
+        return described, Release(
+            id=new_id("rel"), module=module.number, version=version, digest=digest, size_bytes=size,
+            described=described.model_dump(mode="json"), readme=_text(files.get("README.md", b"")),
+            requirements=requirements, state="building", reason=None, yanked=False, removed=False,
+            published_at=self.clock.now(),
         )  # fmt: skip
 
     async def built(self, uow: UnitOfWork, release: Release, problem: str | None) -> None:

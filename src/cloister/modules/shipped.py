@@ -7,10 +7,10 @@ from cloister.access import scoped_get
 from cloister.core.principal import EVERYTHING
 from cloister.modules import versions
 from cloister.modules.errors import NotYours
-from cloister.modules.models import Module
+from cloister.modules.models import Module, Release
 from cloister.modules.service import Modules
-from cloister.modules.store import digest_of
-from cloister.platform import Controller, Database
+from cloister.modules.store import digest_of, read_folder
+from cloister.platform import Controller, Database, UnitOfWork
 from cloister.platform.logs import logger
 
 log = logger(__name__)
@@ -39,31 +39,27 @@ class ShippedModules(Controller):
 
     async def _publish(self, name: str, files: dict[str, bytes]) -> None:
         digest = await asyncio.to_thread(digest_of, files)
+        async with self._database.read() as uow:  # most starts change nothing, and have nothing to write
+            module, releases = await self._found(uow, name)
+        if module is not None and module.author is not None:
+            log.warning("modules.name_taken", module=name, reason=NotYours.__doc__)
+            return
+        if releases and releases[0].digest == digest and releases[0].state != "failed":
+            return
         async with self._database.write() as uow:
-            uow.unrecorded("what is published is recorded; most starts change nothing")
-            module = await scoped_get(uow, Module, EVERYTHING, name=name)
+            module, releases = await self._found(uow, name)
             if module is None:
                 module = await self._modules.create(uow, None, name, files)
-            if module.author is not None:
-                log.warning("modules.name_taken", module=name, reason=NotYours.__doc__)
-                return
-            releases = await self._modules.releases(uow, module)
-            if releases and releases[0].digest == digest and releases[0].state != "failed":
-                return
-            if releases:
+            else:
                 await self._modules.replace(uow, module, files)
             version = str(versions.parse(releases[0].version).next_patch()) if releases else FIRST
             await self._modules.publish(uow, module, version)
 
+    async def _found(self, uow: UnitOfWork, name: str) -> tuple[Module | None, list[Release]]:
+        module = await scoped_get(uow, Module, EVERYTHING, name=name)
+        return module, [] if module is None else await self._modules.releases(uow, module)
+
 
 def read_all(root: Path) -> dict[str, dict[str, bytes]]:
     """The files of each module in a folder."""
-    return {
-        folder.name: {
-            file.relative_to(folder).as_posix(): file.read_bytes()
-            for file in sorted(folder.rglob("*"))
-            if file.is_file()
-        }
-        for folder in sorted(root.iterdir())
-        if folder.is_dir()
-    }
+    return {folder.name: read_folder(folder) for folder in sorted(root.iterdir()) if folder.is_dir()}

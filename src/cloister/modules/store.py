@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloister.modules.archive import pack
+from cloister.modules.archive import check_path, pack
+from cloister.modules.errors import BadPath, ModuleFileNotFound
 from cloister.platform import ObjectStore
+
+LEFT_BEHIND = {".git", "__pycache__", "node_modules", ".venv"}
 
 
 @dataclass
@@ -39,6 +42,18 @@ class Files:
     async def read(self, digest: str) -> dict[str, bytes]:
         return await asyncio.to_thread(unpack_own, await self.zip(digest))
 
+    async def file(self, digest: str, path: str) -> bytes:
+        """Return one file of a release, from where they lie unpacked.
+
+        Raises:
+            ModuleFileNotFound: when there is none.
+        """
+        try:
+            check_path(path)
+            return await asyncio.to_thread((await self.folder(digest)).joinpath(path).read_bytes)
+        except (BadPath, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise ModuleFileNotFound from error
+
     async def folder(self, digest: str) -> Path:
         """The files unpacked, readable by every sandbox that they are mounted into."""
         path = self.root / digest
@@ -59,6 +74,15 @@ class Files:
             partial.rename(path)
         except OSError:  # somebody else was faster
             shutil.rmtree(partial)
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """All files of a module in a folder, but for what tools leave behind."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not LEFT_BEHIND & set(path.relative_to(folder).parts)
+    }
 
 
 def unpack_own(data: bytes) -> dict[str, bytes]:

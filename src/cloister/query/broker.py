@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import json
-import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +26,7 @@ from cloister.query.errors import (
     from_worker,
 )
 from cloister.query.relations import GrantedTable, Limits, Relations, fingerprint
+from cloister.query.wire import encode, read_frame, read_line
 from cloister.query.workers import Worker, Workers
 
 log = logger(__name__)
@@ -37,7 +36,6 @@ FORMS = {
     "application/json": "json",
 }
 OBEY_SECONDS = 3.0
-FRAME_LIMIT = 256 * 1024 * 1024
 LINE_LIMIT = 1024 * 1024
 
 
@@ -189,7 +187,7 @@ class Broker:
             limits = self._limits(tables, touched)
             await self._recorder.record(self._draft(Name.QUERY_ASKED, query, question, touched, cached=False))
             seconds = self._seconds(limits, until)
-            writer.write(_line({"go": True, "rows": limits.rows, "bytes": limits.bytes, "seconds": seconds}))
+            writer.write(encode({"go": True, "rows": limits.rows, "bytes": limits.bytes, "seconds": seconds}))
             keeper = _Keeper(None if ready["volatile"] else self._cache.entry_limit)
             async for item in self._frames(query, reader, seconds, until):
                 if isinstance(item, dict):
@@ -227,8 +225,8 @@ class Broker:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, question: Question
     ) -> dict[str, Any]:
         """Have the worker parse the statement and say which tables it touches; nothing has run yet."""
-        writer.write(_line({"sql": question.sql, "params": question.parameters, "format": question.form}))
-        ready = await _read_line(reader)
+        writer.write(encode({"sql": question.sql, "params": question.parameters, "format": question.form}))
+        ready = await read_line(reader)
         if "error" in ready:
             raise from_worker(ready["error"])
         return ready
@@ -256,7 +254,7 @@ class Broker:
         cancelled = asyncio.ensure_future(query.cancelled.wait())
         try:
             while True:
-                step = asyncio.ensure_future(_read_frame(reader))
+                step = asyncio.ensure_future(read_frame(reader))
                 done, _ = await asyncio.wait(
                     {step, cancelled}, timeout=seconds + 1, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -281,12 +279,12 @@ class Broker:
             async with asyncio.timeout(OBEY_SECONDS):
                 probe_reader, probe_writer = await self._workers.connect(worker)
             try:
-                probe_writer.write(_line({"sql": "SELECT 1", "params": None, "format": "json"}))
+                probe_writer.write(encode({"sql": "SELECT 1", "params": None, "format": "json"}))
                 async with asyncio.timeout(OBEY_SECONDS):
-                    await _read_line(probe_reader)
-                probe_writer.write(_line({"go": True, "rows": None, "bytes": None, "seconds": OBEY_SECONDS}))
+                    await read_line(probe_reader)
+                probe_writer.write(encode({"go": True, "rows": None, "bytes": None, "seconds": OBEY_SECONDS}))
                 async with asyncio.timeout(OBEY_SECONDS):
-                    await _read_frame(probe_reader)
+                    await read_frame(probe_reader)
                 return
             finally:
                 probe_writer.close()
@@ -375,27 +373,6 @@ class Broker:
             uow, query.space, query.principal.person, query.team, "query", make=False
         )
         return fingerprint(tables) == query.view
-
-
-def _line(message: dict[str, Any]) -> bytes:
-    return json.dumps(message).encode() + b"\n"
-
-
-async def _read_line(reader: asyncio.StreamReader) -> dict[str, Any]:
-    line = await reader.readuntil(b"\n")
-    message = json.loads(line)
-    if not isinstance(message, dict):
-        raise WorkerUnavailable
-    return message
-
-
-async def _read_frame(reader: asyncio.StreamReader) -> bytes | dict[str, Any]:
-    (length,) = struct.unpack(">I", await reader.readexactly(4))
-    if length > FRAME_LIMIT:
-        raise WorkerUnavailable
-    if length:
-        return await reader.readexactly(length)
-    return await _read_line(reader)
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -277,9 +277,8 @@ async def _pump(
             metrics.EGRESS_BYTES.labels(side).inc(len(data))
             writer.write(data)
             await writer.drain()
-        if (
-            limit is None and writer.can_write_eof()
-        ):  # many a server takes a half-closed request for one that was given up
+        # Only a tunnel is half-closed: many a server takes a request that is for one that was given up.
+        if limit is None and writer.can_write_eof():
             writer.write_eof()
     except (ConnectionError, OSError):
         writer.close()

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister.core.ids import person_label, team_label
+from cloister.platform.markdown import to_html
 from cloister.spaces.declaration import FormField
 from cloister.spaces.models import AgreementVersion, Enrolment, Space, Team
 from cloister.spaces.store import declared
@@ -56,6 +57,9 @@ class AgreementOut(BaseModel):
     hash: str
     required: bool
     text: str
+    """What is signed, in Markdown; ``hash`` is of this."""
+    html: str
+    """The same to be shown; there is nothing in it that runs or loads."""
     published_at: datetime
 
     @classmethod
@@ -67,6 +71,7 @@ class AgreementOut(BaseModel):
             hash=version.hash,
             required=version.required,
             text=version.text,
+            html=to_html(version.text),
             published_at=version.published_at,
         )
 

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 GIGABYTE = 2**30
 
 
+def check_size(declaration: SpaceDeclaration, size: str) -> None:
+    """Refuse a size that a space does not have.
+
+    Raises:
+        SizeUnknown: naming those that it has.
+    """
+    if size not in declaration.sizes:
+        raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
+
+
 def price_of(declaration: SpaceDeclaration, size: str, disk_bytes: int) -> float:
     """What a workspace costs in an hour while it runs; 0 for a size that the space no longer has."""
     declared = declaration.sizes.get(size)
@@ -67,8 +77,7 @@ class Capacity:
         _, declaration = await active_space(uow, row.space)
         have = (await self.workspaces.volume(uow, row)).size_bytes
         name, disk = size or row.size, max(have, disk_bytes or 0)
-        if name not in declaration.sizes:
-            raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
+        check_size(declaration, name)
         return Quote(
             name, disk, price_of(declaration, name, disk), price_of(declaration, row.size, have),
             declaration.policies.team_budget, not may_take(declaration, row.allowance, name, disk),

@@ -33,7 +33,7 @@ from cloister.spaces import (
     parse_bytes,
 )
 from cloister.workspaces.apps import app_of, check_kernels
-from cloister.workspaces.capacity import may_take, price_of
+from cloister.workspaces.capacity import check_size, may_take, price_of
 from cloister.workspaces.errors import EnvironmentPinned, KeepTooLong, NeedsApproval, NoApp, WorkspaceNotFound
 from cloister.workspaces.models import Workspace
 
@@ -187,8 +187,8 @@ class Workspaces:
     async def _check_capacity(
         self, uow: UnitOfWork, row: Workspace, declaration: SpaceDeclaration, wanted: Change, *, steward: bool
     ) -> None:
-        if wanted.size is not None and wanted.size not in declaration.sizes:
-            raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
+        if wanted.size is not None:
+            check_size(declaration, wanted.size)
         if wanted.size is None and wanted.disk_bytes is None:
             return
         size = wanted.size or row.size

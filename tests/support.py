@@ -162,7 +162,9 @@ class Api:
             await client.aclose()
 
     def anonymous(self, **options) -> httpx2.AsyncClient:
-        client = httpx2.AsyncClient(base_url=f"{self.url}/api/v1", timeout=60, **options)
+        # The server hangs up on what is idle for 5 s; who closes first should not be a matter of luck.
+        limits = httpx2.Limits(keepalive_expiry=2.0)
+        client = httpx2.AsyncClient(base_url=f"{self.url}/api/v1", timeout=60, limits=limits, **options)
         self._clients.append(client)
         return client
 

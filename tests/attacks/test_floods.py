@@ -95,14 +95,13 @@ async def test_a_flood_while_the_platform_is_away_waits_in_the_sandbox(arena):
 
     await until(begun, 20)
     connected = arena.platform.sandbox_controller.live[sandbox["id"]].connected
-    await connected.runner.cleanup()
+    await arena.platform.inner.hang_up(connected)
     most = 0
     for _ in range(30):
         await asyncio.sleep(0.1)
         used = await arena.platform.backend.usage(sandbox["id"])
         most = max(most, used.memory_bytes if used else 1 << 40)
     assert most < 64 << 20, f"it grew to {most >> 20} MiB (or was killed for it)"
-    connected.egress.close()
     await arena.platform.inner.open(connected)
     state, _ = await arena.api.finish(arena.attacker, sandbox)
     assert state["exit_code"] == 0, state

@@ -144,17 +144,21 @@ class InnerApi:
         path.chmod(0o666)
 
     async def close(self, sandbox: Connected) -> None:
-        """Stop listening; whatever was being answered ends."""
+        """Stop listening for good; whatever was being answered ends."""
         sandbox.output.close()
         if sandbox.channel is not None:
             await sandbox.channel.close()
+        await self.hang_up(sandbox)
+
+    async def hang_up(self, sandbox: Connected) -> None:
+        """End all connections, as when the platform goes away. `open` listens again."""
         if sandbox.egress is not None:
             sandbox.egress.close()
             for task in list(sandbox.outgoing):
                 task.cancel()
             await asyncio.gather(*sandbox.outgoing, return_exceptions=True)
         if sandbox.listener is not None:
-            sandbox.listener.close()
+            sandbox.listener.close()  # first: whoever is let in while the runner cleans up is forgotten by it
         if sandbox.runner is not None:
             await sandbox.runner.cleanup()
 

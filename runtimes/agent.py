@@ -96,6 +96,7 @@ class Agent:
         self.given = None
         self.assignment = None
         self.child = None
+        self.waiter = None  # an interpreter that has started, and the pipe by which it hears what to run
         self.door = self.guest = None
         self.pipes = {}
         self.paused = False
@@ -192,8 +193,12 @@ class Agent:
 
     def on_message(self, message):
         kind = message["type"]
-        if kind == "INIT":
+        if kind == "WAIT":
             self.token = message["next_token"]
+            if self.waiter is None:
+                self.start_waiter(message)
+        elif kind == "INIT":
+            self.token = message.get("next_token", self.token)
             self.ready = True
             self.exit_sent = False  # the platform may not have heard it
             self.out += self.ws.send(TextMessage(data=json.dumps({"type": "READY"})))
@@ -287,7 +292,36 @@ class Agent:
         self.exit = json.loads(said)["exit"] if said else -9
         self.kill_all()
 
+    def start_waiter(self, wanted):
+        """Start the interpreter of whatever will be run here."""
+        read_order, write_order = os.pipe()
+        pid = self.spawn({**wanted, "cwd": "/"}, read_order)
+        os.close(read_order)
+        self.waiter = (pid, write_order) if pid is not None else None
+        if pid is None:
+            os.close(write_order)
+
     def start_program(self):
+        self.child = self.hand_over() or self.spawn(self.assignment, None)
+        if self.child is not None:
+            self.send(type="STARTED")
+
+    def hand_over(self):
+        """Tell the interpreter that waits what to run; return its process id, or None when there is none."""
+        if self.waiter is None:
+            return None
+        (pid, order), self.waiter = self.waiter, None
+        told = {name: self.assignment[name] for name in ("command", "cwd", "environ")}
+        try:
+            os.write(order, json.dumps(told).encode())  # into a pipe that is empty and larger than this
+        except OSError:
+            return None  # it is gone
+        finally:
+            os.close(order)
+        return pid
+
+    def spawn(self, wanted, order):
+        """Start a command, with its output to us; return its process id, or None when that cannot be."""
         read_out, write_out = os.pipe()
         read_err, write_err = os.pipe()
         try:
@@ -295,14 +329,15 @@ class Agent:
         except OSError as error:
             self.send(type="STATUS", level="ERROR", text=f"cannot start: {error.strerror}\n")
             self.exit = 71
-            return
+            for descriptor in (read_out, write_out, read_err, write_err):
+                os.close(descriptor)
+            return None
         if pid == 0:
-            self.exec_program(write_out, write_err)
-        self.child = pid
+            self.exec_program(wanted, order, write_out, write_err)
         os.close(write_out)
         os.close(write_err)
         self.follow_output(read_out, read_err)
-        self.send(type="STARTED")
+        return pid
 
     def follow_output(self, read_out, read_err):
         for descriptor, level in ((read_out, "INFO"), (read_err, "ERROR")):
@@ -311,22 +346,22 @@ class Agent:
             if not self.paused:
                 self.selector.register(descriptor, READ, lambda _mask, d=descriptor: self.on_output(d))
 
-    def exec_program(self, out, err):
+    def exec_program(self, wanted, order, out, err):
         try:
             os.setsid()
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            null = os.open("/dev/null", os.O_RDONLY)
-            for source, target in ((null, 0), (out, 1), (err, 2)):
-                os.dup2(source, target)
+            source = os.open("/dev/null", os.O_RDONLY) if order is None else order
+            for given, target in ((source, 0), (out, 1), (err, 2)):
+                os.dup2(given, target)
             os.closerange(3, 1024)
-            os.chdir(self.assignment["cwd"])
-            command = self.assignment["command"]
-            os.execvpe(command[0], command, {**os.environ, **self.assignment.get("environ", {})})
+            os.chdir(wanted["cwd"])
+            command = wanted["command"]
+            os.execvpe(command[0], command, {**os.environ, **wanted.get("environ", {})})
         except BaseException as error:
-            os.write(2, f"cannot run {self.assignment['command'][0]!r}: {error}\n".encode())
+            os.write(2, f"cannot run {wanted['command'][0]!r}: {error}\n".encode())
         os._exit(127)
 
     def on_output(self, descriptor):
@@ -359,6 +394,9 @@ class Agent:
                 return
             if pid == 0:
                 return
+            if self.waiter is not None and pid == self.waiter[0]:
+                os.close(self.waiter[1])
+                self.waiter = None
             if pid == self.child:
                 self.child = None
                 self.exit = os.waitstatus_to_exitcode(status)

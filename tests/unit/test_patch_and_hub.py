@@ -4,11 +4,14 @@ import asyncio
 import json
 
 import jsonpatch
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.dashboards.hub import Channel, Hub, Viewer
+from cloister.dashboards.live import LiveSessions
 from cloister.dashboards.patch import diff
+from cloister.dashboards.sessions import Instance
 
 MODEL = st.recursive(
     st.none()
@@ -76,3 +79,23 @@ async def test_a_slow_viewer_skips_to_the_newest_and_a_quick_one_gets_steps():
     assert len([m for m in slow if m["type"] == "OUTPUT"]) <= 2, "a slow one skips"
     assert not any("text" in m for m in slow), "what programs print is not for everybody"
     assert slow[-1] == {"type": "TERMINATE", "reason": "the end"}
+
+
+async def test_who_is_cancelled_while_an_integration_ends_does_not_go_on():
+    """The platform stops while a dashboard is taken down: the one must not swallow what ends the other."""
+    gone = asyncio.Event()
+
+    async def slow_to_end():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await gone.wait()
+
+    instance = Instance(None, "", "", task=asyncio.create_task(slow_to_end()))
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(LiveSessions._stop(None, instance))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    gone.set()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping

@@ -145,6 +145,7 @@ class Platform:
         self.sandbox_controller = SandboxController(
             settings, self.database, self.backend, self.inner, self.disks, self.bus, self.clock, self.recorder
         )
+        self.sandboxes.blanks = self.sandbox_controller.blanks
 
     def _data(self) -> None:
         self.datasets = Datasets(self.objects, self.operations, self.clock)
@@ -255,6 +256,7 @@ class Platform:
         shipped = ShippedModules(self.database, self.modules, part_directory("modules"))
         return [
             self.sandbox_controller,
+            self.sandbox_controller.blanks,
             self.admission,
             self.versions,
             EnvironmentController(self.database, self.environments, self.backend),

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from aiohttp import web
+from packaging.requirements import Requirement
 
 from cloister.access import scoped_get, scoped_select
 from cloister.core.clock import Clock
@@ -28,6 +29,7 @@ from cloister.platform.logs import logger
 from cloister.sandboxes import (
     FINAL,
     LIVE,
+    MODULE_MOUNT,
     Companion,
     Connected,
     EnvironmentNotReady,
@@ -47,7 +49,6 @@ TICK_SECONDS = 60.0
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 60.0
 FORGIVEN_SECONDS = 60.0
 PURPOSE = "integration"
-MODULE_MOUNT = "/opt/module"
 SHOWN_REASONS = {"green": "", "amber": "starts", "red": "does not run just now"}
 """What strangers are told of an integration; the reason is the team's."""
 COMMANDS = {
@@ -263,8 +264,7 @@ class LiveSessions(Controller):
     async def _stop(self, instance: Instance) -> None:
         if instance.task is not None:
             instance.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await instance.task
+            await asyncio.wait({instance.task})  # not awaited itself: its cancellation could not be told from ours
 
     async def _run(self, session: Session, instance: Instance, described: Described, requirements: list[str]) -> None:
         """Keep one integration running, with growing pauses between crashes."""
@@ -313,7 +313,8 @@ class LiveSessions(Controller):
             command=COMMANDS[manifest.runtime or "python"], environment=str(built.path), size=needs.size.model_dump(),
             mounts=(Mount(str(folder), MODULE_MOUNT),), cwd=MODULE_MOUNT,
             environ={**program_environ(), "NODE_PATH": "/opt/cloister/node"}, egress=bool(hosts),
-            hosts=tuple(rule.model_dump() for rule in hosts), queries=needs.datasets, seconds=needs.seconds,
+            hosts=tuple(rule.model_dump() for rule in hosts), queries=needs.datasets, seconds=needs.seconds, blank=True,
+            expects=tuple(Requirement(line).name for line in requirements),
         )  # fmt: skip
 
         def heard(level: str, text: str) -> None:

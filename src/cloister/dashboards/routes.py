@@ -313,19 +313,19 @@ def live_route(
         right = ticket.share or repr(ticket.principal)
         session, hub = await live.join(row, viewer, right, check, shared=ticket.share is not None)
         hello = {"type": "INIT", "protocol": PROTOCOL, "session": session.id, "channels": list(hub.channels)}
-        sending = listening = None
+        tasks: set[asyncio.Task[None]] = set()
         try:
             await websocket.send_text(json.dumps(hello))
-            sending = asyncio.create_task(viewer.run(hub.channels))
-            listening = asyncio.create_task(_listen(websocket, live, session, may_restart=ticket.share is None))
-            await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+            listening = _listen(websocket, live, session, may_restart=ticket.share is None)
+            tasks = {asyncio.create_task(viewer.run(hub.channels)), asyncio.create_task(listening)}
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             live.leave(session, viewer)
-            for task in (sending, listening):
-                if task is not None:
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-                        await task
+            for task in tasks:
+                task.cancel()
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if not isinstance(ended, asyncio.CancelledError | WebSocketDisconnect | RuntimeError | None):
+                    raise ended
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has hung up already
                 await websocket.close()
 

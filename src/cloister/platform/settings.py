@@ -145,6 +145,10 @@ class Settings(BaseSettings):
     warm_starts: bool = True
     """Whether workspaces may be forked from a process that has the platform's own Jupyter packages imported. They share
     the layout of its memory; see SECURITY.md."""
+    blank_sandboxes: Annotated[int, Field(ge=0, le=1000)] = 8
+    """So many sandboxes wait, started ahead, for programs of teams that lately started some. Each holds some 20 MB."""
+    blank_seconds: Annotated[float, Field(gt=0)] = 600
+    """For how long a start lets another one be expected."""
     sandbox_start_seconds: Annotated[float, Field(gt=0)] = 20
     sandbox_output_bytes: Annotated[int, Field(ge=4096)] = 16 * 1024 * 1024
     """How much output is kept of one sandbox; the oldest goes first."""

@@ -18,13 +18,14 @@ from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
 from cloister.sandboxes.service import RunRequest, Sandboxes, program_environ
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
-from cloister.sandboxes.spec import Companion, Mount, Place, SandboxSpec
+from cloister.sandboxes.spec import MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 
 __all__ = [
     "FINAL",
     "LIVE",
+    "MODULE_MOUNT",
     "TRANSITIONS",
     "AppNotListening",
     "Backend",

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import or_
 
 from cloister.access import scoped_get, scoped_select, scoped_update
-from cloister.audit import Name, Outcome, Recorder, record
+from cloister.audit import Recorder
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
 from cloister.core.events import AccessChanged, Event, SandboxChanged, SandboxWanted
@@ -21,14 +21,16 @@ from cloister.identity import secret_hash
 from cloister.platform import Bus, Controller, Database, Settings, UnitOfWork, metrics
 from cloister.platform.logs import logger
 from cloister.platform.objects import remove_tree
+from cloister.sandboxes.blanks import Blank, Blanks, furnish
 from cloister.sandboxes.egress import narrowed
 from cloister.sandboxes.errors import BackendFailed
 from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.models import Sandbox
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess
+from cloister.sandboxes.service import record_state
 from cloister.sandboxes.spec import Companion, Place, SandboxSpec
-from cloister.sandboxes.starting import make_place, start_error, tail
+from cloister.sandboxes.starting import Live, make_place, node_id, start_error, tail
 from cloister.sandboxes.states import FINAL, LIVE, State, check_transition
 from cloister.sandboxes.volume_use import VolumeUse
 from cloister.sandboxes.volumes_privileged import VolumeDisks
@@ -38,26 +40,6 @@ log = logger(__name__)
 LEASE = timedelta(seconds=30)
 GRACE_SECONDS = 3.0
 READOPT_SECONDS = 20.0
-
-
-@dataclass
-class Live:
-    """A sandbox that this process looks after."""
-
-    id: str
-    stop: asyncio.Event
-    revoked: str | None = None
-    connected: Connected | None = None
-    task: "asyncio.Task[None] | None" = None
-
-
-def node_id(settings: Settings) -> str:
-    """This machine's name for itself, kept in its state directory."""
-    path = settings.run_directory / "node"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_text(new_id("node"))
-    return path.read_text()
 
 
 class SandboxController(Controller):
@@ -93,6 +75,7 @@ class SandboxController(Controller):
         self._volumes = VolumeUse(database, disks)
         self._check_access = True
         self.data_access: DataAccess | None = None
+        self.blanks = Blanks(settings, backend, inner, self.place)
         self.live: dict[str, Live] = {}
         self.companions: dict[str, Companion] = {}
         """By sandbox, of those who gave one when they asked for it; they take it away when it has ended."""
@@ -219,7 +202,8 @@ class SandboxController(Controller):
             return
         await self._watch(live, row, pid)
 
-    async def _connect(self, live: Live, row: Sandbox, token_hash: str, next_hash: str | None) -> Connected:
+    async def _connect(self, row: Sandbox, token_hash: str, next_hash: str | None) -> Connected:
+        """What the inner API is to know of a sandbox; it does not listen yet."""
         spec = SandboxSpec.load(row.spec)
         async with self._database.read() as uow:
             try:
@@ -239,35 +223,70 @@ class SandboxController(Controller):
         if companion.configuration is not None:
             assignment["configuration"] = companion.configuration
         output = OutputLog(self.place(row.id).log, self._settings.sandbox_output_bytes, companion)
-        live.connected = Connected(
+        return Connected(
             id=row.id, space=row.space, team=row.team, person=row.person, place=self.place(row.id),
             assignment=assignment, rules=rules, output=output, queries=spec.queries,
             token_hash=token_hash, next_token_hash=next_hash, save_tokens=save,
         )  # fmt: skip
-        await self._inner.open(live.connected)
-        return live.connected
 
     async def _start(self, live: Live, row: Sandbox) -> int:
-        """From a row to a running program. Whatever an earlier attempt left is removed first."""
-        token = secrets.token_urlsafe(32)
-        place = self.place(row.id)
-        if row.state == State.STARTING:
-            await self._backend.remove(row.id, place)
-        spec = SandboxSpec.load(row.spec)
-        mounting = asyncio.create_task(self._volumes.mount(row, spec)) if spec.volume else None
-        await self._set(row, State.STARTING, token_hash=secret_hash(token))
-        await asyncio.to_thread(make_place, place, token)
-        volume = await mounting if mounting else None
-        connected = await self._connect(live, row, secret_hash(token), None)
+        """From a row to a running program."""
+        spec, place = SandboxSpec.load(row.spec), self.place(row.id)
+        blank = self.blanks.claim(row.id)
+        pid = await (self._begin(live, row, spec) if blank is None else self._become(live, row, spec, blank))
+        connected = live.connected
+        if connected is None:
+            message = "what has begun is connected"
+            raise RuntimeError(message)
+        gone = asyncio.ensure_future(self._backend.wait(pid))
+        here = asyncio.ensure_future(connected.started.wait())
+        stop = asyncio.ensure_future(live.stop.wait())
+        try:
+            await asyncio.wait(
+                {gone, here, stop}, timeout=self._settings.sandbox_start_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not connected.started.is_set() and not connected.exited.done() and not stop.done():
+                said = await asyncio.to_thread(tail, place.agent_log)
+                raise start_error(said, ended=gone.done())
+        finally:
+            for waiting in (gone, here, stop):
+                waiting.cancel()
+        return pid
 
-        async def write_down() -> None:
+    def _writes_down(self, row: Sandbox, spec: SandboxSpec) -> Callable[[], Awaitable[bool]]:
+        async def write_down() -> bool:
             if row.state == State.STARTING:
                 now = self._clock.now()
                 metrics.SANDBOX_START_SECONDS.labels(row.purpose).observe((now - row.created_at).total_seconds())
                 deadline = None if spec.seconds is None else now + timedelta(seconds=spec.seconds)
                 await self._set(row, State.RUNNING, running_at=now, deadline_at=deadline)
+            return row.state == State.RUNNING  # else it was stopped while it started
 
-        connected.before_start = write_down
+        return write_down
+
+    async def _become(self, live: Live, row: Sandbox, spec: SandboxSpec, blank: Blank) -> int:
+        """Let one that waits be the row's."""
+        known = live.connected = blank.connected
+        await self._set(row, State.STARTING, token_hash=known.token_hash, next_token_hash=known.next_token_hash)
+        await asyncio.to_thread(furnish, known.place, spec)
+        wanted = await self._connect(row, known.token_hash, known.next_token_hash)
+        for name in ("space", "team", "person", "assignment", "rules", "output", "queries", "save_tokens"):
+            setattr(known, name, getattr(wanted, name))
+        known.before_start = self._writes_down(row, spec)
+        await self._inner.assign(known)
+        return blank.pid
+
+    async def _begin(self, live: Live, row: Sandbox, spec: SandboxSpec) -> int:
+        """Start one from nothing. Whatever an earlier attempt left is removed first."""
+        token, place = secrets.token_urlsafe(32), self.place(row.id)
+        await self._backend.remove(row.id, place)
+        mounting = asyncio.create_task(self._volumes.mount(row, spec)) if spec.volume else None
+        await self._set(row, State.STARTING, token_hash=secret_hash(token))
+        await asyncio.to_thread(make_place, place, token)
+        volume = await mounting if mounting else None
+        connected = live.connected = await self._connect(row, secret_hash(token), None)
+        connected.before_start = self._writes_down(row, spec)
+        await self._inner.open(connected)
         first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         if spec.warm:  # its program begins while the agent still dials; it waits for nothing but to be forked
             connected.forked_in = asyncio.create_task(self._fork_in(row.id, spec, first))
@@ -277,18 +296,6 @@ class SandboxController(Controller):
             first.cancel()
             raise
         first.set_result(pid)
-        gone = asyncio.ensure_future(self._backend.wait(pid))
-        here = asyncio.ensure_future(connected.started.wait())
-        try:
-            await asyncio.wait(
-                {gone, here}, timeout=self._settings.sandbox_start_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not connected.started.is_set() and not connected.exited.done():
-                said = await asyncio.to_thread(tail, place.agent_log)
-                raise start_error(said, ended=gone.done())
-        finally:
-            gone.cancel()
-            here.cancel()
         return pid
 
     async def _fork_in(self, id_: str, spec: SandboxSpec, first: "asyncio.Future[int]") -> bool:
@@ -300,8 +307,9 @@ class SandboxController(Controller):
         spec = SandboxSpec.load(row.spec)
         if spec.volume:
             await self._volumes.mount(row, spec)
-        connected = await self._connect(live, row, row.token_hash or "", row.next_token_hash)
+        connected = live.connected = await self._connect(row, row.token_hash or "", row.next_token_hash)
         connected.started.set()
+        await self._inner.open(connected)
         try:
             async with asyncio.timeout(READOPT_SECONDS):
                 await connected.agent_here.wait()
@@ -357,7 +365,7 @@ class SandboxController(Controller):
         spec = SandboxSpec.load(row.spec)
         if spec.volume:
             await self._volumes.release(spec.volume, row.id)
-        for folder in (place.sockets, place.app_mount):
+        for folder in (place.sockets, place.app_mount, place.module):
             await asyncio.to_thread(remove_tree, folder)
         await self._set(row, state, reason=reason, exit_code=exit_code, ended_at=self._clock.now())
 
@@ -379,7 +387,7 @@ class SandboxController(Controller):
             for name, value in values.items():
                 setattr(stored, name, value)
             uow.publish(SandboxChanged(row.id, state.value))
-            _record_state(uow, stored, state)
+            record_state(uow, stored, state)
         row.state, row.reason, row.exit_code = stored.state, stored.reason, stored.exit_code
         row.deadline_at = stored.deadline_at
 
@@ -401,17 +409,6 @@ class SandboxController(Controller):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for live in lives:
-            if live.connected is not None:
-                await self._inner.close(live.connected)  # again or not: agents dial the next process
-
-
-def _record_state(uow: UnitOfWork, row: Sandbox, state: State) -> None:
-    names = {State.RUNNING: Name.SANDBOX_STARTED, State.STOPPED: Name.SANDBOX_ENDED, State.FAILED: Name.SANDBOX_ENDED}
-    if state not in names:
-        uow.unrecorded("a step between two recorded ones")
-        return
-    record(
-        uow, names[state], outcome=Outcome.FAILED if state is State.FAILED else Outcome.OK, person=row.person,
-        team=row.team, space=row.space, sandbox=row.id, subject=row.purpose, reason=row.reason, exit_code=row.exit_code,
-    )  # fmt: skip
+        # Again or not: agents dial the next process. All at once, since each may take a second to hear of it.
+        closing = [self._inner.close(live.connected) for live in lives if live.connected is not None]
+        await asyncio.gather(*closing, self.blanks.close())

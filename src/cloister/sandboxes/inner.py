@@ -53,10 +53,13 @@ class Connected:
     token_hash: str
     next_token_hash: str | None
     save_tokens: Callable[[str, str | None], Awaitable[None]]
-    before_start: Callable[[], Awaitable[None]] | None = None
-    """Makes it durable that the program runs, before it does: so that no restart can run it a second time."""
+    before_start: Callable[[], Awaitable[bool]] | None = None
+    """Makes it durable that the program runs, before it does: so that no restart can run it a second time. False when
+    it must not run any more."""
     forked_in: "asyncio.Task[bool] | None" = None
     """Brings the program in from the zygote; False when it has to be started instead."""
+    waits: bool = False
+    """Whether it is a blank: its agent is here, and is not told yet what to be."""
     access_hash: str = ""
     confirmed: bool = False
     """Whether the agent has the token that was issued last."""
@@ -117,7 +120,7 @@ class InnerApi:
         with short_path(inner) as name:
             sandbox.listener = await asyncio.get_running_loop().create_unix_server(_bounded(sandbox.runner), name)
         inner.chmod(0o666)  # its folder is closed to all but us; inside, the team's user may connect
-        if sandbox.rules is not None and sandbox.assignment.get("egress", True):
+        if not sandbox.waits and sandbox.assignment.get("egress", True):
             await self._open_egress(sandbox)
 
     async def _open_egress(self, sandbox: Connected) -> None:
@@ -203,12 +206,23 @@ class InnerApi:
         if sandbox.channel is not None:
             await sandbox.channel.close()
         sandbox.channel = channel
-        access = self.access_token(sandbox.id)
-        await channel.send_str(
-            json.dumps({"type": "INIT", **sandbox.assignment, "access_token": access, "next_token": next_token})
-        )
+        await channel.send_str(json.dumps(self._first(sandbox) | {"next_token": next_token}))
         await self._listen(sandbox, channel)
         return channel
+
+    def _first(self, sandbox: Connected) -> dict[str, Any]:
+        """What an agent is told first: what to be, or what to have ready until that is known."""
+        if sandbox.waits:
+            return {"type": "WAIT", **sandbox.assignment}
+        return {"type": "INIT", **sandbox.assignment, "access_token": self.access_token(sandbox.id)}
+
+    async def assign(self, sandbox: Connected) -> None:
+        """Tell a blank what it is from now on. An agent that is away is told when it dials again."""
+        sandbox.waits = False
+        if sandbox.assignment.get("egress", True):
+            await self._open_egress(sandbox)
+        if sandbox.channel is not None and not sandbox.channel.closed:
+            await sandbox.channel.send_str(json.dumps(self._first(sandbox)))
 
     async def _admit(self, sandbox: Connected, hello: dict[str, Any]) -> str | None:
         """Check a token, which works once, and issue the one for a reconnection; None when it is refused."""
@@ -251,9 +265,8 @@ class InnerApi:
                 sandbox.place.token.unlink(missing_ok=True)
                 sandbox.confirmed = True
                 sandbox.agent_here.set()
-                if sandbox.before_start is not None:
-                    await sandbox.before_start()
-                if sandbox.channel is not None:
+                may = sandbox.before_start is None or await sandbox.before_start()
+                if may and sandbox.channel is not None:
                     await sandbox.channel.send_str(json.dumps({"type": "START"}))
             case {"type": "AWAIT"}:
                 task = asyncio.create_task(self._fork_in(sandbox))

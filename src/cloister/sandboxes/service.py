@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func
 
 from cloister.access import scoped_get, scoped_select
-from cloister.audit import Name, record
+from cloister.audit import Name, Outcome, record
 from cloister.core.clock import Clock
 from cloister.core.errors import Invalid
 from cloister.core.events import SandboxWanted
@@ -17,6 +17,7 @@ from cloister.core.pagination import Page, decode_cursor, page_of
 from cloister.core.principal import Scope
 from cloister.platform import Settings, UnitOfWork
 from cloister.platform.logs import logger
+from cloister.sandboxes.blanks import Blanks
 from cloister.sandboxes.environments_privileged import Environments
 from cloister.sandboxes.errors import (
     EnvironmentNotReady,
@@ -32,7 +33,7 @@ from cloister.sandboxes.errors import (
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.ports import Backend, DataAccess
 from cloister.sandboxes.spec import Mount, SandboxSpec
-from cloister.sandboxes.states import FINAL, LIVE
+from cloister.sandboxes.states import FINAL, LIVE, State
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 from cloister.spaces import Size, SpaceDeclaration, active_space, get_team, in_space
 
@@ -71,6 +72,7 @@ class Sandboxes:
     disks: VolumeDisks
     clock: Clock
     data_access: DataAccess | None = None
+    blanks: Blanks | None = None
 
     def check_walls(self) -> None:
         """Refuse to go on where isolation is not what it must be.
@@ -107,8 +109,9 @@ class Sandboxes:
     ) -> Sandbox:
         """Ask for a sandbox; the controller starts it as soon as this is committed."""
         self.check_walls()
+        uid = self.uid_of(team)
         row = Sandbox(
-            id=new_id("sbx"),
+            id=(self.blanks and self.blanks.take(spec, uid)) or new_id("sbx"),
             space=space,
             team=team,
             person=person,
@@ -116,7 +119,7 @@ class Sandboxes:
             environment=environment,
             size=size,
             spec=spec.dump(),
-            uid=self.uid_of(team),
+            uid=uid,
             state="requested",
             wanted="running",
             created_at=self.clock.now(),
@@ -295,6 +298,18 @@ def program_environ() -> dict[str, str]:
         "CLOISTER_TOKEN_FILE": "/dev/shm/cloister-token",  # noqa: S108  (inside the sandbox)
         "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
     }  # fmt: skip
+
+
+def record_state(uow: UnitOfWork, row: Sandbox, state: State) -> None:
+    """Put on record what people care about of a sandbox's way through its states."""
+    names = {State.RUNNING: Name.SANDBOX_STARTED, State.STOPPED: Name.SANDBOX_ENDED, State.FAILED: Name.SANDBOX_ENDED}
+    if state not in names:
+        uow.unrecorded("a step between two recorded ones")
+        return
+    record(
+        uow, names[state], outcome=Outcome.FAILED if state is State.FAILED else Outcome.OK, person=row.person,
+        team=row.team, space=row.space, sandbox=row.id, subject=row.purpose, reason=row.reason, exit_code=row.exit_code,
+    )  # fmt: skip
 
 
 def _check_files(files: dict[str, str]) -> dict[str, Any]:

@@ -43,6 +43,10 @@ class SandboxSpec:
     """Whether it listens on the app socket."""
     warm: bool = False
     """Whether the program may come from the zygote instead of being started; it is the same program, and the same walls."""
+    blank: bool = False
+    """Whether a sandbox that already waits may become it (see `blanks`); what it has and may is the same."""
+    expects: tuple[str, ...] = ()
+    """Distributions that the program most likely imports: an interpreter that waits for it has done so already."""
     port: int | None = None
     """The loopback port of a program that speaks only TCP; the agent joins it to the app socket."""
     seconds: float | None = None
@@ -68,6 +72,7 @@ class SandboxSpec:
         values["datasets"] = tuple(values["datasets"])
         if values.get("hosts") is not None:
             values["hosts"] = tuple(values["hosts"])
+        values["expects"] = tuple(values.get("expects", ()))
         return cls(**values)
 
 
@@ -112,6 +117,11 @@ class Place:
         return self.app_mount / "app.sock"
 
     @property
+    def module(self) -> Path:
+        """Seen read-only inside as ``/opt/module``, where a sandbox was started before it was known what it runs."""
+        return self.root / "module"
+
+    @property
     def token(self) -> Path:
         return self.sockets / "token"
 
@@ -127,5 +137,6 @@ class Place:
 AGENT_MOUNT = "/opt/cloister"
 ENVIRONMENT_MOUNT = "/opt/env"
 PYTHON_MOUNT = "/opt/python"
+MODULE_MOUNT = "/opt/module"
 DATA_MOUNT = "/data"
 HOME = "/home/user"

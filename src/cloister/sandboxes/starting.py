@@ -1,13 +1,38 @@
-"""The folder of a sandbox that is about to start, and what is left to read when it does not."""
+"""What the controller keeps of a sandbox, its folder before it starts, and what is left to read when it does not."""
 
+import asyncio
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from cloister.core.errors import CloisterError
+from cloister.core.ids import new_id
+from cloister.platform import Settings
 from cloister.platform.objects import remove_tree
 from cloister.sandboxes.errors import BackendFailed
+from cloister.sandboxes.inner import Connected
 from cloister.sandboxes.spec import Place
+
+
+@dataclass
+class Live:
+    """A sandbox that this process looks after."""
+
+    id: str
+    stop: asyncio.Event
+    revoked: str | None = None
+    connected: Connected | None = None
+    task: "asyncio.Task[None] | None" = None
+
+
+def node_id(settings: Settings) -> str:
+    """This machine's name for itself, kept in its state directory."""
+    path = settings.run_directory / "node"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(new_id("node"))
+    return path.read_text()
 
 
 def make_place(place: Place, token: str) -> None:

@@ -7,6 +7,7 @@ import jsonpatch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from cloister.dashboards.hub import Channel, Hub, Viewer
 from cloister.dashboards.live import LiveSessions
@@ -99,3 +100,60 @@ async def test_who_is_cancelled_while_an_integration_ends_does_not_go_on():
     gone.set()
     with pytest.raises(asyncio.CancelledError):
         await stopping
+
+
+class Buffer:
+    """A connection that takes so many frames and then is full until it is read."""
+
+    def __init__(self, room):
+        self.room, self.frames = room, []
+
+    def takes(self):
+        return len(self.frames) < self.room
+
+    def write(self, frame):
+        assert self.takes(), "no more than it takes"
+        self.frames.append(frame)
+
+
+def heard(frames):
+    """The texts of frames, as any client reads them."""
+    client = FrameProtocol(client=True, extensions=[])
+    client.receive_bytes(b"".join(frames))
+    found = list(client.received_frames())
+    assert all(frame.opcode is Opcode.TEXT and frame.message_finished for frame in found)
+    return [json.loads(frame.payload) for frame in found]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 70_000)), max_size=12), st.integers(0, 5))
+async def test_a_frame_goes_to_whoever_is_ready_and_nobody_misses_the_newest_nor_gets_it_twice(puts, room):
+    hub = Hub({"a": Channel("a"), "b": Channel("b")})
+    wire, slow = Buffer(room), []
+
+    async def send(text):
+        slow.append(json.loads(text))
+
+    viewer = Viewer(send, console=False, wire=wire)
+    hub.join(viewer)
+    task = asyncio.create_task(viewer.run(hub.channels))
+    await asyncio.sleep(0)
+    seen = {}
+    for n, (id_, size) in enumerate(puts):
+        model = {"n": n, "x": "x" * size}
+        hub.output(id_, json.dumps(model), model)
+        hub.state(id_, "green" if n % 3 else "red", "so")
+        if n % 2:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    viewer.end("over")
+    await task
+    said = heard(wire.frames) + slow[:-1]
+    for id_ in "ab":
+        outputs = [m["seq"] for m in said if m["type"] == "OUTPUT" and m["integration"] == id_]
+        assert len(outputs) == len(set(outputs))
+        seen[id_] = max(outputs, default=None)
+        newest = hub.channels[id_].output
+        assert seen[id_] == (newest.seq if newest else None)
+        states = [m["state"] for m in said if m["type"] == "STATUS" and m["integration"] == id_]
+        assert hub.channels[id_].state in states

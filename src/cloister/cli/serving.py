@@ -49,7 +49,7 @@ def http_server(platform: Platform, *, manage: bool) -> uvicorn.Server:
         access_log=False,
         http="httptools",
         loop="none",
-        ws="websockets-sansio",
+        ws="cloister.web.wire:WireProtocol",
         ws_per_message_deflate=False,  # each of a thousand viewers would be compressed for by itself
         timeout_graceful_shutdown=5,
         proxy_headers=True,

@@ -1,15 +1,18 @@
 """The live hub: one integration's outputs to all who look, each as fast as they can read.
 
 Memory is bounded on both sides. Of an integration only the newest model is kept; of a viewer, which one it has. One
-that reads slowly skips to the newest, one that never reads costs a reference. Each message is encoded once for all.
+that reads slowly skips to the newest, one that never reads costs a reference. Each message is encoded once for all,
+and goes to all who are ready for it in one turn of the event loop: a thousand viewers are a loop over a thousand
+buffers, not a thousand tasks that wake.
 """
 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 from cloister.dashboards.patch import diff
 
@@ -19,14 +22,42 @@ PATCH_FROM = 512
 PROTOCOL = 1
 
 
+class Message:
+    """One message to viewers, encoded once for all of them."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def frame(self) -> bytes:
+        """The whole WebSocket frame, final, of text, unmasked as servers send them (RFC 6455, section 5.2)."""
+        payload = self.text.encode()
+        size = len(payload)
+        if size < 126:
+            head = bytes((0x81, size))
+        elif size < 1 << 16:
+            head = b"\x81\x7e" + size.to_bytes(2, "big")
+        else:
+            head = b"\x81\x7f" + size.to_bytes(8, "big")
+        return head + payload
+
+
+class Wire(Protocol):
+    """A connection that frames can be written to at once. Where a server has none, messages go the long way."""
+
+    def takes(self) -> bool: ...
+
+    def write(self, frame: bytes) -> None: ...
+
+
 @dataclass
 class Output:
     """The newest model of an integration, and the step from the one before."""
 
     seq: int
     model: Any
-    whole: str
-    step: str | None
+    whole: Message
+    step: Message | None
 
 
 @dataclass
@@ -37,8 +68,8 @@ class Channel:
     state: str = "amber"
     """``red``, ``amber`` or ``green``."""
     reason: str = "waits to start"
-    status: str = ""
-    """The two as a message, encoded once for all who look."""
+    status: Message = field(init=False)
+    """The two as a message."""
     output: Output | None = None
     console: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_STATUS))
 
@@ -47,7 +78,8 @@ class Channel:
 
     def be(self, state: str, reason: str) -> None:
         self.state, self.reason = state, reason
-        self.status = json.dumps({"type": "STATUS", "integration": self.id, "state": state, "reason": reason})
+        said = {"type": "STATUS", "integration": self.id, "state": state, "reason": reason}
+        self.status = Message(json.dumps(said))
 
     def put(self, text: str, model: Any) -> None:
         """Take a new output; ``text`` is its JSON."""
@@ -59,24 +91,42 @@ class Channel:
             if operations is not None:
                 encoded = json.dumps(operations, separators=(",", ":"))
                 if len(encoded) < len(text):
-                    step = f'{head}"base":{seq - 1},"patch":{encoded}}}'
-        self.output = Output(seq, model, f'{head}"model":{text}}}', step)
+                    step = Message(f'{head}"base":{seq - 1},"patch":{encoded}}}')
+        self.output = Output(seq, model, Message(f'{head}"model":{text}}}'), step)
 
 
 class Viewer:
     """One who looks. ``console`` says whether what programs print is for them: never for a share."""
 
-    def __init__(self, send: Callable[[str], Awaitable[None]], *, console: bool) -> None:
+    def __init__(self, send: Callable[[str], Awaitable[None]], *, console: bool, wire: Wire | None = None) -> None:
         self._send = send
+        self._wire = wire
+        self._idle = False
+        """Whether it has all that there is, and waits."""
         self.console = console
         self._seen: dict[str, int] = {}
-        self._status: dict[str, str] = {}
+        self._status: dict[str, Message] = {}
         self._lines: deque[str] = deque(maxlen=KEPT_STATUS)
         self._wake = asyncio.Event()
         self.ended: str | None = None
 
-    def wake(self) -> None:
-        self._wake.set()
+    def offer(self, channel: Channel) -> None:
+        """There is something new: write it at once where nothing stands before it, else leave it to `run`."""
+        if self._idle and self._wire is not None and self._wire.takes() and not self._wake.is_set():
+            for message in self._due(channel):
+                self._wire.write(message.frame)
+        else:
+            self._wake.set()
+
+    def _due(self, channel: Channel) -> Iterator[Message]:
+        """What this viewer does not have of a channel; taken as sent."""
+        if self._status.get(channel.id) is not channel.status:
+            self._status[channel.id] = channel.status
+            yield channel.status
+        output, seen = channel.output, self._seen.get(channel.id)
+        if output is not None and output.seq != seen:
+            self._seen[channel.id] = output.seq
+            yield output.step if output.step is not None and seen == output.seq - 1 else output.whole
 
     def line(self, text: str) -> None:
         if self.console:
@@ -90,23 +140,17 @@ class Viewer:
     async def run(self, channels: dict[str, Channel]) -> None:
         """Send whatever this viewer does not have, until it is ended. Waiting for a slow one is what skips steps."""
         while True:
+            self._idle = False
             self._wake.clear()
             if self.ended is not None:
                 await self._send(json.dumps({"type": "TERMINATE", "reason": self.ended}))
                 return
             for channel in list(channels.values()):
-                if self._status.get(channel.id) is not channel.status:
-                    self._status[channel.id] = channel.status
-                    await self._send(channel.status)
-                output = channel.output
-                seen = self._seen.get(channel.id)
-                if output is not None and output.seq != seen:
-                    self._seen[channel.id] = output.seq
-                    await self._send(
-                        output.step if output.step is not None and seen == output.seq - 1 else output.whole
-                    )
+                for message in self._due(channel):
+                    await self._send(message.text)
             while self._lines:
                 await self._send(self._lines.popleft())
+            self._idle = True
             await self._wake.wait()
 
 
@@ -121,13 +165,13 @@ class Hub:
         channel = self.channels.get(id_)
         if channel is not None:
             channel.put(text, model)
-            self._wake()
+            self._offer(channel)
 
     def state(self, id_: str, state: str, reason: str) -> None:
         channel = self.channels.get(id_)
         if channel is not None and (channel.state, channel.reason) != (state, reason):
             channel.be(state, reason)
-            self._wake()
+            self._offer(channel)
 
     def line(self, id_: str, level: str, text: str) -> None:
         channel = self.channels.get(id_)
@@ -137,9 +181,9 @@ class Hub:
             for viewer in self.viewers:
                 viewer.line(message)
 
-    def _wake(self) -> None:
+    def _offer(self, channel: Channel) -> None:
         for viewer in self.viewers:
-            viewer.wake()
+            viewer.offer(channel)
 
     def join(self, viewer: Viewer) -> None:
         self.viewers.add(viewer)

@@ -208,7 +208,10 @@ class LiveSessions(Controller):
         """Start, restart and stop integrations until they are those of the dashboard."""
         document = session.document = Document.model_validate(dashboard.document)
         shown = {widget.id for widget in document.widgets if widget.source is not None}
-        session.shown.channels = {id_: session.shown.channels.get(id_) or Channel(id_) for id_ in shown}
+        for id_ in session.shown.channels.keys() - shown:
+            del session.shown.channels[id_]
+        for id_ in shown:
+            session.shown.channels.setdefault(id_, Channel(id_))
         wanted = {integration.id: integration for integration in document.integrations}
         for id_ in session.instances.keys() - wanted.keys():
             await self._stop(session.instances.pop(id_))

@@ -309,7 +309,8 @@ def live_route(
                 return error.detail
             return None
 
-        viewer = Viewer(websocket.send_text, console=ticket.share is None)
+        extension = websocket.scope.get("extensions", {}).get("cloister.wire", {})
+        viewer = Viewer(websocket.send_text, console=ticket.share is None, wire=extension.get("wire"))
         right = ticket.share or repr(ticket.principal)
         session, hub = await live.join(row, viewer, right, check, shared=ticket.share is not None)
         hello = {"type": "INIT", "protocol": PROTOCOL, "session": session.id, "channels": list(hub.channels)}

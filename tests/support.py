@@ -155,6 +155,8 @@ class Api:
 
     def __init__(self, platform: Platform, url: str) -> None:
         self.platform, self.url = platform, url
+        self.options: dict = {}
+        """Of every client, such as whose certificates it trusts."""
         self._clients: list[httpx2.AsyncClient] = []
 
     async def close(self) -> None:
@@ -164,7 +166,9 @@ class Api:
     def anonymous(self, **options) -> httpx2.AsyncClient:
         # The server hangs up on what is idle for 5 s; who closes first should not be a matter of luck.
         limits = httpx2.Limits(keepalive_expiry=2.0)
-        client = httpx2.AsyncClient(base_url=f"{self.url}/api/v1", timeout=60, limits=limits, **options)
+        client = httpx2.AsyncClient(
+            base_url=f"{self.url}/api/v1", timeout=60, limits=limits, **{**self.options, **options}
+        )
         self._clients.append(client)
         return client
 

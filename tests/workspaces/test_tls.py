@@ -1,0 +1,117 @@
+"""TLS at the gateway: certificates for every name, HTTP/2 and 3, cookies that never travel in the clear."""
+
+import asyncio
+import contextlib
+import ssl
+
+import httpx2
+import pytest
+import trustme
+from playwright.async_api import expect
+
+from tests.support import free_port, until
+from tests.workspaces.browser import LONG, chromium_browser
+from tests.workspaces.conftest import gateway_platform, lab_blueprint
+
+
+@contextlib.asynccontextmanager
+async def over_tls(folder, mode):
+    """A platform behind TLS, and what a client must trust to reach it."""
+    port = free_port()
+    options = {"listen_port": port, "public_url": f"https://localhost:{port}", "gateway_tls": mode}
+    folder.mkdir(exist_ok=True)
+    root = folder / "s" / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+    if mode == "files":
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost", "widgets.localhost", "*.cup.localhost")
+        names = {"gateway_certificate": "site.pem", "gateway_certificate_key": "site.key"}
+        options |= {key: folder / name for key, name in names.items()}
+        for blob in issued.cert_chain_pems:
+            blob.write_to_path(folder / "site.pem", append=True)
+        issued.private_key_pem.write_to_path(folder / "site.key")
+        root = folder / "ca.pem"
+        authority.cert_pem.write_to_path(root)
+    async with gateway_platform(folder, lab_blueprint(), **options) as api:
+
+        async def issued_for_all():
+            trusted = ssl.create_default_context(cafile=root) if root.exists() else None
+            with contextlib.suppress(ssl.SSLError, ConnectionError):
+                return trusted and await protocol(trusted, port, "team-ada.cup.localhost") and trusted
+            return None
+
+        trusted = await until(issued_for_all, 30, 0.1)
+        api.url, api.options = f"https://localhost:{port}", {"verify": trusted}
+        yield api, port, trusted
+
+
+async def protocol(trusted, port, name, offered=("h2", "http/1.1")):
+    """Shake hands as a browser that asks for a name does; return the protocol that was agreed on."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(
+        cadata="".join(ssl.DER_cert_to_PEM_cert(c) for c in trusted.get_ca_certs(binary_form=True))
+    )
+    context.set_alpn_protocols(list(offered))
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
+    agreed = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+    writer.close()
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        await writer.wait_closed()
+    return agreed
+
+
+@pytest.mark.parametrize("mode", ["internal", "files"])
+async def test_every_name_has_a_certificate_and_nothing_goes_in_the_clear(tmp_path, mode):
+    async with over_tls(tmp_path, mode) as (api, port, trusted):
+        for name in ("localhost", "widgets.localhost", "team-ada.cup.localhost"):
+            assert await protocol(trusted, port, name) == "h2", name
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await protocol(trusted, port, "team-ada.elsewhere.localhost")
+        async with httpx2.AsyncClient(verify=trusted) as http:
+            answer = await http.get(f"https://localhost:{port}/api/v1/platform")
+            assert answer.status_code == 200
+            assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
+            assert "h3=" in answer.headers["alt-svc"]
+        async with httpx2.AsyncClient() as http:
+            answer = await http.get(f"http://localhost:{port}/api/v1/platform")
+            assert answer.status_code == 400, "plain HTTP is told so, and gets nothing"
+        signed_in = await api.anonymous().post("/auth/demo", json={"email": "ada@test.example", "name": "Ada"})
+        [cookie] = signed_in.headers.get_list("set-cookie")
+        assert cookie.startswith("__Host-")
+        assert "; Secure" in cookie
+        assert "; HttpOnly" in cookie
+
+
+async def test_a_browser_opens_a_workspace_over_tls(tmp_path):
+    async with over_tls(tmp_path, "internal") as (api, port, _), chromium_browser() as browser:
+        ada = await api.member("ada", "cup")
+        team = (await ada.post("/spaces/cup/teams", json={"name": "team-ada"})).json()["number"]
+        assert (await ada.post(f"/spaces/cup/teams/{team}/workspace/start")).status_code == 202
+        context = await browser.new_context(ignore_https_errors=True)  # its own authority is in no browser's store
+        page = await context.new_page()
+        await context.add_cookies(
+            [
+                {"name": c.name, "value": c.value, "url": f"https://localhost:{port}", "secure": True, "httpOnly": True}
+                for c in ada.cookies.jar
+            ]
+        )
+        await page.goto(f"https://team-ada.cup.localhost:{port}/lab")
+        await expect(page.locator("#jp-main-dock-panel")).to_be_visible(timeout=LONG)
+        printed = await page.evaluate(
+            """async () => {
+                const kernel = await (await fetch('/api/kernels', { method: 'POST', body: '{}',
+                    headers: { 'X-XSRFToken': document.cookie.match(/_xsrf=([^;]*)/)?.[1] ?? '' } })).json();
+                const socket = new WebSocket(`wss://${location.host}/api/kernels/${kernel.id}/channels`);
+                await new Promise((open) => (socket.onopen = open));
+                const header = { msg_id: 'm', username: '', session: 's', msg_type: 'execute_request', version: '5.3' };
+                const content = { code: 'print(6 * 7)', silent: false, store_history: false };
+                socket.send(JSON.stringify({ header, parent_header: {}, metadata: {}, content, channel: 'shell' }));
+                return await new Promise((done) => (socket.onmessage = (event) => {
+                    const said = JSON.parse(event.data);
+                    if (said.header.msg_type === 'stream') done(said.content.text);
+                }));
+            }"""
+        )
+        assert printed == "42\n"
+        names = {cookie["name"]: cookie for cookie in await context.cookies()}
+        assert all(cookie["secure"] for name, cookie in names.items() if name != "_xsrf"), names
+        await context.close()

@@ -1,6 +1,10 @@
 """Commands about workspaces."""
 
+import contextlib
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import httpx2
@@ -111,31 +115,61 @@ def upgrade(
     space: SpaceOption,
     environment: Annotated[str, typer.Option("--environment", "-e", help="The environment to move to.")],
     canary: Annotated[float, typer.Option(help="Percent that go first.", min=0, max=100)] = 5,
+    then: Annotated[float, typer.Option(help="Percent to stop at; the same command again goes on.", max=100)] = 100,
 ) -> None:
     """Move all workspaces of a space to an environment: a few first, then the rest; all back if one does not serve.
 
-    Those that sleep get it when they wake.
+    Those that sleep get it when they wake. Ctrl+C pauses between two workspaces: the same command again goes on, and
+    naming the environment that they came from goes back.
     """
-    with connect() as http:
-        rows = [w for w in _all(http, space) if w["environment"] != environment]
+    with connect() as http, _pausing() as paused:
+        every = _all(http, space)
+        rows = [w for w in every if w["environment"] != environment]
         running = [w for w in rows if w["state"] == "running"]
         first = max(1, round(len(running) * canary / 100)) if running else 0
+        most = max(0, round(len(every) * then / 100) - (len(every) - len(rows)))
         typer.echo(f"{len(rows)} workspaces to move, {len(running)} of them running; {first} go first")
         done: list[dict[str, Any]] = []
-        for w in [*running, *(w for w in rows if w["state"] != "running")]:
-            checked(http.patch(_path(space, w["team"]), json={"environment": environment}))
-            done.append(w)
-            if w["state"] != "running":
-                continue
-            checked(http.post(f"{_path(space, w['team'])}/restart", json={}))
-            try:
-                _attend(http, space, w["team"], "running")
-            except Failure as error:
-                _back(http, space, done)
-                raise Failure(f"{error} All {len(done)} that had moved were moved back.") from error
-            if len(done) == first:
-                typer.echo(f"the first {first} serve; going on with the rest")
-    typer.echo(f"{len(done)} moved to {environment}")
+        try:
+            for w in [*running, *(w for w in rows if w["state"] != "running")][:most]:
+                if paused.is_set():
+                    typer.echo(f"paused: {len(done)} of {len(rows)} moved; the same command again goes on")
+                    raise typer.Exit(130)
+                done.append(w)
+                _move(http, space, w, environment)
+                typer.echo(f"[{len(done)}/{len(rows)}] {w['team']}")
+                if len(done) == first:
+                    typer.echo(f"the first {first} serve; going on with the rest")
+        except Failure as error:
+            _back(http, space, done)
+            raise Failure(f"{error} All {len(done)} that had moved were moved back.") from error
+    left = len(rows) - len(done)
+    typer.echo(f"{len(done)} moved to {environment}" + (f"; {left} left, the same command goes on" if left else ""))
+
+
+@contextlib.contextmanager
+def _pausing() -> Iterator[threading.Event]:
+    """Take Ctrl+C as a wish to pause: nothing is left half done."""
+    paused = threading.Event()
+
+    def pause(*_: object) -> None:
+        paused.set()
+        typer.echo("pausing after this one ...")
+
+    before = signal.signal(signal.SIGINT, pause)
+    try:
+        yield paused
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _move(http: httpx2.Client, space: str, workspace: dict[str, Any], environment: str) -> None:
+    """Move one workspace, and wait until it serves again when it did before."""
+    path = _path(space, workspace["team"])
+    checked(http.patch(path, json={"environment": environment}))
+    if workspace["state"] == "running":
+        checked(http.post(f"{path}/restart", json={}))
+        _attend(http, space, workspace["team"], "running")
 
 
 def _back(http: httpx2.Client, space: str, done: list[dict[str, Any]]) -> None:

@@ -1,0 +1,79 @@
+"""An operator moves a space's workspaces to another environment: some first, a pause, the rest; and back when it fails."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.chaos.server import CLOISTER, Server
+from tests.support import ARROW, ROOT, until
+from tests.workspaces.conftest import lab_blueprint
+
+TEAMS = ("blue", "green", "red")
+
+
+def web(name, *command, port=8000):
+    return {"name": name, "packages": ARROW, "app": {"command": list(command), "port": port}}
+
+
+SERVES = ("python3", "-m", "http.server", "8000", "--bind", "127.0.0.1")
+
+
+@pytest.fixture
+async def fleet(tmp_path):
+    """A server whose space has three workspaces that run a small web app."""
+    server = Server(tmp_path / "s", gateway="managed", gateway_domain="localhost")
+    environments = [web("one", *SERVES), web("two", *SERVES), web("broken", "false")]
+    server.declare(tmp_path, lab_blueprint(environments=environments))
+    server.start()
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            for name in TEAMS:
+                client = await stack.enter_async_context(server.client())
+                await client.member(name, "cup")
+                team = (await client.insist("POST", "/spaces/cup/teams", json={"name": name})).json()["number"]
+
+                async def running(client=client, path=f"/spaces/cup/teams/{team}/workspace"):
+                    await client.insist("POST", f"{path}/start")
+                    return (await client.insist("GET", path)).json()["state"] == "running"
+
+                await until(running, 90, 0.3)
+            yield server
+    finally:
+        server.stop()
+
+
+def states(server):
+    return sorted(server.rows("SELECT environment, state FROM workspaces"))
+
+
+@pytest.mark.timeout(200)
+async def test_a_fleet_is_upgraded_by_steps_and_comes_back_when_one_does_not_serve(fleet):
+    upgrade = ("workspace", "upgrade", "--space", "cup", "--environment")
+    process = subprocess.Popen(
+        [CLOISTER, *upgrade, "two"], env=fleet.environ, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    told = ""
+    while "starting" not in told:
+        told += await asyncio.to_thread(process.stdout.readline)
+    os.kill(process.pid, signal.SIGINT)
+    told += (await asyncio.to_thread(process.communicate))[0]
+    assert process.returncode == 130, told
+    assert told.endswith("paused: 1 of 3 moved; the same command again goes on\n")
+    assert states(fleet) == [("one", "running"), ("one", "running"), ("two", "running")]
+
+    said = await asyncio.to_thread(fleet.run, *upgrade, "two", "--then", "67")
+    assert said.endswith("1 moved to two; 1 left, the same command goes on\n")
+    assert (await asyncio.to_thread(fleet.run, *upgrade, "two")).endswith("1 moved to two\n")
+    assert states(fleet) == [("two", "running")] * 3
+
+    with pytest.raises(AssertionError, match="had moved were moved back"):
+        await asyncio.to_thread(fleet.run, *upgrade, "broken")
+
+    async def back():
+        return states(fleet) == [("two", "running")] * 3
+
+    await until(back, 60, 0.2)

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from playwright.async_api import expect
 
+from cloister.blueprint import catalogue
 from tests.support import csv_file, until
 from tests.workspaces.browser import LONG, Visitor, chromium_browser
 from tests.workspaces.conftest import Desk, gateway_platform, lab_blueprint
@@ -255,3 +256,18 @@ async def test_where_terminals_are_blocked_none_is_offered_and_none_opens(tmp_pa
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await ada.socket("/terminals/websocket/1")
         assert refused.value.status == 403
+
+
+async def test_another_web_application_than_jupyterlab_is_a_workspace_too(tmp_path, browser):
+    async with one_desk(tmp_path, environments=[catalogue()["marimo"]]) as ada:
+        await ada.start()
+        await ada.client.get("/me")
+        visitor = await Visitor.of(browser, ada)
+        page = visitor.page
+        await page.goto(visitor.address("/?file=__new__"))
+        editor = page.locator(".cm-content").first
+        await editor.click(timeout=LONG)
+        await page.keyboard.type("import cloister; print('here', 6 * 7)")
+        await page.keyboard.press("Control+Enter")
+        await expect(page.locator("[data-testid=console-output-area]").first).to_contain_text("here 42", timeout=LONG)
+        await visitor.picture("marimo")

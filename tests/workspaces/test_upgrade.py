@@ -42,6 +42,12 @@ async def fleet(tmp_path):
 
                 await until(running, 90, 0.3)
             yield server
+            await asyncio.to_thread(server.run, "workspace", "stop", "--space", "cup")
+
+            async def stopped():
+                return {state for _, state in states(server)} == {"stopped"}
+
+            await until(stopped, 30, 0.1)
     finally:
         server.stop()
 

@@ -12,7 +12,7 @@ from cloister.platform.ratelimit import RateLimit
 from cloister.query.cache import AnswerCache, Kept
 from cloister.sandboxes import FINAL, TRANSITIONS, State
 from cloister.sandboxes.egress import allowed, is_public
-from cloister.sandboxes.output import OutputLog
+from cloister.sandboxes.output import Mask, OutputLog
 from cloister.sandboxes.states import BadTransition, check_transition
 from cloister.spaces import EgressRule
 
@@ -101,3 +101,17 @@ async def test_output_is_bounded_and_its_newest_part_is_kept(tmp_path):
     lines = [line async for line in log.lines(follow=False)]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 20_000
     assert "line 999" in lines[-1] and "line 0\\n" not in lines[0]
+
+
+@given(
+    st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=3),
+    st.lists(st.text("abcd", max_size=6), max_size=8),
+)
+def test_a_secret_is_masked_however_its_text_is_cut_and_nothing_else_is_lost(secrets, pieces):
+    mask = Mask(tuple(secrets))
+    shown = "".join([*map(mask.pass_on, pieces), mask.rest()])
+    assert not any(secret in shown for secret in secrets)
+    whole = "".join(pieces)
+    if not any(secret in whole for secret in secrets):
+        assert shown == whole
+    assert shown.count("d") == whole.count("d")

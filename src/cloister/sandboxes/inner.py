@@ -148,7 +148,7 @@ class InnerApi:
 
     async def close(self, sandbox: Connected) -> None:
         """Stop listening for good; whatever was being answered ends."""
-        sandbox.output.close()
+        await sandbox.output.close()
         if sandbox.channel is not None:
             await sandbox.channel.close()
         await self.hang_up(sandbox)

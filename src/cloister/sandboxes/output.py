@@ -8,12 +8,41 @@ from pathlib import Path
 
 from cloister.sandboxes.spec import Companion
 
+MASKED = "•••"
+
+
+class Mask:
+    """Takes secrets out of a text that comes in pieces, however it was cut."""
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self._held = ""
+
+    def pass_on(self, text: str) -> str:
+        """What may be shown so far; an end that may be the beginning of a secret waits for what comes next."""
+        text = self._held + text
+        for secret in self._secrets:
+            text = text.replace(secret, MASKED)
+        longest = min(len(text), max((len(secret) for secret in self._secrets), default=1) - 1)
+        for size in range(longest, 0, -1):
+            if any(secret.startswith(text[-size:]) for secret in self._secrets):
+                self._held = text[-size:]
+                return text[:-size]
+        self._held = ""
+        return text
+
+    def rest(self) -> str:
+        """What waited, when nothing comes any more."""
+        held, self._held = self._held, ""
+        return held
+
 
 class OutputLog:
     """The output of one sandbox."""
 
     def __init__(self, folder: Path, limit: int, companion: Companion | None = None) -> None:
         self._companion = companion or Companion()
+        self._masks: dict[str, Mask] = {}
         self._folder = folder
         self._limit = limit // 2
         self._old, self._new = folder / "0.jsonl", folder / "1.jsonl"
@@ -21,8 +50,12 @@ class OutputLog:
         self.closed = False
 
     async def append(self, level: str, text: str) -> None:
-        for secret in self._companion.masked:
-            text = text.replace(secret, "•••")
+        if self._companion.masked:
+            text = self._masks.setdefault(level, Mask(self._companion.masked)).pass_on(text)
+        if text:
+            await self._keep(level, text)
+
+    async def _keep(self, level: str, text: str) -> None:
         if self._companion.on_output is not None:
             self._companion.on_output(level, text)
         line = json.dumps({"time": datetime.now(UTC).isoformat(), "level": level, "text": text}) + "\n"
@@ -36,7 +69,11 @@ class OutputLog:
         with self._new.open("a") as file:
             file.write(line)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Nothing comes any more."""
+        for level, mask in self._masks.items():
+            if rest := mask.rest():
+                await self._keep(level, rest)
         self.closed = True
         self._notify()
 

@@ -114,51 +114,62 @@ class Member:
         url, headers = f"{self._url}/api/kernels", {**self.headers, "Host": self.host}
         return await round_trips(self._http, url, headers, count)
 
+    async def first_cells(self) -> list[float]:
+        headers = {**self.headers, "Host": self.host}
+        return await first_cells(self._http, f"{self._url}/api/kernels", headers, f"{self._url}/lab")
+
+
+async def execute(ws: aiohttp.ClientWebSocketResponse) -> float:
+    """Run a cell; return the milliseconds to its reply. Returns when the kernel is idle again."""
+    id_ = uuid.uuid4().hex
+    names = {"silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
+    header = {
+        "msg_id": id_,
+        "msg_type": "execute_request",
+        "username": "",
+        "session": id_,
+        "version": "5.3",
+        "date": "",
+    }
+    message = {"header": header, "parent_header": {}, "metadata": {}, "channel": "shell", "buffers": []}
+    begun = time.perf_counter()
+    await ws.send_json({**message, "content": {"code": "1", **names}})
+    took, idle = 0.0, False
+    while not (took and idle):
+        said = json.loads(await ws.receive_str())
+        if said["parent_header"].get("msg_id") != id_:
+            continue
+        if said["msg_type"] == "execute_reply":
+            took = (time.perf_counter() - begun) * 1000
+        idle = idle or (said["msg_type"] == "status" and said["content"]["execution_state"] == "idle")
+    return took
+
 
 async def round_trips(http: aiohttp.ClientSession, url: str, headers: dict[str, str], count: int) -> list[float]:
     """Milliseconds from sending a cell to its reply."""
     async with http.post(url, headers=headers, json={"name": "python3"}) as answer:
         kernel = (await answer.json())["id"]
-    times = []
     async with http.ws_connect(f"{url}/{kernel}/channels", headers=headers) as ws:
-        for _ in range(count):
-            id_ = uuid.uuid4().hex
-            content = {
-                "code": "1",
-                "silent": False,
-                "store_history": False,
-                "user_expressions": {},
-                "allow_stdin": False,
-            }
-            header = {
-                "msg_id": id_,
-                "msg_type": "execute_request",
-                "username": "",
-                "session": id_,
-                "version": "5.3",
-                "date": "",
-            }
-            begun = time.perf_counter()
-            await ws.send_json(
-                {
-                    "header": header,
-                    "parent_header": {},
-                    "metadata": {},
-                    "content": content,
-                    "channel": "shell",
-                    "buffers": [],
-                }
-            )
-            replied = idle = False
-            while not (replied and idle):
-                said = json.loads(await ws.receive_str())
-                if said["parent_header"].get("msg_id") != id_:
-                    continue
-                if said["msg_type"] == "execute_reply":
-                    replied = True
-                    times.append((time.perf_counter() - begun) * 1000)
-                idle = idle or (said["msg_type"] == "status" and said["content"]["execution_state"] == "idle")
+        times = [await execute(ws) for _ in range(count)]
     return sorted(times[5:])
+
+
+async def first_cells(http: aiohttp.ClientSession, url: str, headers: dict[str, str], visit: str) -> list[float]:
+    """Milliseconds from asking for a kernel, as a new notebook does, to the reply to its first cell."""
+    times = []
+    for _ in range(5):
+        async with http.get(visit, headers={**headers, "Sec-Fetch-Dest": "document", "Accept": "text/html"}) as answer:
+            await answer.read()  # the page, which somebody opens before
+        await asyncio.sleep(3)
+        begun = time.perf_counter()
+        async with http.post(url, headers=headers, json={"name": "python3"}) as answer:
+            kernel = (await answer.json())["id"]
+        async with http.ws_connect(f"{url}/{kernel}/channels", headers=headers) as ws:
+            await execute(ws)
+            times.append((time.perf_counter() - begun) * 1000)
+        async with http.delete(f"{url}/{kernel}", headers=headers) as answer:
+            await answer.read()
+    return times
 
 
 def memory(sandboxes: list[str]) -> float:
@@ -216,6 +227,9 @@ async def hub_figures(peer: Hub) -> dict[str, float]:
         one.append((time.perf_counter() - begun) * 1000)
         say(f"JupyterHub: {one[-1]:,.0f} ms")
     cells = await round_trips(peer.http, f"{peer.url}/user/one0/api/kernels", {}, 40)
+    home = f"{peer.url}/user/one0"
+    first = middle(await first_cells(peer.http, f"{home}/api/kernels", {}, f"{home}/lab"))
+    say(f"JupyterHub, first cell: {first:,.0f} ms")
     for number in range(3):
         await peer.stop(f"one{number}")
     begun = time.perf_counter()
@@ -224,7 +238,13 @@ async def hub_figures(peer: Hub) -> dict[str, float]:
     many = (max(came) - begun) * 1000
     say(f"JupyterHub: {len(came)} of {TEAMS} at once {many:,.0f} ms")
     used = peer.memory()
-    return {"one": middle(one), "many": many, "memory": sum(used) / max(1, len(used)), "cell": middle(cells)}
+    return {
+        "one": middle(one),
+        "many": many,
+        "memory": sum(used) / max(1, len(used)),
+        "cell": middle(cells),
+        "first": first,
+    }
 
 
 async def _cold(server: Server, http: aiohttp.ClientSession) -> list[float]:
@@ -273,6 +293,8 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
     sandboxes = [(await member.state())["sandbox"] for member in members]
     used = memory(sandboxes) / TEAMS
     cells = await first.cells(105)
+    firsts = await first.first_cells()
+    say(f"first cell: {middle(firsts):,.0f} ms")
     for member in members:
         await member.stop()
     rate, p99 = await _rate(first)
@@ -283,6 +305,7 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
         Row("memory (PSS) of one that is idle, of 20", used, "MB", "JupyterHub's server", beside["memory"], 45),
         Row("a cell's round trip through gateway and relay, on record, p50", middle(cells), "ms", "JupyterHub", beside["cell"], 5),
         Row("  p95", percentile(cells, 0.95), "ms"),
+        Row("a new notebook's kernel asked for → its first cell's reply, p50", middle(firsts), "ms", "JupyterHub", beside["first"], 100),
         Row("gateway with its decision, 64 connections", rate, "/s", "configurable-http-proxy (BASELINES)", 5816, 5816, at_least=True),
         Row("  p99", p99, "ms", "configurable-http-proxy (BASELINES)", 15.8),
     ]  # fmt: skip

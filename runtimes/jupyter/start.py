@@ -16,6 +16,7 @@ HOME = os.environ.get("HOME", "/home/user")
 VENV = f"{HOME}/.venv"
 LIBRARIES = "/opt/env/lib"
 SERVER = "/opt/jupyter/lib"
+HERE = "/opt/cloister/jupyter"
 TOKEN_FILE = "/dev/shm/cloister-token"
 RUNTIME = "/tmp/jupyter"
 
@@ -66,7 +67,7 @@ def write(path, text, mode=0o644):
 
 
 def write_kernel(python):
-    """The kernel specification, which names the interpreter that kernels run on."""
+    """The kernel specification, which names the interpreter that kernels run on; return what their environment adds."""
     folder = f"{RUNTIME}/share/jupyter/kernels/python3"
     os.makedirs(folder, exist_ok=True)
     argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -74,6 +75,7 @@ def write_kernel(python):
     if python.startswith(VENV):
         spec["env"] = {"VIRTUAL_ENV": VENV, "PATH": f"{VENV}/bin:" + os.environ["PATH"], "PYTHONPATH": ""}
     write(f"{folder}/kernel.json", json.dumps(spec))
+    return spec.get("env", {})
 
 
 def write_r_kernel():
@@ -173,6 +175,7 @@ def preload():
         """Whoever shows the token is the gateway; it says, by number, whom it let in."""
 
         secret = ""
+        spares = None
         auth_enabled = True  # though the base class has no token to check
 
         async def get_user(self, handler):
@@ -180,6 +183,8 @@ def preload():
             if not self.secret or not hmac.compare_digest(shown.encode(), self.secret.encode()):
                 return None
             handler._token_authenticated = True  # noqa: SLF001 - as the base class does
+            if self.spares is not None and handler.request.path.startswith(("/lab", "/api/kernelspecs")):
+                self.spares.somebody_is_here()  # a page is being opened: a kernel will be asked for soon
             number = handler.request.headers.get("Cloister-Person", "") or "somebody"
             return User(username=number, name=number, display_name=number, initials=number[-2:])
 
@@ -235,13 +240,26 @@ def main(token=None):
         sys.stderr.write(f"the team's own packages are left out: {error}\n")
         safe = True
     kernels = os.environ.get("CLOISTER_KERNELS", "python").split(",")
+    from zmq import RECONNECT_IVL
+
+    app, gateway = preload()
     if "python" in kernels:
-        write_kernel(base if safe else f"{VENV}/bin/python")
+        python = base if safe else f"{VENV}/bin/python"
+        environ = write_kernel(python)
+        if HERE not in sys.path:
+            sys.path.append(HERE)
+        from cloister_spares import install
+
+        gateway.spares = install(
+            python, environ, f"{VENV}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+        )
     if "r" in kernels:
         write_r_kernel()
-    app, gateway = preload()
     os.chdir(HOME)
     server = app.initialize_server(argv=[], config=settings(gateway, safe, token))
+    # A channel to a kernel that is not there yet is tried again so often. At ZeroMQ's 100 ms the first status of a kernel
+    # is missed, for which Jupyter asks again only after half a second.
+    server.kernel_manager.context.setsockopt(RECONNECT_IVL, 10)
     server.start()
 
 

@@ -1,9 +1,12 @@
 """Workspaces through the gateway, without a browser: the way in, the record, the policies, the ends."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import sys
+from pathlib import Path
 
 import aiohttp
 
@@ -157,3 +160,45 @@ async def test_an_api_token_and_a_standard_client_library_are_enough(cup, desk):
     status, _, body = await ada.get("/api/kernels", headers={"Authorization": f"token {token}"})
     assert (status, json.loads(body)) == (200, [])
     assert (await ada.get("/api/kernels", headers={"Authorization": f"token {token}x"}))[0] == 401
+
+
+def _waiting_kernels(sandbox):
+    """The interpreters in a sandbox that wait to be kernels: their ids inside, by their ids outside."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            here = sandbox in status.with_name("cgroup").read_text()
+            if here and b"waiting_kernel.py" in status.with_name("cmdline").read_bytes():
+                inside = next(line for line in status.read_text().splitlines() if line.startswith("NSpid:"))
+                found[int(status.parent.name)] = int(inside.split()[-1])
+    return found
+
+
+async def test_whoever_opens_the_page_finds_a_kernel_nearly_started(cup, desk):
+    ada = await desk("ada")
+    await ada.enter()
+    sandbox = (await ada.start())["sandbox"]
+    tell = "import os, sys; print(os.getpid(), os.getcwd(), sys.argv[0][-12:], os.environ.get('VIRTUAL_ENV'), __name__, len(sys.path), sys.flags.safe_path, 'cloister' in sys.modules)"
+    async with await ada.kernel() as kernel:
+        cold = (await kernel.run(tell))[0].split()
+    assert not _waiting_kernels(sandbox), "nobody has opened a page"
+    assert (await ada.get("/lab", document=True))[0] == 200
+
+    async def waits():
+        return _waiting_kernels(sandbox)
+
+    [inside] = (await until(waits, 20, 0.05)).values()
+    async with await ada.kernel() as kernel:
+        warm = (await kernel.run(tell))[0].split()
+        assert int(warm[0]) == inside, "it is the one that waited"
+        assert warm[2:] == cold[2:]
+        assert warm[1] == cold[1]
+        assert (await kernel.run("%pip --version"))[0].startswith("pip ")
+    await until(waits, 20, 0.05)
+    site = "/home/user/.venv/lib/python%d.%d/site-packages" % sys.version_info[:2]
+    async with await ada.kernel() as kernel:
+        [inside] = (await until(waits, 20, 0.05)).values()
+        await kernel.run(f"open('{site}/late.pth', 'w').write('import builtins; builtins.late = 1')")
+    async with await ada.kernel() as kernel:
+        printed = (await kernel.run("import os; print(os.getpid(), late)"))[0].split()
+        assert (int(printed[0]) != inside, printed[1]) == (True, "1"), "what was installed since is seen"

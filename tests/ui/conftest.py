@@ -8,6 +8,8 @@ import pytest
 from tests.support import ARROW, ROOT, blueprint, csv_file, declare, free_port, make_settings, served
 from tests.workspaces.browser import chromium_browser
 
+SERVES = ["python3", "-m", "http.server", "8000", "--bind", "127.0.0.1"]
+SMALL = {"cpus": 1.0, "memory": "256M", "disk": "64M", "scratch": "16M", "processes": 64, "seconds": 60}
 AXE = ROOT / "ui" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = """async () => (await axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'], iframes: false}))
   .violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + ' ' + n.failureSummary).join(' | ')}`)"""
@@ -69,7 +71,9 @@ async def site(tmp_path, built):
         datasets=[{"name": "rain", "title": "Rain in two towns", "keywords": ["weather"],
                    "tables": [{"name": "rain", "source": rain, "columns": {"mm": {"unit": "mm"}}}]}],
         grants=[{"to": "everybody", "dataset": "rain", "allow": ["query", "download"]}],
-        environments=[{"name": "python-basic", "packages": ARROW}],
+        environments=[{"name": "python-basic", "packages": ARROW, "app": {"command": SERVES, "port": 8000}}],
+        sizes={"small": {**SMALL, "price": 1}, "large": {**SMALL, "memory": "512M", "price": 4}},
+        policies={"team_budget": 2, "workspace_disk": "64M"},
     )  # fmt: skip
     options = {
         "gateway": "managed",

@@ -216,3 +216,31 @@ async def test_nothing_is_asked_of_another_site_and_no_script_stands_in_a_page(s
     assert found.headers["cache-control"].endswith("immutable")
     assert (await person.page.request.get(site.base + "/assets/nosuch.js")).status == 404
     assert (await person.page.request.get(site.base + "/api/v1/nosuch")).status == 404
+
+
+async def test_a_member_asks_for_more_than_the_budget_and_a_steward_decides(somebody):
+    member = await somebody("ada")
+    await register(member)
+    page = member.page
+    await member.go("/s/course/notebook")
+    await page.get_by_role("button", name="Start", exact=True).click()
+    await expect(page.get_by_role("link", name="Open the notebook")).to_be_visible(timeout=60_000)
+    await page.get_by_role("combobox", name="Size").press("ArrowDown")
+    await page.get_by_role("option", name="large: 1 CPU, 512").click()
+    await page.get_by_role("button", name="Ask for it").click()
+    await expect(page.get_by_text("4 an hour while it runs").last).to_be_visible()
+    await page.get_by_label("This needs an approval").fill("A larger model")
+    await page.get_by_role("button", name="Ask for it").click()
+    await expect(page.get_by_text("waits for a decision")).to_be_visible()
+    await member.accessible()
+    await page.screenshot(path=SCREENSHOTS / "capacity.png")
+    steward = await somebody("steward")
+    await steward.go("/s/course/capacity")
+    await expect(steward.page.get_by_text("A larger model")).to_be_visible()
+    await steward.page.get_by_label("Reason").fill("Fine")
+    await steward.page.get_by_role("button", name="Approve").click()
+    await expect(steward.page.get_by_text("approved")).to_be_visible()
+    await steward.accessible()
+    await member.go("/s/course/notebook")
+    await expect(page.get_by_text("python-basic · large")).to_be_visible()
+    await expect(page.get_by_text("approved")).to_be_visible()

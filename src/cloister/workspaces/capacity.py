@@ -50,6 +50,16 @@ def may_take(declaration: SpaceDeclaration, allowance: float | None, size: str, 
 
 
 @dataclass(frozen=True)
+class Offer:
+    """A size that a space has, and what it costs in an hour with the disk that is asked for."""
+
+    name: str
+    cpus: float
+    memory_bytes: int
+    price: float
+
+
+@dataclass(frozen=True)
 class Quote:
     """What a wish would cost."""
 
@@ -59,6 +69,7 @@ class Quote:
     price_now: float
     budget: float | None
     needs_approval: bool
+    sizes: tuple[Offer, ...]
 
 
 @dataclass
@@ -81,6 +92,10 @@ class Capacity:
         return Quote(
             name, disk, price_of(declaration, name, disk), price_of(declaration, row.size, have),
             declaration.policies.team_budget, not may_take(declaration, row.allowance, name, disk),
+            tuple(
+                Offer(each, limits.cpus, limits.memory_bytes, price_of(declaration, each, disk))
+                for each, limits in declaration.sizes.items()
+            ),
         )  # fmt: skip
 
     async def ask(

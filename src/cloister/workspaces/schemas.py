@@ -99,6 +99,16 @@ class CapacityIn(BaseModel):
     """For the steward, where one has to decide."""
 
 
+class OfferOut(BaseModel):
+    """A size that there is."""
+
+    name: str
+    cpus: float
+    memory_bytes: int
+    price: float
+    """In an hour, with the disk that is asked for."""
+
+
 class QuoteOut(BaseModel):
     """What a size and disk would cost, before anything is asked."""
 
@@ -109,6 +119,7 @@ class QuoteOut(BaseModel):
     price_now: float
     budget: float | None
     needs_approval: bool
+    sizes: list[OfferOut]
 
 
 class CapacityOut(BaseModel):

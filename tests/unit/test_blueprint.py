@@ -58,5 +58,5 @@ def test_a_space_uses_environments_of_the_catalogue_by_name(tmp_path):
     assert list(environments) == ["python-datascience", "mine", "house"]
     assert environments["python-datascience"].packages == ["numpy"], "the operator's wins"
     assert fault(tmp_path, GOOD + "environments:\n  - python\n").startswith(
-        "space.yaml:5: “python” is no environment here; there are python-basic, python-datascience, r."
+        "space.yaml:5: “python” is no environment here; there are python-basic, python-datascience, r, marimo."
     )

@@ -94,6 +94,8 @@ class Blanks(Controller):
         self._place = place
         self._demand: dict[Kind, deque[float]] = {}
         self._closed = False
+        self._going: dict[str, asyncio.Event] = {}
+        """Those that are being removed: a row of the same id may begin only when that is done."""
         self.ready: dict[str, Blank] = {}
 
     def take(self, spec: SandboxSpec, uid: int) -> str | None:
@@ -109,11 +111,17 @@ class Blanks(Controller):
                 return id_
         return None
 
-    def claim(self, id_: str) -> Blank | None:
-        """Hand a blank over to the row of its id; None when it is none, or has ended."""
-        blank = self.ready.pop(id_, None)
-        if blank is None or blank.gone.done():
+    async def claim(self, id_: str) -> Blank | None:
+        """Hand a blank over to the row of its id; None when it is none, or has ended, and then nothing is left of it."""
+        if id_ in self._going:
+            await self._going[id_].wait()
+        blank = self.ready.get(id_)
+        if blank is None:
             return None
+        if blank.gone.done():
+            await self._remove(id_, blank)
+            return None
+        del self.ready[id_]
         blank.gone.cancel()
         return blank
 
@@ -135,11 +143,12 @@ class Blanks(Controller):
         for id_, blank in list(self.ready.items()):
             if id_ not in self.ready:
                 continue  # it was claimed while another one was removed
-            late = blank.promised is not None and blank.promised < now - CLAIM_SECONDS
-            surplus = blank.promised is None and wanted.get(blank.kind, 0) <= 0
-            if late or surplus or blank.gone.done():
+            if blank.promised is not None:
+                if blank.promised < now - CLAIM_SECONDS:
+                    await self._remove(id_, blank)
+            elif blank.gone.done() or wanted.get(blank.kind, 0) <= 0:
                 await self._remove(id_, blank)
-            elif blank.promised is None:
+            else:
                 wanted[blank.kind] -= 1
         return [kind for kind, count in wanted.items() if count > 0]
 
@@ -189,9 +198,14 @@ class Blanks(Controller):
 
     async def _remove(self, id_: str, blank: Blank) -> None:
         del self.ready[id_]
-        await self._forget(blank.connected)
-        await asyncio.wait({blank.gone}, timeout=END_SECONDS)  # so that it is taken off the process table
-        blank.gone.cancel()
+        gone = self._going[id_] = asyncio.Event()
+        try:
+            await self._forget(blank.connected)
+            await asyncio.wait({blank.gone}, timeout=END_SECONDS)  # so that it is taken off the process table
+        finally:
+            blank.gone.cancel()
+            gone.set()
+            del self._going[id_]
 
     async def _forget(self, connected: Connected) -> None:
         await self._inner.close(connected)

@@ -232,7 +232,7 @@ class SandboxController(Controller):
     async def _start(self, live: Live, row: Sandbox) -> int:
         """From a row to a running program."""
         spec, place = SandboxSpec.load(row.spec), self.place(row.id)
-        blank = self.blanks.claim(row.id)
+        blank = await self.blanks.claim(row.id)
         pid = await (self._begin(live, row, spec) if blank is None else self._become(live, row, spec, blank))
         connected = live.connected
         if connected is None:

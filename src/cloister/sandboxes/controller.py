@@ -342,7 +342,8 @@ class SandboxController(Controller):
                 state = State.STOPPED
                 reason = live.revoked or ("stopped on request" if live.stop.is_set() else "its time limit was reached")
                 await self._set(row, State.STOPPING, reason=reason)
-                exit_code = await self._stop_gently(connected, gone)
+                if connected.started.is_set():  # else there is no program yet that could end by itself
+                    exit_code = await self._stop_gently(connected, gone)
         finally:
             gone.cancel()
             stop.cancel()

@@ -1,6 +1,8 @@
 """Small parts: the state table, the allow-list, addresses, rate limits, cursors, answers, output."""
 
 import ipaddress
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from cloister.core.errors import TooManyRequests
 from cloister.core.pagination import BadCursor, decode_cursor, encode_cursor
 from cloister.platform.ratelimit import RateLimit
 from cloister.query.cache import AnswerCache, Kept
-from cloister.sandboxes import FINAL, TRANSITIONS, State
+from cloister.sandboxes import FINAL, TRANSITIONS, Environments, State
 from cloister.sandboxes.egress import allowed, is_public
 from cloister.sandboxes.output import Mask, OutputLog
 from cloister.sandboxes.states import BadTransition, check_transition
@@ -115,3 +117,12 @@ def test_a_secret_is_masked_however_its_text_is_cut_and_nothing_else_is_lost(sec
     if not any(secret in whole for secret in secrets):
         assert shown == whole
     assert shown.count("d") == whole.count("d")
+
+
+async def test_an_environment_that_two_processes_build_at_once_is_built_once(tmp_path):
+    environments = Environments(tmp_path, Path(sys.executable))
+    built = await environments.ensure([])
+    [lock] = tmp_path.glob("*.lock")
+    await environments._install(lock, built.path)  # as a process that began before the other was done
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [built.id]
+    assert environments.ready([]) == built

@@ -106,7 +106,12 @@ class Environments:
         if scripts.is_dir():
             scripts.rename(partial / "bin")
         await asyncio.to_thread(_finish, partial)
-        partial.rename(path)
+        try:
+            partial.rename(path)
+        except OSError:  # another process was faster: what it built of the same lock is the same
+            if not path.exists():
+                raise
+            await asyncio.to_thread(shutil.rmtree, partial)
         log.info("environment.built", environment=path.name)
 
     async def _uv(self, *arguments: str) -> None:

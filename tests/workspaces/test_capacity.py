@@ -139,7 +139,7 @@ def test_rounds_that_make_no_sense_are_refused(stretches, said):
 
 
 async def test_copies_are_taken_on_schedule_and_one_file_or_all_come_back(tmp_path):
-    policies = {"workspace_disk": "64M", "snapshot_hours": 1, "snapshots_kept": 2}
+    policies = {"workspace_disk": "64M", "snapshot_hours": 1, "snapshots_kept": 2, "idle_minutes": 10_080}
     async with gateway_platform(tmp_path, lab_blueprint(environments=[LAB_ENVIRONMENT], policies=policies)) as api:
         ada = await at_a_desk(api)
         await save(ada, "work.txt", "the good one")

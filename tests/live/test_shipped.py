@@ -189,7 +189,7 @@ DRAWN = {
     "log": (["mean"], {}), "orientation": (["orientation"], {}),
 }  # fmt: skip
 PAINTED = {"image": ["picture"], "heat-map": ["matrix"], "status-light": ["word"]}
-MARKS = """() => document.body.innerText.trim().length + document.querySelectorAll(
+MARKS = """() => (document.body?.innerText ?? "").trim().length + document.querySelectorAll(
     "svg path, svg circle, svg rect, canvas, img[src^='data:image']").length"""
 
 

@@ -216,7 +216,7 @@ async def test_a_workspace_that_was_stopped_says_that_it_rests_and_wakes_at_the_
     await visitor.usable()
     await visitor.kernel_idle()
     assert visitor.page.url == visitor.address("/lab/tree/kept.ipynb")
-    await expect(visitor.output(0)).to_have_text("before\n")
+    await expect(visitor.output(0)).to_have_text("before\n", timeout=LONG)
     await expect(await visitor.run(1, "print('after')")).to_have_text("after\n")
 
 

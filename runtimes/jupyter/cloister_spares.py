@@ -9,6 +9,9 @@ import os
 import subprocess
 import time
 
+from jupyter_client.provisioning import local_provisioner
+from tornado.ioloop import IOLoop
+
 WAITING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "waiting_kernel.py")
 KEPT_SECONDS = 600
 """How long one waits after somebody was last there."""
@@ -34,8 +37,6 @@ class Spares:
         self._start()
 
     def _start(self):
-        from tornado.ioloop import IOLoop
-
         if self._spare is None:
             self._began = self._changed()
             # As Jupyter's own `launch_kernel` does, but for the pipe, which it would close at once.
@@ -58,8 +59,6 @@ class Spares:
         if spare is not self._spare:
             return
         if time.monotonic() - self._seen < KEPT_SECONDS:
-            from tornado.ioloop import IOLoop
-
             IOLoop.current().call_later(KEPT_SECONDS, self._drop, spare)
             return
         self._end()
@@ -72,8 +71,6 @@ class Spares:
 
     def launch(self, cmd, **options):
         """In the place of Jupyter's `launch_kernel`: the same process, further on."""
-        from tornado.ioloop import IOLoop
-
         fits = list(cmd[:3]) == [self._python, "-m", "ipykernel_launcher"]
         if not fits or self._spare is None or options.get("independent"):
             return self._launch(cmd, **options)
@@ -94,8 +91,6 @@ class Spares:
 
 def install(python, environ, site):
     """Have the kernels of this server's Python come from what waits; return what keeps it."""
-    from jupyter_client.provisioning import local_provisioner
-
     spares = Spares(local_provisioner.launch_kernel, python, environ, site)
     local_provisioner.launch_kernel = spares.launch
     return spares

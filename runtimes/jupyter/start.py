@@ -14,6 +14,8 @@ import sys
 
 HOME = os.environ.get("HOME", "/home/user")
 VENV = f"{HOME}/.venv"
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+SITE = f"{VENV}/lib/{PYTHON}/site-packages"
 LIBRARIES = "/opt/env/lib"
 SERVER = "/opt/jupyter/lib"
 HERE = "/opt/cloister/jupyter"
@@ -29,12 +31,10 @@ def app_token():
 
 def ensure_venv():
     """Make the team's virtual environment, or point it at today's interpreter and environment."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = f"{VENV}/lib/{version}/site-packages"
-    os.makedirs(site, exist_ok=True)
+    os.makedirs(SITE, exist_ok=True)
     os.makedirs(f"{VENV}/bin", exist_ok=True)
     python = os.path.realpath(sys.executable)
-    for name in ("python", "python3", version):
+    for name in ("python", "python3", PYTHON):
         link = f"{VENV}/bin/{name}"
         if not os.path.islink(link) or os.readlink(link) != python:
             try:
@@ -43,7 +43,7 @@ def ensure_venv():
                 pass
             os.symlink(python, link)
     write(f"{VENV}/pyvenv.cfg", f"home = {os.path.dirname(python)}\ninclude-system-site-packages = false\n")
-    write(f"{site}/_cloister_environment.pth", f"{LIBRARIES}\n/opt/cloister/python\n")
+    write(f"{SITE}/_cloister_environment.pth", f"{LIBRARIES}\n/opt/cloister/python\n")
     os.makedirs(f"{VENV}/etc/ipython", exist_ok=True)  # read by kernels on this environment, before the team's own
     write(f"{VENV}/etc/ipython/ipython_config.py", "get_config().InteractiveShellApp.extensions = ['cloister']\n")
     for name in ("pip", "pip3"):
@@ -250,9 +250,7 @@ def main(token=None):
             sys.path.append(HERE)
         from cloister_spares import install
 
-        gateway.spares = install(
-            python, environ, f"{VENV}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-        )
+        gateway.spares = install(python, environ, SITE)
     if "r" in kernels:
         write_r_kernel()
     os.chdir(HOME)

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import io
-import shutil
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from cloister.modules.archive import check_path, pack
 from cloister.modules.errors import BadPath, ModuleFileNotFound
 from cloister.platform import ObjectStore
+from cloister.platform.objects import settle
 
 LEFT_BEHIND = {".git", "__pycache__", "node_modules", ".venv"}
 
@@ -70,10 +70,7 @@ class Files:
             target.write_bytes(content)
         for each in [partial, *partial.rglob("*")]:
             each.chmod(0o755 if each.is_dir() else 0o644)
-        try:
-            partial.rename(path)
-        except OSError:  # somebody else was faster
-            shutil.rmtree(partial)
+        settle(partial, path)
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:

@@ -153,6 +153,16 @@ async def read_chunks(path: Path) -> AsyncIterator[bytes]:
             yield chunk
 
 
+def settle(partial: Path, path: Path) -> None:
+    """Give a finished folder its name, unless somebody was faster: equal names stand for equal content."""
+    try:
+        partial.rename(path)
+    except OSError:
+        if not path.exists():
+            raise
+        shutil.rmtree(partial)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder and all in it, if it is there."""
     if path.exists():

@@ -16,7 +16,7 @@ from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
-from cloister.sandboxes.service import RunRequest, Sandboxes, program_environ
+from cloister.sandboxes.service import RunRequest, Sandboxes, check_size, program_environ
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
 from cloister.sandboxes.spec import MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
@@ -56,6 +56,7 @@ __all__ = [
     "Volume",
     "VolumeDisks",
     "Wall",
+    "check_size",
     "connect_app",
     "diagram",
     "install_agent",

@@ -184,14 +184,13 @@ class Blanks(Controller):
         try:
             await self._inner.open(connected)
             pid = await self._backend.start(id_, spec, place, kind.uid, None)
-        except CloisterError as error:
+        except BaseException as error:
+            await self._forget(connected)
+            if not isinstance(error, CloisterError):
+                raise
             log.warning("blank.failed", reason=error.detail)
             self._demand.pop(kind, None)  # it is started as it is asked for, and says there what is wrong
-            await self._forget(connected)
             return
-        except asyncio.CancelledError:
-            await self._forget(connected)
-            raise
         blank = self.ready[id_] = Blank(kind, connected, pid, asyncio.ensure_future(self._backend.wait(pid)))
         if self._closed:
             await self._remove(id_, blank)

@@ -194,13 +194,13 @@ class SandboxController(Controller):
             return
         try:
             if pid is None or state is not State.RUNNING:
-                pid = await self._start(live, row)
+                connected, pid = await self._start(live, row)
             else:
-                await self._adopt(live, row)
+                connected = await self._adopt(live, row)
         except CloisterError as error:
             await self._end(live, row, State.FAILED, error.detail, None)
             return
-        await self._watch(live, row, pid)
+        await self._watch(live, row, connected, pid)
 
     async def _connect(self, row: Sandbox, token_hash: str, next_hash: str | None) -> Connected:
         """What the inner API is to know of a sandbox; it does not listen yet."""
@@ -229,15 +229,12 @@ class SandboxController(Controller):
             token_hash=token_hash, next_token_hash=next_hash, save_tokens=save,
         )  # fmt: skip
 
-    async def _start(self, live: Live, row: Sandbox) -> int:
+    async def _start(self, live: Live, row: Sandbox) -> tuple[Connected, int]:
         """From a row to a running program."""
-        spec, place = SandboxSpec.load(row.spec), self.place(row.id)
+        spec = SandboxSpec.load(row.spec)
         blank = await self.blanks.claim(row.id)
-        pid = await (self._begin(live, row, spec) if blank is None else self._become(live, row, spec, blank))
-        connected = live.connected
-        if connected is None:
-            message = "what has begun is connected"
-            raise RuntimeError(message)
+        began = self._begin(live, row, spec) if blank is None else self._become(live, row, spec, blank)
+        connected, pid = await began
         gone = asyncio.ensure_future(self._backend.wait(pid))
         here = asyncio.ensure_future(connected.started.wait())
         stop = asyncio.ensure_future(live.stop.wait())
@@ -246,12 +243,12 @@ class SandboxController(Controller):
                 {gone, here, stop}, timeout=self._settings.sandbox_start_seconds, return_when=asyncio.FIRST_COMPLETED
             )
             if not connected.started.is_set() and not connected.exited.done() and not stop.done():
-                said = await asyncio.to_thread(tail, place.agent_log)
+                said = await asyncio.to_thread(tail, connected.place.agent_log)
                 raise start_error(said, ended=gone.done())
         finally:
             for waiting in (gone, here, stop):
                 waiting.cancel()
-        return pid
+        return connected, pid
 
     def _writes_down(self, row: Sandbox, spec: SandboxSpec) -> Callable[[], Awaitable[bool]]:
         async def write_down() -> bool:
@@ -264,19 +261,17 @@ class SandboxController(Controller):
 
         return write_down
 
-    async def _become(self, live: Live, row: Sandbox, spec: SandboxSpec, blank: Blank) -> int:
+    async def _become(self, live: Live, row: Sandbox, spec: SandboxSpec, blank: Blank) -> tuple[Connected, int]:
         """Let one that waits be the row's."""
         known = live.connected = blank.connected
         await self._set(row, State.STARTING, token_hash=known.token_hash, next_token_hash=known.next_token_hash)
         await asyncio.to_thread(furnish, known.place, spec)
-        wanted = await self._connect(row, known.token_hash, known.next_token_hash)
-        for name in ("space", "team", "person", "assignment", "rules", "output", "queries", "save_tokens"):
-            setattr(known, name, getattr(wanted, name))
+        known.become(await self._connect(row, known.token_hash, known.next_token_hash))
         known.before_start = self._writes_down(row, spec)
         await self._inner.assign(known)
-        return blank.pid
+        return known, blank.pid
 
-    async def _begin(self, live: Live, row: Sandbox, spec: SandboxSpec) -> int:
+    async def _begin(self, live: Live, row: Sandbox, spec: SandboxSpec) -> tuple[Connected, int]:
         """Start one from nothing. Whatever an earlier attempt left is removed first."""
         token, place = secrets.token_urlsafe(32), self.place(row.id)
         await self._backend.remove(row.id, place)
@@ -296,12 +291,12 @@ class SandboxController(Controller):
             first.cancel()
             raise
         first.set_result(pid)
-        return pid
+        return connected, pid
 
     async def _fork_in(self, id_: str, spec: SandboxSpec, first: "asyncio.Future[int]") -> bool:
         return await self._backend.fork_in(id_, spec, await first, self.app_token(id_))
 
-    async def _adopt(self, live: Live, row: Sandbox) -> None:
+    async def _adopt(self, live: Live, row: Sandbox) -> Connected:
         """Take up a sandbox that outlived an earlier process: listen where its agent dials."""
         log.info("sandbox.adopted", sandbox=row.id)
         spec = SandboxSpec.load(row.spec)
@@ -315,13 +310,10 @@ class SandboxController(Controller):
                 await connected.agent_here.wait()
         except TimeoutError as error:
             raise BackendFailed("It did not come back to the platform after a restart.") from error
+        return connected
 
-    async def _watch(self, live: Live, row: Sandbox, pid: int) -> None:
+    async def _watch(self, live: Live, row: Sandbox, connected: Connected, pid: int) -> None:
         """Wait until it ends: by itself, on request, or because its time is up."""
-        connected = live.connected
-        if connected is None:
-            message = "a sandbox is watched only once it is connected"
-            raise RuntimeError(message)
         gone = asyncio.ensure_future(self._backend.wait(pid))
         stop = asyncio.ensure_future(live.stop.wait())
         left = None if row.deadline_at is None else max(0.0, (row.deadline_at - self._clock.now()).total_seconds())

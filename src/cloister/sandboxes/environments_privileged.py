@@ -17,6 +17,7 @@ from pathlib import Path
 import uv
 
 from cloister.platform.logs import logger
+from cloister.platform.objects import settle
 from cloister.sandboxes.errors import EnvironmentBuildFailed
 from cloister.sandboxes.processes_privileged import output_of
 
@@ -106,12 +107,7 @@ class Environments:
         if scripts.is_dir():
             scripts.rename(partial / "bin")
         await asyncio.to_thread(_finish, partial)
-        try:
-            partial.rename(path)
-        except OSError:  # another process was faster: what it built of the same lock is the same
-            if not path.exists():
-                raise
-            await asyncio.to_thread(shutil.rmtree, partial)
+        await asyncio.to_thread(settle, partial, path)
         log.info("environment.built", environment=path.name)
 
     async def _uv(self, *arguments: str) -> None:

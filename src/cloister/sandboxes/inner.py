@@ -72,6 +72,12 @@ class Connected:
     egress: asyncio.Server | None = None
     outgoing: set["asyncio.Task[Any]"] = field(default_factory=set)
 
+    def become(self, wanted: "Connected") -> None:
+        """Take over, as a blank, whose sandbox it is from now on and what it is to do; its connection stays."""
+        self.space, self.team, self.person = wanted.space, wanted.team, wanted.person
+        self.assignment, self.rules, self.queries = wanted.assignment, wanted.rules, wanted.queries
+        self.output, self.save_tokens = wanted.output, wanted.save_tokens
+
     @property
     def principal(self) -> Principal:
         """The person that the sandbox acts for, as far as a sandbox may."""

@@ -202,8 +202,7 @@ class Sandboxes:
     @staticmethod
     def _size(declaration: SpaceDeclaration, name: str | None) -> tuple[str, Size]:
         name = name or next(iter(declaration.sizes))
-        if name not in declaration.sizes:
-            raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
+        check_size(declaration, name)
         return name, declaration.sizes[name]
 
     @staticmethod
@@ -298,6 +297,16 @@ def program_environ() -> dict[str, str]:
         "CLOISTER_TOKEN_FILE": "/dev/shm/cloister-token",  # noqa: S108  (inside the sandbox)
         "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
     }  # fmt: skip
+
+
+def check_size(declaration: SpaceDeclaration, size: str) -> None:
+    """Refuse a size that a space does not have.
+
+    Raises:
+        SizeUnknown: naming those that it has.
+    """
+    if size not in declaration.sizes:
+        raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
 
 
 def record_state(uow: UnitOfWork, row: Sandbox, state: State) -> None:

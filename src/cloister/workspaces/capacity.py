@@ -10,7 +10,7 @@ from cloister.core.ids import new_id
 from cloister.core.pagination import Page, decode_cursor, page_of
 from cloister.core.principal import Scope
 from cloister.platform import UnitOfWork
-from cloister.sandboxes import SizeUnknown
+from cloister.sandboxes import check_size
 from cloister.spaces import SpaceDeclaration, active_space, in_space, parse_bytes
 from cloister.workspaces.errors import RequestDecided, RequestNotFound, WorkspaceNotFound
 from cloister.workspaces.models import CapacityRequest, Workspace
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from cloister.workspaces.service import Workspaces
 
 GIGABYTE = 2**30
-
-
-def check_size(declaration: SpaceDeclaration, size: str) -> None:
-    """Refuse a size that a space does not have.
-
-    Raises:
-        SizeUnknown: naming those that it has.
-    """
-    if size not in declaration.sizes:
-        raise SizeUnknown(f"This space has the sizes {', '.join(declaration.sizes)}.")
 
 
 def price_of(declaration: SpaceDeclaration, size: str, disk_bytes: int) -> float:

@@ -21,6 +21,7 @@ from cloister.sandboxes import (
     SandboxSpec,
     SizeUnknown,
     Volume,
+    check_size,
     program_environ,
 )
 from cloister.spaces import (
@@ -33,7 +34,7 @@ from cloister.spaces import (
     parse_bytes,
 )
 from cloister.workspaces.apps import app_of, check_kernels
-from cloister.workspaces.capacity import check_size, may_take, price_of
+from cloister.workspaces.capacity import may_take, price_of
 from cloister.workspaces.errors import EnvironmentPinned, KeepTooLong, NeedsApproval, NoApp, WorkspaceNotFound
 from cloister.workspaces.models import Workspace
 

@@ -4,31 +4,14 @@ import asyncio
 import contextlib
 import json
 import random
-import shutil
-import tempfile
-from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.chaos.server import Server
 from tests.chaos.test_kill import SEED
-from tests.support import blueprint, until
+from tests.support import until
 
 MAIN = "import cloister, time\ncloister.output(1)\ntime.sleep(600)\n"
-
-
-@pytest.fixture
-def server(tmp_path):
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    found = Server(folder / "s")
-    found.declare(tmp_path, blueprint())
-    found.start()
-    yield found
-    if found.process.poll() is None:
-        found.kill()
-    found.run("space", "apply", str(tmp_path / "space.json"))
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def living(server):

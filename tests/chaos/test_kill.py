@@ -8,35 +8,16 @@ import random
 import shutil
 import signal
 import sqlite3
-import tempfile
-from pathlib import Path
 
 import pytest
 
+from tests.chaos.conftest import STARTS
 from tests.chaos.server import Server, Stubborn
-from tests.support import blueprint
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("crun"), reason="needs root and crun")
 SEED = int(os.environ.get("CHAOS_SEED", "20260711"))
 PEOPLE = 500
-STARTS = 50
 TEAMS = 10
-
-
-@pytest.fixture
-def server(tmp_path):
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # short: the names of sockets have a limit
-    first_uid = 800_000_000 + random.randrange(1000) * 100_000  # our own, so that leftovers are known to be ours
-    found = Server(folder / "s", sandbox_uid_base=first_uid)
-    found.first_uid = first_uid
-    course = blueprint(policies={"sandboxes_per_team": STARTS})
-    found.declare(tmp_path, course)
-    found.start()
-    yield found
-    if found.process.poll() is None:
-        found.kill()
-    found.run("space", "apply", str(tmp_path / "space.json"))  # takes over, and stops every sandbox at its end
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def kills(server: Server, work: "asyncio.Future", times: int, pause: tuple[float, float], seed: int) -> int:

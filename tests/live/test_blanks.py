@@ -55,6 +55,12 @@ def _interpreter(agent):
     return next((int(child) for child in children if b"waiting" in Path(f"/proc/{child}/cmdline").read_bytes()), None)
 
 
+async def waiting_for(studio, person):
+    """The blanks of somebody's team whose interpreter waits."""
+    uid = studio.api.platform.sandboxes.uid_of(int(person.team.removeprefix("t-")))
+    return [b for b in blanks(studio).ready.values() if b.kind.uid == uid and _interpreter(b.pid)]
+
+
 async def opened(studio, person, board):
     async with studio.look(person, board) as viewer:
         said = await viewer.output()
@@ -108,13 +114,7 @@ async def test_one_that_died_while_it_waited_is_not_missed(studio):
     use = {"id": "i", "module": "look3", "values": {"key": "k"}}
     for victim in ("the agent", "the interpreter"):
         await opened(studio, bob, await studio.dashboard(bob, [use]))
-        uid = studio.api.platform.sandboxes.uid_of(int(bob.team.removeprefix("t-")))
-
-        async def mine(uid=uid):
-            found = [b for b in blanks(studio).ready.values() if b.kind.uid == uid and _interpreter(b.pid)]
-            return found[0] if found else None
-
-        blank = await until(mine, 30)
+        blank = (await until(lambda: waiting_for(studio, bob), 30))[0]
         os.kill(blank.pid if victim == "the agent" else _interpreter(blank.pid), signal.SIGKILL)
         model, _ = await opened(studio, bob, await studio.dashboard(bob, [use]))
         assert model["secret"] == "k", victim
@@ -132,17 +132,12 @@ async def test_a_fault_in_a_program_reads_as_if_it_had_been_started_from_its_fil
             said = await viewer.hear(lambda m: m.get("state") == "red")
             assert "exit code 1" in said["reason"]
             texts.append("".join(m["text"] for m in viewer.heard if m.get("level") == "ERROR"))
-        uid = studio.api.platform.sandboxes.uid_of(int(cleo.team.removeprefix("t-")))
         board = await studio.dashboard(cleo, [{"id": "i", "module": "bad"}])
         if len(texts) == 1:
-            await until(lambda uid=uid: _of(studio, uid), 30)
+            await until(lambda: waiting_for(studio, cleo), 30)
     assert texts[0].startswith("Traceback")
     assert "waiting" not in texts[1]
     assert texts[0] == texts[1]
-
-
-async def _of(studio, uid):
-    return [b for b in blanks(studio).ready.values() if b.kind.uid == uid and _interpreter(b.pid)]
 
 
 async def test_none_is_kept_for_long_nor_left_behind(tmp_path):

@@ -2,6 +2,13 @@
 "use strict";
 const fs = require("node:fs");
 require("node:http"); // what nearly every integration needs
+for (const name of process.argv.slice(2)) {
+  try {
+    require(name); // what the module says it needs
+  } catch {
+    // the program's to find out
+  }
+}
 const text = fs.readFileSync(0, "utf8");
 if (text) {
   const told = JSON.parse(text);

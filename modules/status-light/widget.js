@@ -8,8 +8,9 @@ function judge(data, config) {
     if (data >= Number(config.red)) return ["#cf222e", `red: ${data}`];
     return data >= Number(config.amber) ? ["#d4a72c", `amber: ${data}`] : ["#2da44e", `green: ${data}`];
   }
-  const good = (config.good || "").split(",").map((part) => part.trim().toLowerCase());
-  return good.includes(String(data).toLowerCase()) ? ["#2da44e", `green: ${data}`] : ["#cf222e", `red: ${data}`];
+  const has = (list) => (list || "").split(",").some((part) => part.trim().toLowerCase() === String(data).toLowerCase());
+  if (has(config.fair)) return ["#d4a72c", `amber: ${data}`];
+  return has(config.good) ? ["#2da44e", `green: ${data}`] : ["#cf222e", `red: ${data}`];
 }
 
 function draw() {

@@ -58,7 +58,7 @@ class Studio:
         client.team = made.json()["number"]
         return client
 
-    async def publish(self, client, name, files, version="1.0.0"):
+    async def publish(self, client, name, files, version="1.0.0", seconds=90):
         """Write a module and publish it; wait until it is built."""
         files = {path: text if isinstance(text, str) else json.dumps(text) for path, text in files.items()}
         if (await client.get(f"/modules/{name}")).status_code == 404:
@@ -74,7 +74,7 @@ class Studio:
             release = (await client.get(f"/modules/{name}/releases/{version}")).json()
             return release if release["state"] != "building" else None
 
-        return await until(done, 90, 0.05)
+        return await until(done, seconds, 0.05)
 
     async def dashboard(self, client, integrations, widgets=(), name="Board"):
         document = {"name": name, "integrations": list(integrations), "widgets": list(widgets)}

@@ -95,7 +95,7 @@ async def shipped(folder, *ports):
             found = (await ada.get("/modules?limit=100")).json()["items"]
             return found if len(found) == len(SHIPPED) else None
 
-        await until(published, 120, 0.2)
+        await until(published, 300, 0.2)
         yield studio, ada
 
 
@@ -129,7 +129,7 @@ async def _fetched(studio, ada, files, mqtt, postgres, database):
             "server": f"postgresql://localhost:{postgres}/{database}", "user": "cloister", "tls": "disable",
             "sql": "select * from t",
         },
-        "simulated-sensors": {"stations": 2},
+        "simulated-sensors": {"stations": 2}, "uptime": {"url": f"{at}/nothing-here.json"},
     }  # fmt: skip
     board = await studio.dashboard(ada, [{"id": name, "module": name, "values": v} for name, v in uses.items()])
     models = {}
@@ -170,6 +170,7 @@ async def _fetched(studio, ada, files, mqtt, postgres, database):
     assert models["mqtt"]["topics"] == {"house/kitchen": {"degrees": 19}}
     assert models["postgresql"]["rows"] == [{"place": "Lisbon", "degrees": 21.5}]
     assert len(models["simulated-sensors"]["stations"]) == 2
+    assert (models["uptime"]["light"], models["uptime"]["status"], models["uptime"]["percent"]) == ("red", 401, 0)
 
 
 PICTURE = base64.b64encode(

@@ -13,7 +13,7 @@ from cloister.core.errors import CloisterError
 from cloister.modules.archive import MAX_BYTES, check_path, pack, unpack
 from cloister.modules.configuration import check_values, read_model
 from cloister.modules.manifest import Permissions, describe
-from cloister.modules.service import dependencies
+from cloister.modules.requirements import dependencies
 from cloister.modules.versions import check_next, choose
 from cloister.platform.markdown import to_html
 
@@ -194,6 +194,27 @@ def test_only_plain_requirements_are_installed():
         "x @ https://evil.example/x.whl",
     ):
         assert said(needs, bad).startswith("requirements.txt:1: ")
+
+
+def test_packages_of_node_come_by_version_from_the_registry():
+    files = lambda text: {"index.js": b"", "package.json": text.encode()}  # noqa: E731
+    needs = lambda text: dependencies(describe(files(text)), files(text))  # noqa: E731
+    wanted = '{"dependencies": {"visualbox": "*", "ms": "^2.1.0", "@a/b": "1.x"}}'
+    assert needs(wanted) == ["@a/b@1.x", "ms@^2.1.0"]
+    assert needs("{}") == []
+    for bad in ("git+https://evil.example/x.git", "https://evil.example/x.tgz", "file:../x", "someone/x"):
+        assert "from the registry" in said(needs, json.dumps({"dependencies": {"x": bad}}))
+    assert "no package with a version" in said(needs, '{"dependencies": {"../x": "1.0.0"}}')
+    assert "should be an object" in said(needs, '{"dependencies": ["x"]}')
+
+
+def test_what_a_module_in_go_needs_is_in_its_go_mod():
+    files = lambda text: {"main.go": b"", "go.mod": text.encode()}  # noqa: E731
+    needs = lambda text: dependencies(describe(files(text)), files(text))  # noqa: E731
+    text = "module m\n\ngo 1.24\n\nrequire (\n\tgithub.com/a/b v1.2.3 // indirect\n\tvisualbox v0.0.0\n)\nrequire c.org/d v2.0.0\n"
+    assert needs(text) == ["c.org/d@v2.0.0", "github.com/a/b@v1.2.3"]
+    assert needs("module m\n") == []
+    assert "needs one" in said(needs, "")
 
 
 def test_a_readme_becomes_html_that_can_do_nothing():

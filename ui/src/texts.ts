@@ -224,6 +224,8 @@ const texts = {
   fork: ["Make my own of it", "Eigenes daraus machen"],
   forkedFrom: ["from {origin}", "aus {origin}"],
   draft: ["draft", "Entwurf"],
+  buildLog: ["What the build says", "Was der Bau sagt"],
+  kindGo: ["An integration in Go", "Eine Integration in Go"],
   building: ["is being built …", "wird gebaut …"],
   files: ["Files", "Dateien"],
   newFile: ["New file", "Neue Datei"],

@@ -30,7 +30,7 @@ from cloister.identity import (
     get_person,
 )
 from cloister.insight import AnomalyController
-from cloister.modules import BuildController, Files, Modules, ShippedModules
+from cloister.modules import BuildController, Files, Layers, Modules, ShippedModules
 from cloister.platform import (
     Bus,
     Controller,
@@ -63,6 +63,7 @@ from cloister.sandboxes import (
     Sandboxes,
     Snapshots,
     VolumeDisks,
+    Workshop,
     install_agent,
 )
 from cloister.spaces import AdmissionController, Enrolments, Spaces
@@ -188,12 +189,18 @@ class Platform:
 
     def _modules(self) -> None:
         self.modules = Modules(Files(self.objects, self.settings.state_directory / "modules"), self.clock)
+        settings, controller = self.settings, self.sandbox_controller
+        workshop = Workshop(settings, self.backend, self.inner, self.disks, controller.place, controller.swept.wait)
+        self.layers = Layers(
+            self.modules.files, self.environments, workshop, part_directory("runtimes") / "go", settings.build_hosts
+        )
+        self.builds = BuildController(self.database, self.modules, self.layers, settings.builds_at_once)
         self.dashboards = Dashboards(self.modules, self.box, self.clock)
         self.shares = Shares(self.modules, self.grants, self.clock)
         self.tickets = Tickets()
         self.live = LiveSessions(
             self.database, self.dashboards, self.modules, self.sandboxes, self.sandbox_controller, self.inner, self.bus,
-            self.clock,
+            self.clock, self.layers,
         )  # fmt: skip
 
     def _workspaces(self) -> None:
@@ -269,7 +276,7 @@ class Platform:
             *([self.caddy] if self.settings.gateway == "managed" else []),
             MailController(self.database, self.settings, self.clock),
             *([shipped] if self.settings.shipped_modules else []),
-            BuildController(self.database, self.modules, self.environments),
+            self.builds,
             self.live,
             self.checkpoints,
             AnomalyController(self.database, self.backend, self.clock),
@@ -298,6 +305,7 @@ class Platform:
         """Let the controllers end. Sandboxes go on, for the next process to adopt, unless they are to stop."""
         await self.gateway.stop()
         await self.live.close()
+        await self.builds.close()
         await self.sandbox_controller.shut_down(stop_sandboxes=stop_sandboxes)
         for task in self._tasks:
             task.cancel()

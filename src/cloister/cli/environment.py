@@ -8,6 +8,7 @@ from cloister.access import scoped_select
 from cloister.bootstrap import Platform
 from cloister.cli.output import table
 from cloister.core.principal import EVERYTHING
+from cloister.modules import recipes
 from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
 from cloister.spaces import JUPYTERLAB, Space, declared
@@ -60,12 +61,13 @@ def build() -> None:
 
 @app.command()
 def gc() -> None:
-    """Remove what no space uses any more."""
+    """Remove what no space and no release of a module uses any more."""
 
     async def run() -> None:
         platform = Platform(load())
         wanted = [*(await _declared(platform)).values(), WORKER_PACKAGES, JUPYTERLAB]
         used = {built.id for requirements in wanted if (built := platform.environments.ready(requirements))}
+        used |= await platform.layers.used([recipe async for recipe in recipes(platform.database)])
         gone = await platform.environments.collect(used)
         typer.echo("\n".join(f"removed {id_}" for id_ in gone) or "nothing to remove")
         await platform.database.close()

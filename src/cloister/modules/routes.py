@@ -14,10 +14,12 @@ from cloister.core.ids import parse_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.modules import search
 from cloister.modules.archive import MAX_BYTES, pack, unpack
+from cloister.modules.building import BuildController
 from cloister.modules.configuration import json_schema
 from cloister.modules.errors import ModuleFileNotFound, ModuleTooLarge
 from cloister.modules.models import Module
 from cloister.modules.schemas import (
+    BuildLogOut,
     ChangeList,
     ChangeOut,
     FileIn,
@@ -46,7 +48,7 @@ THUMBNAILS = {"thumbnail.svg": "image/svg+xml", "thumbnail.png": "image/png", "t
 READ, WRITE = guard(Action.MODULE_READ), guard(Action.MODULE_WRITE)
 
 
-def router(modules: Modules) -> APIRouter:
+def router(modules: Modules, builds: BuildController) -> APIRouter:
     api = APIRouter(tags=["modules"])
 
     async def detail(call: Call, row: Module) -> ModuleDetail:
@@ -115,7 +117,7 @@ def router(modules: Modules) -> APIRouter:
         return await detail(call, await modules.fork(call.uow, call.person, name, body.version, body.name))
 
     _draft_routes(api, modules)
-    _release_routes(api, modules)
+    _release_routes(api, modules, builds)
     return api
 
 
@@ -165,7 +167,7 @@ def _draft_routes(api: APIRouter, modules: Modules) -> None:
         return ModuleOut.of(await modules.replace(call.uow, module, unpack(data)))
 
 
-def _release_routes(api: APIRouter, modules: Modules) -> None:
+def _release_routes(api: APIRouter, modules: Modules, builds: BuildController) -> None:
     @api.post("/modules/{name}/releases", openapi_extra=WRITE, status_code=202)
     async def publish_release(name: Name, body: PublishIn, call: CallDep) -> ReleaseOut:
         """Make a release of your draft. It is built, then everybody can use it."""
@@ -179,6 +181,16 @@ def _release_routes(api: APIRouter, modules: Modules) -> None:
         module = await modules.find(call.uow, name, call.person)
         release = await modules.release(call.uow, module, version)
         return ReleaseOut.of(release, await modules.more_permissions(call.uow, module, release))
+
+    @api.get("/modules/{name}/releases/{version}/log", openapi_extra=WRITE)
+    async def build_log(
+        name: Name, version: Version, call: CallDep, after: Annotated[int, Query(ge=0, le=10_000_000)] = 0
+    ) -> BuildLogOut:
+        """What the build of your release has said, from a character on; ask again with ``next`` while it is built."""
+        module = await modules.own(call.uow, name, call.person)
+        release = await modules.release(call.uow, module, version)
+        text = await builds.said(release)
+        return BuildLogOut(state=release.state, text=text[after:], next=len(text))
 
     @api.get("/modules/{name}/releases/{version}/archive", openapi_extra=READ, response_class=Response)
     async def download_release(name: Name, version: Version, call: CallDep) -> Response:

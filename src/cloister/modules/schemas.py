@@ -21,7 +21,7 @@ class ModuleIn(BaseModel):
 
     name: ModuleName
     files: Annotated[dict[str, str], Field(max_length=500)] = Field(default_factory=dict)
-    template: Literal["python", "node", "widget"] = "python"
+    template: Literal["python", "node", "go", "widget"] = "python"
 
 
 class ForkIn(BaseModel):
@@ -106,6 +106,16 @@ class ReleaseOut(BaseModel):
             configuration=[entry.model_dump(mode="json") for entry in described.model], readme_html=to_html(row.readme),
             requirements=row.requirements, asks_more=asks_more,
         )  # fmt: skip
+
+
+class BuildLogOut(BaseModel):
+    """What a build has said."""
+
+    state: str
+    """Of the release: building, ready or failed."""
+    text: str
+    next: int
+    """From which character the rest will begin."""
 
 
 class ModuleOut(BaseModel):

@@ -1,12 +1,8 @@
 """Writing, publishing, forking and finding modules."""
 
 import difflib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from packaging.requirements import InvalidRequirement, Requirement
 
 from cloister.access import scoped_delete, scoped_get, scoped_select
 from cloister.audit import Name, record
@@ -17,17 +13,16 @@ from cloister.core.principal import EVERYTHING
 from cloister.modules import search, versions
 from cloister.modules.archive import MAX_BYTES, MAX_FILES, check_path
 from cloister.modules.errors import (
-    BadModule,
     ModuleFileNotFound,
     ModuleNotFound,
     ModuleTooLarge,
     NameTaken,
     NotYours,
     ReleaseNotFound,
-    VersionRefused,
 )
 from cloister.modules.manifest import Described, Permissions, describe
 from cloister.modules.models import DraftFile, Module, Release, author_label
+from cloister.modules.requirements import dependencies
 from cloister.modules.store import Files
 from cloister.platform import UnitOfWork
 
@@ -309,44 +304,6 @@ class Modules:
             module = await scoped_get(uow, Module, EVERYTHING, name=name)
             if module is not None:
                 module.uses += 1
-
-
-def dependencies(described: Described, files: dict[str, bytes]) -> list[str]:
-    """What has to be installed for an integration.
-
-    Raises:
-        BadModule: for what is no plain requirement.
-        VersionRefused: for what cannot be built here.
-    """
-    manifest = described.manifest
-    if manifest.runtime == "go":
-        raise VersionRefused("This platform cannot build modules in Go yet.")
-    if manifest.runtime == "node" and _npm_dependencies(files):
-        raise VersionRefused("This platform cannot install npm packages yet. Put what you need into the module.")
-    if manifest.runtime != "python" or "requirements.txt" not in files:
-        return []
-    found = []
-    for number, line in enumerate(_text(files["requirements.txt"]).splitlines(), start=1):
-        stripped = line.split("#", 1)[0].strip()
-        if not stripped:
-            continue
-        try:
-            requirement = Requirement(stripped)
-        except InvalidRequirement as error:
-            raise BadModule(f"requirements.txt:{number}: “{stripped[:100]}” is no requirement.") from error
-        if requirement.url is not None:
-            raise BadModule(f"requirements.txt:{number}: packages come by name from the package index, not from a URL.")
-        if requirement.name.lower() not in {"cloister", "visualbox"}:  # those are the platform's own
-            found.append(str(requirement))
-    return sorted(set(found))
-
-
-def _npm_dependencies(files: dict[str, bytes]) -> Any:
-    try:
-        data = json.loads(files.get("package.json", b"{}"))
-    except (ValueError, RecursionError) as error:
-        raise BadModule(f"package.json: this is no JSON: {error}.") from error
-    return data.get("dependencies") if isinstance(data, dict) else None
 
 
 def _check_size(files: dict[str, bytes]) -> None:

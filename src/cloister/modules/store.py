@@ -42,6 +42,21 @@ class Files:
     async def read(self, digest: str) -> dict[str, bytes]:
         return await asyncio.to_thread(unpack_own, await self.zip(digest))
 
+    async def keep_log(self, release: str, text: str) -> None:
+        """Keep what a release's build said."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield text.encode()
+
+        await self.objects.put(f"builds/{release}.log", chunks())
+
+    async def log(self, release: str) -> str:
+        """What a release's build said; empty when there is nothing."""
+        key = f"builds/{release}.log"
+        if not await self.objects.exists(key):
+            return ""
+        return b"".join([chunk async for chunk in self.objects.stream(key)]).decode("utf-8", "replace")
+
     async def file(self, digest: str, path: str) -> bytes:
         """Return one file of a release, from where they lie unpacked.
 

@@ -24,6 +24,27 @@ while True:
 setInterval(() => cloister.output({ now: Date.now() / 1000 }), cloister.MODEL.every * 1000);
 """,
     },
+    "go": {
+        "config.json": _CONFIG,
+        "README.md": b"# A new integration\n\nSays what time it is.\n",
+        "go.mod": b"module clock\n\ngo 1.24\n",
+        "main.go": b"""package main
+
+import (
+\t"time"
+
+\t"cloister"
+)
+
+func main() {
+\tevery := time.Duration(cloister.MODEL["every"].(float64) * float64(time.Second))
+\tfor {
+\t\tcloister.Output(map[string]any{"now": time.Now().Unix()})
+\t\ttime.Sleep(every)
+\t}
+}
+""",
+    },
     "widget": {
         "config.json": b'[{"type": "color", "name": "color", "label": "Colour", "default": "#1d2733"}]\n',
         "README.md": b"# A new widget\n\nShows a value in large letters.\n",

@@ -149,6 +149,14 @@ class Settings(BaseSettings):
     """So many sandboxes wait, started ahead, for programs of teams that lately started some. Each holds some 20 MB."""
     blank_seconds: Annotated[float, Field(gt=0)] = 600
     """For how long a start lets another one be expected."""
+    build_seconds: Annotated[float, Field(gt=0)] = 600
+    """How long a module's build, or a look at its repository, may take."""
+    build_cpus: Annotated[float, Field(gt=0)] = 1
+    build_memory_megabytes: Annotated[int, Field(ge=64)] = 2048
+    build_disk_megabytes: Annotated[int, Field(ge=64)] = 2048
+    builds_at_once: Annotated[int, Field(ge=1)] = 2
+    build_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    """``HOST`` or ``HOST:PORT`` that builds may reach beside the registries that npm and Go are set to use here."""
     sandbox_start_seconds: Annotated[float, Field(gt=0)] = 20
     sandbox_output_bytes: Annotated[int, Field(ge=4096)] = 16 * 1024 * 1024
     """How much output is kept of one sandbox; the oldest goes first."""
@@ -192,7 +200,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in ("operators", "trusted_proxies", "sandbox_allow_unenforced", "egress_allow_networks"):
+        for name in (
+            "operators",
+            "trusted_proxies",
+            "sandbox_allow_unenforced",
+            "egress_allow_networks",
+            "build_hosts",
+        ):
             if isinstance(values.get(name), str):
                 values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
         return values

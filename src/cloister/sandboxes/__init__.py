@@ -6,6 +6,7 @@ from cloister.sandboxes.controller import SandboxController
 from cloister.sandboxes.egress import EgressProxy
 from cloister.sandboxes.environments_privileged import Environments, install_agent
 from cloister.sandboxes.errors import (
+    BuildFailed,
     EnvironmentBuildFailed,
     EnvironmentNotReady,
     EnvironmentUnknown,
@@ -18,17 +19,20 @@ from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
 from cloister.sandboxes.service import RunRequest, Sandboxes, check_size, program_environ
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
-from cloister.sandboxes.spec import MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
+from cloister.sandboxes.spec import CACHE_MOUNT, MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
 from cloister.sandboxes.volumes_privileged import VolumeDisks
+from cloister.sandboxes.workshop import Job, Workshop
 
 __all__ = [
+    "CACHE_MOUNT",
     "FINAL",
     "LIVE",
     "MODULE_MOUNT",
     "TRANSITIONS",
     "AppNotListening",
     "Backend",
+    "BuildFailed",
     "Companion",
     "Connected",
     "DataAccess",
@@ -39,6 +43,7 @@ __all__ = [
     "EnvironmentUnknown",
     "Environments",
     "InnerApi",
+    "Job",
     "Mount",
     "OutputLog",
     "Place",
@@ -56,6 +61,7 @@ __all__ = [
     "Volume",
     "VolumeDisks",
     "Wall",
+    "Workshop",
     "check_size",
     "connect_app",
     "diagram",

@@ -71,7 +71,8 @@ class SandboxController(Controller):
         self._recorder = recorder
         self._node = node_id(settings)
         self._me = new_id("ctl")
-        self._swept = False
+        self.swept = asyncio.Event()
+        """Set when what an earlier process left of sandboxes that nobody knows is gone."""
         self._volumes = VolumeUse(database, disks)
         self._check_access = True
         self.data_access: DataAccess | None = None
@@ -92,9 +93,9 @@ class SandboxController(Controller):
         return hashlib.sha256(b"app " + self._inner.access_token(id_).encode()).hexdigest()
 
     async def look(self) -> float | None:
-        if not self._swept:
+        if not self.swept.is_set():
             await self._sweep()
-            self._swept = True
+            self.swept.set()
         rows = await self._claim()
         for row in rows:
             if row.id not in self.live:

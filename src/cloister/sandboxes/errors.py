@@ -51,6 +51,12 @@ class EnvironmentBuildFailed(Unavailable):
     code = "sandbox.environment_build_failed"
 
 
+class BuildFailed(Unavailable):
+    """The build failed; the end of its log says why."""
+
+    code = "sandbox.build_failed"
+
+
 class EnvironmentNotReady(Unavailable):
     """This environment is still being built. Try again in a minute."""
 

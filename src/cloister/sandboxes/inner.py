@@ -130,7 +130,7 @@ class InnerApi:
             await self._open_egress(sandbox)
 
     async def _open_egress(self, sandbox: Connected) -> None:
-        client = Client(sandbox.space, sandbox.team, sandbox.person, sandbox.id)
+        client = Client(sandbox.space or None, sandbox.team, sandbox.person, sandbox.id)
         path = sandbox.place.sockets / "egress.sock"
         path.unlink(missing_ok=True)
 

@@ -176,5 +176,9 @@ class VolumeDisks:
         await self.unmount(id_)
         await _run("rm", "-rf", str(self.image(id_)), *(str(self._snapshot(id_, name)) for name in self.snapshots(id_)))
 
+    def named(self, prefix: str) -> list[str]:
+        """The volumes whose ids begin so."""
+        return sorted({path.name.removesuffix(".ext4") for path in self._images.glob(f"{prefix}*")})
+
     def all_mounted(self) -> set[str]:
         return {path.name for path in self._mounts.iterdir() if os.path.ismount(path)}

@@ -19,8 +19,10 @@ USER = 1000
 INODES = 65536
 MOUNT_POINTS = (
     "usr", "etc", "proc", "dev", "sys", "tmp", "var/tmp", "home/user", "data",
-    "opt/python", "opt/env", "opt/cloister", "opt/worker", "opt/jupyter", "opt/module", "run/cloister", "run/app", "out",
+    "opt/python", "opt/env", "opt/cloister", "opt/worker", "opt/jupyter", "opt/module", "opt/cache", "run/cloister", "run/app", "out",
 )  # fmt: skip
+LINKS = {"opt/node_modules": "env/node_modules"}
+"""Where Node looks for the packages of a module in ``/opt/module``: in its environment, which may have none."""
 USR_LINKS = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 MASKED = [
     f"/proc/{name}"

@@ -14,6 +14,7 @@ from cloister.platform import Settings
 from cloister.platform.logs import logger
 from cloister.sandboxes.backends.oci import doctor_privileged as doctor
 from cloister.sandboxes.backends.oci.bundle import (
+    LINKS,
     MOUNT_POINTS,
     USER,
     USR_LINKS,
@@ -237,6 +238,9 @@ def _write_rootfs(root: Path) -> None:
     """Nothing but mount points and links; shared by all sandboxes, read-only."""
     for name in MOUNT_POINTS:
         (root / name).mkdir(parents=True, exist_ok=True)
+    for name, leads in LINKS.items():
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(leads)
     for name in USR_LINKS:
         link = root / name
         if not link.is_symlink() and (Path("/usr") / name).exists():

@@ -47,6 +47,7 @@ RULES: dict[Action, Rule] = {
     Action.PLATFORM_WRITE: Rule(Who.OPERATORS, operator=True),
     Action.AUDIT_READ_ALL: Rule(Who.OPERATORS, operator=True),
     Action.MODULE_READ: Rule(Who.SIGNED_IN),
+    Action.MODULE_HOOK: Rule(Who.ANYBODY),
     Action.MODULE_WRITE: Rule(Who.SIGNED_IN),
     Action.SPACE_SEE: Rule(Who.ANYBODY),
     Action.SPACE_ENROL: Rule(Who.SIGNED_IN),

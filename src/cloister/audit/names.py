@@ -72,6 +72,8 @@ class Name(StrEnum):
     MODULE_CREATED = "modules:module:create"
     MODULE_CHANGED = "modules:module:change"
     MODULE_REMOVED = "modules:module:remove"
+    SOURCE_WANTED = "modules:source:want"
+    SOURCE_FETCHED = "modules:source:fetch"
     RELEASE_PUBLISHED = "modules:release:publish"
     RELEASE_BUILT = "modules:release:build"
     RELEASE_YANKED = "modules:release:yank"

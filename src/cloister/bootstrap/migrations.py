@@ -20,6 +20,7 @@ def configuration(connection: Connection | None = None) -> Config:
     config.set_main_option("script_location", str(SCRIPTS))
     config.attributes["connection"] = connection
     config.attributes["metadata"] = metadata
+    config.attributes["include_name"] = _is_ours
     return config
 
 

@@ -30,7 +30,7 @@ from cloister.identity import (
     get_person,
 )
 from cloister.insight import AnomalyController
-from cloister.modules import BuildController, Files, Layers, Modules, ShippedModules
+from cloister.modules import BuildController, Files, Layers, Modules, ShippedModules, SourceController, Sources
 from cloister.platform import (
     Bus,
     Controller,
@@ -195,6 +195,8 @@ class Platform:
             self.modules.files, self.environments, workshop, part_directory("runtimes") / "go", settings.build_hosts
         )
         self.builds = BuildController(self.database, self.modules, self.layers, settings.builds_at_once)
+        self.sources = Sources(settings, self.modules, self.box)
+        self.repositories = SourceController(self.database, self.sources, self.environments, workshop)
         self.dashboards = Dashboards(self.modules, self.box, self.clock)
         self.shares = Shares(self.modules, self.grants, self.clock)
         self.tickets = Tickets()
@@ -277,6 +279,7 @@ class Platform:
             MailController(self.database, self.settings, self.clock),
             *([shipped] if self.settings.shipped_modules else []),
             self.builds,
+            self.repositories,
             self.live,
             self.checkpoints,
             AnomalyController(self.database, self.backend, self.clock),

@@ -89,6 +89,37 @@ async def _built(http: httpx2.Client, name: str, version: str) -> None:
 
 
 @app.command()
+def sync(
+    name: str,
+    url: Annotated[str | None, typer.Option("--from", help="The repository to keep it in from now on.")] = None,
+    branch: Annotated[str, typer.Option("--branch", "-b")] = "main",
+    folder: Annotated[str, typer.Option("--folder", "-f", help="Where in the repository it is.")] = "",
+) -> None:
+    """Fetch a module from its repository: the branch becomes the draft, each tag that is a new version a release."""
+    path = f"/modules/{name}/source"
+    with connect() as http:
+        if url is None:
+            source = checked(http.post(f"{path}/sync"))
+        else:
+            if http.get(f"/modules/{name}").status_code == 404:
+                checked(http.post("/modules", json={"name": name, "files": {}}))
+            source = checked(http.put(path, json={"url": url, "branch": branch, "folder": folder}))
+            typer.echo(f"webhook: {source['hook']}\nits secret, shown once: {source['secret']}")
+        typer.echo("fetching ...")
+        source = asyncio.run(_fetched(http, path, source))
+    if source["state"] == "failed":
+        raise Failure(source["reason"])
+    typer.echo(f"{name} is at {source['commit'][:12]}.")
+
+
+async def _fetched(http: httpx2.Client, path: str, source: dict[str, Any]) -> dict[str, Any]:
+    while source["state"] == "waiting":
+        await asyncio.sleep(LOOK_SECONDS)  # a bounded poll over HTTP, as any client would
+        source = checked(await asyncio.to_thread(http.get, path))
+    return source
+
+
+@app.command()
 def fork(source: str, name: str, version: Annotated[str, typer.Option("--version", "-v")] = "latest") -> None:
     """Begin a module of your own from another's release."""
     with connect() as http:

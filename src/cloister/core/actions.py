@@ -19,6 +19,8 @@ class Action(StrEnum):
     # Anybody signed in: modules belong to their authors, and to no space
     MODULE_READ = "module.read"
     MODULE_WRITE = "module.write"
+    # Anybody who can sign it with the module's secret
+    MODULE_HOOK = "module.hook"
     # Inside one space
     SPACE_SEE = "space.see"
     SPACE_ENROL = "space.enrol"

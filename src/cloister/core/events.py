@@ -98,6 +98,13 @@ class ReleaseWanted(Event):
 
 
 @dataclass(frozen=True)
+class SourceWanted(Event):
+    """A module's repository is to be fetched."""
+
+    module: int
+
+
+@dataclass(frozen=True)
 class DashboardChanged(Event):
     """A dashboard, or a share of it, is not what it was."""
 

@@ -9,6 +9,7 @@ from cloister.modules.manifest import Described, Manifest, Permissions, describe
 from cloister.modules.models import Module, Release
 from cloister.modules.service import Modules
 from cloister.modules.shipped import ShippedModules
+from cloister.modules.sources import SourceController, Sources
 from cloister.modules.store import Files, read_folder
 from cloister.modules.templates import TEMPLATES
 
@@ -30,6 +31,8 @@ __all__ = [
     "Release",
     "ReleaseNotFound",
     "ShippedModules",
+    "SourceController",
+    "Sources",
     "check_values",
     "describe",
     "pack",

@@ -63,6 +63,24 @@ class VersionRefused(Conflict):
     code = "module.version_refused"
 
 
+class BadSource(Invalid):
+    """This repository cannot be fetched."""
+
+    code = "module.bad_source"
+
+
+class SourceNotFound(NotFound):
+    """This module is written here and comes from no repository."""
+
+    code = "module.source_not_found"
+
+
+class WrongSignature(Invalid):
+    """The signature is not that of this module's webhook."""
+
+    code = "module.wrong_signature"
+
+
 class NotYours(Forbidden):
     """Only its author may change a module. Fork it to make your own."""
 

@@ -70,3 +70,19 @@ class Release(Base):
     yanked: Mapped[bool]
     removed: Mapped[bool]
     published_at: Mapped[datetime]
+
+
+class ModuleSource(Base):
+    """The repository that a module is kept in."""
+
+    __tablename__ = "module_sources"
+
+    module: Mapped[int] = mapped_column(ForeignKey("modules.number"), primary_key=True)
+    url: Mapped[str]
+    branch: Mapped[str]
+    folder: Mapped[str]  # of the repository; empty for all of it
+    secret: Mapped[str]  # of its webhook, sealed
+    state: Mapped[str]  # waiting, done, failed
+    reason: Mapped[str | None]
+    commit: Mapped[str | None]
+    synced_at: Mapped[datetime | None]

@@ -32,12 +32,16 @@ from cloister.modules.schemas import (
     ModuleOut,
     PublishIn,
     ReleaseOut,
+    SourceIn,
+    SourceOut,
     YankIn,
 )
 from cloister.modules.service import Modules
+from cloister.modules.sources import SIGNATURES, Sources
 from cloister.modules.templates import TEMPLATES
-from cloister.platform import Call
+from cloister.platform import Call, Settings
 from cloister.platform.call import current_call
+from cloister.platform.ratelimit import RateLimit
 
 CallDep = Annotated[Call, Depends(current_call)]
 Name = Annotated[str, Path(max_length=60)]
@@ -48,7 +52,7 @@ THUMBNAILS = {"thumbnail.svg": "image/svg+xml", "thumbnail.png": "image/png", "t
 READ, WRITE = guard(Action.MODULE_READ), guard(Action.MODULE_WRITE)
 
 
-def router(modules: Modules, builds: BuildController) -> APIRouter:
+def router(settings: Settings, modules: Modules, builds: BuildController, sources: Sources) -> APIRouter:
     api = APIRouter(tags=["modules"])
 
     async def detail(call: Call, row: Module) -> ModuleDetail:
@@ -118,6 +122,7 @@ def router(modules: Modules, builds: BuildController) -> APIRouter:
 
     _draft_routes(api, modules)
     _release_routes(api, modules, builds)
+    _source_routes(api, settings, modules, sources)
     return api
 
 
@@ -216,6 +221,46 @@ def _release_routes(api: APIRouter, modules: Modules, builds: BuildController) -
     async def remove_release(name: Name, version: Version, call: CallDep) -> None:
         """Take a release away for good. Dashboards that use it say so."""
         await modules.remove(call.uow, await modules.own(call.uow, name, call.person), version)
+
+
+def _source_routes(api: APIRouter, settings: Settings, modules: Modules, sources: Sources) -> None:
+    limit = RateLimit(settings.module_hooks_per_minute)
+
+    def hook(name: str) -> str:
+        return f"{settings.public_url}/api/v1/modules/{name}/hook"
+
+    @api.get("/modules/{name}/source", openapi_extra=WRITE)
+    async def show_source(name: Name, call: CallDep) -> SourceOut:
+        """The repository that your module is kept in, and how fetching it went."""
+        module = await modules.own(call.uow, name, call.person)
+        return SourceOut.of(await sources.of(call.uow, module), hook(name))
+
+    @api.put("/modules/{name}/source", openapi_extra=WRITE)
+    async def set_source(name: Name, body: SourceIn, call: CallDep) -> SourceOut:
+        """Keep your module in a repository: its branch becomes your draft, each tag that is a new version a release."""
+        module = await modules.own(call.uow, name, call.person)
+        row, secret = await sources.set(call.uow, module, body.url, body.branch, body.folder)
+        return SourceOut.of(row, hook(name), secret)
+
+    @api.delete("/modules/{name}/source", openapi_extra=WRITE, status_code=204)
+    async def remove_source(name: Name, call: CallDep) -> None:
+        """Write your module here from now on."""
+        await sources.remove(call.uow, await modules.own(call.uow, name, call.person))
+
+    @api.post("/modules/{name}/source/sync", openapi_extra=WRITE, status_code=202)
+    async def sync_source(name: Name, call: CallDep) -> SourceOut:
+        """Fetch the repository now."""
+        module = await modules.own(call.uow, name, call.person)
+        row = await sources.of(call.uow, module)
+        sources.want(call.uow, module, row, "its author asked")
+        return SourceOut.of(row, hook(name))
+
+    @api.post("/modules/{name}/hook", openapi_extra=guard(Action.MODULE_HOOK), status_code=202)
+    async def hear_hook(name: Name, request: Request, call: CallDep) -> None:
+        """A webhook of GitHub's, Gitea's or Forgejo's kind: the repository has changed."""
+        limit.take(name)
+        given = next((value for header in SIGNATURES if (value := request.headers.get(header))), None)
+        await sources.heard(call.uow, name, await request.body(), given)
 
 
 def _content(body: FileIn) -> bytes:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister.modules.manifest import Described, Manifest
-from cloister.modules.models import Module, Release, author_label
+from cloister.modules.models import Module, ModuleSource, Release, author_label
 from cloister.modules.service import FileChange
 from cloister.platform.markdown import to_html
 
@@ -172,3 +172,38 @@ class ChangeList(BaseModel):
     """What changed between two releases."""
 
     items: list[ChangeOut]
+
+
+class SourceIn(BaseModel):
+    """The repository that a module is kept in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[str, Field(max_length=500)]
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")] = "main"
+    folder: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9 ._/-]*$")] = ""
+    """Where in the repository the module is; empty when it is all of it."""
+
+
+class SourceOut(BaseModel):
+    """The repository that a module is kept in, and how fetching it went."""
+
+    url: str
+    branch: str
+    folder: str
+    state: str
+    """``waiting``, ``done`` or ``failed``."""
+    reason: str | None
+    commit: str | None
+    synced_at: datetime | None
+    hook: str
+    """Where its webhook goes, signed with HMAC-SHA256 in ``X-Hub-Signature-256``."""
+    secret: str | None = None
+    """Of the webhook; told once."""
+
+    @classmethod
+    def of(cls, row: ModuleSource, hook: str, secret: str | None = None) -> "SourceOut":
+        return cls(
+            url=row.url, branch=row.branch, folder=row.folder, state=row.state, reason=row.reason, commit=row.commit,
+            synced_at=row.synced_at, hook=hook, secret=secret,
+        )  # fmt: skip

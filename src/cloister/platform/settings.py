@@ -157,6 +157,14 @@ class Settings(BaseSettings):
     builds_at_once: Annotated[int, Field(ge=1)] = 2
     build_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
     """``HOST`` or ``HOST:PORT`` that builds may reach beside the registries that npm and Go are set to use here."""
+    build_certificates: Path | None = None
+    """A PEM file of the authorities that builds trust, where registries or repositories have one of their own."""
+    git_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    """``HOST`` or ``HOST:PORT`` that modules' repositories may be fetched from, over https."""
+    git_directories: Annotated[list[Path], NoDecode] = Field(default_factory=list)
+    """Folders of this machine whose repositories may be fetched (``file:///…``)."""
+    module_hooks_per_minute: Annotated[int, Field(ge=1)] = 30
+    """Webhooks of one module."""
     sandbox_start_seconds: Annotated[float, Field(gt=0)] = 20
     sandbox_output_bytes: Annotated[int, Field(ge=4096)] = 16 * 1024 * 1024
     """How much output is kept of one sandbox; the oldest goes first."""
@@ -206,6 +214,8 @@ class Settings(BaseSettings):
             "sandbox_allow_unenforced",
             "egress_allow_networks",
             "build_hosts",
+            "git_hosts",
+            "git_directories",
         ):
             if isinstance(values.get(name), str):
                 values[name] = [part.strip() for part in values[name].split(",") if part.strip()]

@@ -22,7 +22,7 @@ from cloister.sandboxes.snapshots import Snapshot, Snapshots
 from cloister.sandboxes.spec import CACHE_MOUNT, MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
 from cloister.sandboxes.volumes_privileged import VolumeDisks
-from cloister.sandboxes.workshop import Job, Workshop
+from cloister.sandboxes.workshop import Job, Workshop, copy_untrusted
 
 __all__ = [
     "CACHE_MOUNT",
@@ -64,6 +64,7 @@ __all__ = [
     "Workshop",
     "check_size",
     "connect_app",
+    "copy_untrusted",
     "diagram",
     "install_agent",
     "link_app",

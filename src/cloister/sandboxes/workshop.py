@@ -33,6 +33,7 @@ from cloister.spaces import EgressRule, Size
 UID_OFFSET = 50_000_000
 """Beyond the user ids of all teams."""
 PREFIX = "build-"
+CERTIFICATES = "/data/certificates.pem"
 RESULT = f"{HOME}/result"
 """Where a build leaves what it made."""
 
@@ -66,6 +67,11 @@ class Workshop:
     """Returns when what an earlier process left has been swept: before, a build would be taken for a leftover."""
     _swept: bool = False
 
+    @property
+    def disk_bytes(self) -> int:
+        """How much a build may leave."""
+        return self.settings.build_disk_megabytes * 2**20
+
     async def make(self, job: Job, said: Said, target: Path) -> None:
         """Run a build to its end, and copy what it made into a folder.
 
@@ -76,13 +82,17 @@ class Workshop:
         await self._sweep()
         size = Size(
             cpus=self.settings.build_cpus, memory=f"{self.settings.build_memory_megabytes}M", scratch="256M",
-            disk=f"{self.settings.build_disk_megabytes}M", processes=512, files=4096,
+            disk=f"{self.disk_bytes >> 20}M", processes=512, files=4096,
         )  # fmt: skip
         id_, token = new_id("sbx"), secrets.token_urlsafe(32)
         place, volume = self.place(id_), f"{PREFIX}{id_}"
+        mounts, environ = job.mounts, {**program_environ(), **dict(job.environ)}
+        if self.settings.build_certificates is not None:
+            mounts = (*mounts, Mount(str(self.settings.build_certificates), CERTIFICATES))
+            environ |= {"SSL_CERT_FILE": CERTIFICATES, "NODE_EXTRA_CA_CERTS": CERTIFICATES}
         spec = SandboxSpec(
             command=job.command, environment=None if job.environment is None else str(job.environment),
-            size=size.model_dump(), mounts=job.mounts, environ={**program_environ(), **dict(job.environ)},
+            size=size.model_dump(), mounts=mounts, environ=environ,
             egress=bool(job.hosts), queries=False,
         )  # fmt: skip
         uid = self.settings.sandbox_uid_base + UID_OFFSET
@@ -103,7 +113,7 @@ class Workshop:
             pid = await self.backend.start(id_, spec, place, uid, disk)
             await self._finish(connected, pid)
             await self.backend.remove(id_, place)  # nothing of it runs while what it left is read
-            await asyncio.to_thread(_copy, disk / "result", target, size.disk_bytes)
+            await asyncio.to_thread(copy_untrusted, disk / "result", target, size.disk_bytes)
         finally:
             await self.inner.close(connected)
             await self.backend.remove(id_, place)
@@ -142,14 +152,14 @@ def _how(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def _copy(source: Path, target: Path, limit: int) -> None:
-    """Copy a tree that a sandbox left: files, folders, and links that stay inside it; nothing is followed.
+def copy_untrusted(source: Path, target: Path, limit: int) -> None:
+    """Copy a tree that nobody trusts: files, folders, and links that stay inside it; nothing is followed.
 
     Raises:
         BuildFailed: naming what else there was, or when it is more than ``limit`` bytes.
     """
     if source.is_symlink() or not source.is_dir():
-        raise BuildFailed("The build left nothing.")
+        raise BuildFailed("It left nothing.")
     for folder, folders, names in os.walk(source, followlinks=False):
         here = Path(folder)
         there = target / here.relative_to(source)
@@ -163,16 +173,16 @@ def _copy(source: Path, target: Path, limit: int) -> None:
             elif stat.S_ISREG(mode):
                 limit -= path.lstat().st_size
                 if limit < 0:  # it may pretend to any size: with holes, or with many names for one file
-                    raise BuildFailed("The build left more than its disk can hold.")
+                    raise BuildFailed("It is more than a build's disk can hold.")
                 _copy_file(path, there / name)
             elif not stat.S_ISDIR(mode):
-                raise BuildFailed(f"The build left {path.relative_to(source)}, which is neither a file nor a folder.")
+                raise BuildFailed(f"In it is {path.relative_to(source)}, which is neither a file nor a folder.")
 
 
 def _copy_link(root: Path, link: Path, target: Path) -> None:
     leads = os.path.normpath(link.parent.relative_to(root) / link.readlink())
     if leads.startswith(("/", "..")):
-        raise BuildFailed(f"The build left {link.relative_to(root)}, a link that leads out of it.")
+        raise BuildFailed(f"In it is {link.relative_to(root)}, a link that leads out of it.")
     target.symlink_to(link.readlink())
 
 

@@ -88,7 +88,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         sandbox_routes(platform.sandboxes, platform.snapshots, platform.sandbox_controller, platform.database),
         workspace_routes(platform.workspaces, platform.capacity, platform.hosts.origin),
         gateway_routes(platform.settings, platform.entering, platform.decider),
-        module_routes(platform.modules, platform.builds),
+        module_routes(platform.settings, platform.modules, platform.builds, platform.sources),
         dashboard_routes(platform.settings, platform.dashboards, platform.shares, frames, platform.tickets),
         insight_routes(),
         platform_router(platform),

@@ -234,6 +234,7 @@ const texts = {
   webhook: ["Webhook", "Webhook"],
   webhookText: ["Have your repository's host call this address after each push (JSON, signed with the secret).", "Lassen Sie den Anbieter Ihres Repositorys diese Adresse nach jedem Push aufrufen (JSON, signiert mit dem Geheimnis)."],
   secretOnce: ["This secret is shown once. Saving again makes another one.", "Dieses Geheimnis wird einmal gezeigt. Erneutes Speichern macht ein anderes."],
+  visitorsMaySet: ["Visitors may set (optional)", "Besucher dürfen einstellen (optional)"],
   buildLog: ["What the build says", "Was der Bau sagt"],
   kindGo: ["An integration in Go", "Eine Integration in Go"],
   building: ["is being built …", "wird gebaut …"],

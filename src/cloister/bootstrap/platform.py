@@ -202,7 +202,7 @@ class Platform:
         self.tickets = Tickets()
         self.live = LiveSessions(
             self.database, self.dashboards, self.modules, self.sandboxes, self.sandbox_controller, self.inner, self.bus,
-            self.clock, self.layers,
+            self.clock, self.layers, settings.share_variants,
         )  # fmt: skip
 
     def _workspaces(self) -> None:

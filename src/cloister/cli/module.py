@@ -211,6 +211,9 @@ async def _follow(http: httpx2.Client, path: str) -> None:
         async for message in ws:
             said = json.loads(message.data)
             if said["type"] == "OUTPUT":
+                if "bytes" in said:
+                    typer.echo(f"OUTPUT of {said['bytes']} bytes")
+                    continue
                 shown = said["model"] if "model" in said else {"changed": said["patch"]}
                 typer.echo(f"OUTPUT {json.dumps(shown, ensure_ascii=False)[:2000]}")
             elif said["type"] == "STATUS" and "state" in said:

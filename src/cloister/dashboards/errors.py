@@ -39,7 +39,19 @@ class TicketInvalid(Forbidden):
     code = "live.bad_ticket"
 
 
+class OutputNotFound(NotFound):
+    """There is no such output, or you do not look at it any more."""
+
+    code = "live.output_not_found"
+
+
 class TooManySessions(TooManyRequests):
     """Too many integrations run for this team. Close a dashboard first."""
 
     code = "live.too_many"
+
+
+class TooManyVariants(TooManyRequests):
+    """Too many people look at this with settings of their own just now. Try again in a minute, or without yours."""
+
+    code = "share.too_many_variants"

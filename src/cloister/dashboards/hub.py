@@ -8,6 +8,7 @@ buffers, not a thousand tasks that wake.
 
 import asyncio
 import json
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from cloister.dashboards.patch import diff
 KEPT_STATUS = 100
 PATCH_FROM = 512
 """Bytes; a smaller model is sent whole."""
+REFERENCE_FROM = 256 * 1024
+"""Characters; a larger model is fetched by those who want it, when they are ready for it, and holds up nothing else."""
 PROTOCOL = 1
 
 
@@ -57,7 +60,10 @@ class Output:
     seq: int
     model: Any
     whole: Message
+    """Has the model in it, or says where a large one is."""
     step: Message | None
+    text: str
+    """The model as JSON."""
 
 
 @dataclass
@@ -92,7 +98,9 @@ class Channel:
                 encoded = json.dumps(operations, separators=(",", ":"))
                 if len(encoded) < len(text):
                     step = Message(f'{head}"base":{seq - 1},"patch":{encoded}}}')
-        self.output = Output(seq, model, Message(f'{head}"model":{text}}}'), step)
+        by_reference = len(text) >= REFERENCE_FROM
+        whole = Message(f'{head}"bytes":{len(text)}}}' if by_reference else f'{head}"model":{text}}}')
+        self.output = Output(seq, model, whole, step, text)
 
 
 class Viewer:
@@ -104,6 +112,8 @@ class Viewer:
         self._idle = False
         """Whether it has all that there is, and waits."""
         self.console = console
+        self.key = secrets.token_urlsafe(24)
+        """What it shows when it fetches a large output."""
         self._seen: dict[str, int] = {}
         self._status: dict[str, Message] = {}
         self._lines: deque[str] = deque(maxlen=KEPT_STATUS)

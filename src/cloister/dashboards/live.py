@@ -15,13 +15,14 @@ from cloister.core.errors import CloisterError, Invalid
 from cloister.core.events import AccessChanged, DashboardChanged, Event, SandboxChanged
 from cloister.core.principal import EVERYTHING, Principal
 from cloister.dashboards.document import Document, Integration
-from cloister.dashboards.errors import TooManySessions
-from cloister.dashboards.hub import Channel, Hub, Viewer
+from cloister.dashboards.errors import OutputNotFound, TooManySessions
+from cloister.dashboards.hub import Channel, Hub, Output, Viewer
 from cloister.dashboards.models import Dashboard
 from cloister.dashboards.patch import node
 from cloister.dashboards.service import Dashboards
-from cloister.dashboards.sessions import Check, Instance, Session
+from cloister.dashboards.sessions import Check, Instance, Session, least_missed, read_output, session_key
 from cloister.dashboards.trials import Trials
+from cloister.dashboards.variables import Values, applied
 from cloister.modules import Described, Layers, Modules, Recipe, Release
 from cloister.platform import Bus, Controller, Database
 from cloister.platform.logs import logger
@@ -61,12 +62,14 @@ class LiveSessions(Controller):
     def __init__(
         self, database: Database, dashboards: Dashboards, modules: Modules, sandboxes: Sandboxes,
         controller: SandboxController, inner: InnerApi, bus: Bus, clock: Clock, layers: Layers,
+        most_variants: int,
     ) -> None:  # fmt: skip
         super().__init__()
         self._database = database
         self._dashboards = dashboards
         self._modules = modules
         self._layers = layers
+        self._most_variants = most_variants
         self.trials = Trials(modules)
         self._sandboxes = sandboxes
         self._controller = controller
@@ -98,12 +101,7 @@ class LiveSessions(Controller):
         if found is None:
             raise Invalid("Only an integration of a dashboard that is looked at has somebody to tell.")
         session, instance = found
-        text = await request.text()
-        try:
-            model = json.loads(text, parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:
-            raise Invalid("A model is JSON.") from error
-        text = json.dumps(model, separators=(",", ":"), ensure_ascii=False)
+        text, model = read_output(await request.text())
         session.hub.output(instance.integration.id, text, model)
         self._state(session, instance.integration.id, "green", "runs")
         if session.shown.viewers:
@@ -113,14 +111,21 @@ class LiveSessions(Controller):
     # -- who looks
 
     async def join(
-        self, dashboard: Dashboard, viewer: Viewer, right: str, check: Check, *, shared: bool
+        self, dashboard: Dashboard, viewer: Viewer, right: str, check: Check, *, shared: bool, values: Values = ()
     ) -> tuple[Session, Hub]:
-        """Let somebody look; the first to do so begins the session. Return it, and the hub that is theirs."""
+        """Let somebody look; the first to do so begins the session. Return it, and the hub that is theirs.
+
+        Raises:
+            TooManyVariants: when too many others look with values of their own.
+        """
         async with self._lock:
-            session = self.sessions.get(dashboard.id)
+            session = self.sessions.get(session_key(dashboard.id, values))
             new = session is None
             if session is None:
-                session = self.sessions[dashboard.id] = Session(dashboard.id, dashboard.space, dashboard.team)
+                if values:
+                    await self._make_room(dashboard.id)
+                session = Session(dashboard.id, dashboard.space, dashboard.team, values)
+                self.sessions[session.key] = session
             if new or dashboard.id in self.trials.running:  # a draft may have been saved since
                 await self._make_so(session, dashboard)
         session.ticked = monotonic()
@@ -133,6 +138,11 @@ class LiveSessions(Controller):
                 if channel.output is not None:
                     self._project(session, channel.id, channel.output.model)
         return session, hub
+
+    async def _make_room(self, dashboard: str) -> None:
+        variants = [session for session in self.sessions.values() if session.dashboard == dashboard and session.values]
+        if len(variants) >= self._most_variants:
+            await self.end(least_missed(variants), "Nobody looks.")
 
     def leave(self, session: Session, viewer: Viewer) -> None:
         session.checks.pop(viewer, None)
@@ -155,6 +165,18 @@ class LiveSessions(Controller):
         for widget in session.document.widgets if session.document else ():
             if widget.source is not None and widget.source.integration == integration:
                 session.shown.state(widget.id, state, SHOWN_REASONS[state])
+
+    def output_of(self, session: str, channel: str, key: str) -> Output:
+        """The newest output of a channel, for a viewer who is connected.
+
+        Raises:
+            OutputNotFound: when there is none, or the key is nobody's.
+        """
+        found = next((one for one in self.sessions.values() if one.id == session), None)
+        output = None if found is None else found.output_of(channel, key)
+        if output is None:
+            raise OutputNotFound
+        return output
 
     def tick(self, session: Session) -> None:
         session.ticked = monotonic()
@@ -201,7 +223,7 @@ class LiveSessions(Controller):
 
     async def _make_so(self, session: Session, dashboard: Dashboard) -> None:
         """Start, restart and stop integrations until they are those of the dashboard."""
-        document = session.document = Document.model_validate(dashboard.document)
+        document = session.document = applied(Document.model_validate(dashboard.document), session.values)
         shown = {widget.id for widget in document.widgets if widget.source is not None}
         for id_ in session.shown.channels.keys() - shown:
             del session.shown.channels[id_]
@@ -248,7 +270,7 @@ class LiveSessions(Controller):
 
     async def end(self, session: Session, reason: str) -> None:
         """End a session for all who look."""
-        self.sessions.pop(session.dashboard, None)
+        self.sessions.pop(session.key, None)
         for viewer in [*session.hub.viewers, *session.shown.viewers]:
             viewer.end(reason)
         for instance in session.instances.values():
@@ -371,8 +393,3 @@ class LiveSessions(Controller):
             for row in (await uow.session.scalars(live)).all():
                 if row.id not in self._by_sandbox and row.created_at < self._begun:
                     await self._sandboxes.stop(uow, in_space(row.space), row.id)
-
-
-def _refuse(constant: str) -> Any:
-    message = f"{constant} is no JSON"
-    raise ValueError(message)

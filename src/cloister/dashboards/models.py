@@ -50,6 +50,7 @@ class Share(Base):
     dashboard: Mapped[str] = mapped_column(ForeignKey("dashboards.id"))
     passphrase_hash: Mapped[str | None]
     origins: Mapped[list[str]]  # that may embed it
+    variables: Mapped[list[dict[str, Any]]]  # settings that visitors may choose
     paused: Mapped[bool]
     expires_at: Mapped[datetime | None]
     views: Mapped[int]

@@ -35,6 +35,7 @@ from cloister.dashboards.schemas import (
     TicketOut,
     TrialIn,
     TrialOut,
+    VariableView,
     VersionList,
     VersionOut,
     View,
@@ -45,6 +46,7 @@ from cloister.dashboards.service import Dashboards
 from cloister.dashboards.sessions import Session
 from cloister.dashboards.shares import Shares, Wish, shown
 from cloister.dashboards.tickets import Ticket, Tickets
+from cloister.dashboards.variables import chosen
 from cloister.identity import secret_hash
 from cloister.modules import Described
 from cloister.platform import Call, Database, Settings
@@ -69,7 +71,9 @@ def _team(label: str) -> int:
         raise TeamNotFound from error
 
 
-def router(settings: Settings, dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets) -> APIRouter:
+def router(
+    settings: Settings, dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets, live: LiveSessions
+) -> APIRouter:
     api = APIRouter(tags=["dashboards"])
 
     @api.get("/spaces/{space}/dashboards", openapi_extra=READ)
@@ -191,7 +195,7 @@ def router(settings: Settings, dashboards: Dashboards, shares: Shares, frames: F
         return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None)
 
     _share_routes(api, dashboards, shares, frames.home)
-    _visitor_routes(api, shares, frames, tickets, RateLimit(settings.share_guesses_per_minute))
+    _visitor_routes(api, shares, frames, tickets, live, RateLimit(settings.share_guesses_per_minute))
     return api
 
 
@@ -212,7 +216,7 @@ def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, home: 
         """Make a link that shows a dashboard and nothing behind it. The link is in this answer alone."""
         del space
         row = await dashboards.get(call.uow, call.scope, dashboard)
-        wish = Wish(body.passphrase, tuple(body.origins), body.expires_at)
+        wish = Wish(body.passphrase, tuple(body.origins), body.expires_at, tuple(body.variables))
         share, token = await shares.create(call.uow, row, call.person, wish)
         return ShareOut.of(share, f"{home}/api/v1/view/view.html#{token}")
 
@@ -230,7 +234,9 @@ def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, home: 
         await shares.revoke(call.uow, await shares.get(call.uow, call.scope, share))
 
 
-def _visitor_routes(api: APIRouter, shares: Shares, frames: Frames, tickets: Tickets, guesses: RateLimit) -> None:
+def _visitor_routes(
+    api: APIRouter, shares: Shares, frames: Frames, tickets: Tickets, live: LiveSessions, guesses: RateLimit
+) -> None:
     @api.post("/shares/view", openapi_extra=guard(Action.PUBLIC_READ))
     async def view_share(body: VisitIn, call: CallDep) -> View:
         """What a share shows, and a ticket into its live session. Its token comes in the body, to be in no log."""
@@ -238,11 +244,24 @@ def _visitor_routes(api: APIRouter, shares: Shares, frames: Frames, tickets: Tic
         if share.passphrase_hash is not None and body.passphrase is not None:
             guesses.take(f"{share.id} {call.address}")
         await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
+        settings = await shares.settings(call.uow, share, row)
+        values = chosen(settings, body.values)
         await shares.viewed(call.uow, share)
         data = shown(row, await frames.releases(call.uow, Document.model_validate(row.document).widgets))
         widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]
-        ticket = _ticket(tickets.issue(row.id, row.space, call.principal, secret_hash(body.token)))
-        return View(name=data["name"], background=data["background"], widgets=widgets, live=ticket)
+        variables = [VariableView.of(setting, body.values.get(setting.id, setting.value)) for setting in settings]
+        ticket = _ticket(tickets.issue(row.id, row.space, call.principal, secret_hash(body.token), values))
+        return View(name=data["name"], background=data["background"], widgets=widgets, variables=variables, live=ticket)
+
+    @api.get("/live/{session}/outputs/{channel}", openapi_extra=guard(Action.PUBLIC_READ), response_class=Response)
+    async def large_output(
+        session: Id, channel: Id, call: CallDep, live_viewer: Annotated[str, Header(max_length=100)] = ""
+    ) -> Response:
+        """A large output of a live session, for a viewer who shows the key that its connection was given."""
+        del call
+        output = live.output_of(session, channel, live_viewer)
+        body = f'{{"seq":{output.seq},"model":{output.text}}}'
+        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     @api.get("/view/{name}", openapi_extra=guard(Action.PUBLIC_READ), include_in_schema=False)
     async def view_page(name: str, call: CallDep) -> Response:
@@ -298,8 +317,7 @@ def live_route(
             ticket = tickets.redeem(websocket.query_params.get("ticket", ""))
             row = await row_of(ticket)
         except CloisterError as error:
-            await websocket.send_text(json.dumps({"type": "TERMINATE", "reason": error.detail, "code": error.code}))
-            await websocket.close(4403)
+            await _turn_away(websocket, error)
             return
 
         async def check() -> str | None:
@@ -312,8 +330,15 @@ def live_route(
         extension = websocket.scope.get("extensions", {}).get("cloister.wire", {})
         viewer = Viewer(websocket.send_text, console=ticket.share is None, wire=extension.get("wire"))
         right = ticket.share or repr(ticket.principal)
-        session, hub = await live.join(row, viewer, right, check, shared=ticket.share is not None)
+        try:
+            session, hub = await live.join(
+                row, viewer, right, check, shared=ticket.share is not None, values=ticket.values
+            )
+        except CloisterError as error:
+            await _turn_away(websocket, error)
+            return
         hello = {"type": "INIT", "protocol": PROTOCOL, "session": session.id, "channels": list(hub.channels)}
+        hello["key"] = viewer.key
         tasks: set[asyncio.Task[None]] = set()
         try:
             await websocket.send_text(json.dumps(hello))
@@ -331,6 +356,11 @@ def live_route(
                 await websocket.close()
 
     return WebSocketRoute("/api/v1/live", endpoint)
+
+
+async def _turn_away(websocket: WebSocket, error: CloisterError) -> None:
+    await websocket.send_text(json.dumps({"type": "TERMINATE", "reason": error.detail, "code": error.code}))
+    await websocket.close(4403)
 
 
 async def _listen(websocket: WebSocket, live: LiveSessions, session: Session, *, may_restart: bool) -> None:

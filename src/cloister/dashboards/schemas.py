@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from cloister.core.ids import person_label, team_label
 from cloister.dashboards.document import Document, shown
 from cloister.dashboards.models import Dashboard, DashboardVersion, Share
+from cloister.dashboards.variables import Setting, Variable
+from cloister.modules import Option, Scalar
 
 
 class DashboardIn(BaseModel):
@@ -128,6 +130,8 @@ class ShareIn(BaseModel):
     ] = Field(default_factory=list)
     """Pages of these origins may embed it."""
     expires_at: datetime | None = None
+    variables: Annotated[list[Variable], Field(max_length=20)] = Field(default_factory=list)
+    """Settings that visitors may choose for themselves. Never secrets, nor what says which host is reached."""
 
     @field_validator("expires_at")
     @classmethod
@@ -154,6 +158,7 @@ class ShareOut(BaseModel):
     link: str | None
     passphrase: bool
     origins: list[str]
+    variables: list[Variable]
     paused: bool
     expires_at: datetime | None
     views: int
@@ -164,7 +169,7 @@ class ShareOut(BaseModel):
     def of(cls, row: Share, link: str | None = None) -> "ShareOut":
         return cls(
             id=row.id, dashboard=row.dashboard, link=link, passphrase=row.passphrase_hash is not None,
-            origins=row.origins, paused=row.paused, expires_at=row.expires_at, views=row.views,
+            origins=row.origins, variables=[Variable.model_validate(v) for v in row.variables], paused=row.paused, expires_at=row.expires_at, views=row.views,
             created_by=person_label(row.created_by), created_at=row.created_at,
         )  # fmt: skip
 
@@ -182,6 +187,29 @@ class VisitIn(BaseModel):
 
     token: Annotated[str, Field(min_length=1, max_length=100)]
     passphrase: Annotated[str | None, Field(max_length=200)] = None
+    values: Annotated[dict[str, Scalar], Field(max_length=20)] = Field(default_factory=dict)
+    """What the visitor chooses, by the ids of the answer's ``variables``."""
+
+
+class VariableView(BaseModel):
+    """Something that a visitor may choose."""
+
+    id: str
+    label: str
+    type: str
+    value: Scalar
+    min: float | None
+    max: float | None
+    step: float | None
+    options: list[Option] | None
+
+    @classmethod
+    def of(cls, setting: Setting, chosen: Any) -> "VariableView":
+        entry = setting.entry
+        return cls(
+            id=setting.id, label=entry.label or entry.name, type=entry.type, value=chosen, min=entry.min, max=entry.max,
+            step=entry.step, options=entry.options,
+        )  # fmt: skip
 
 
 class WidgetView(BaseModel):
@@ -205,4 +233,5 @@ class View(BaseModel):
     name: str
     background: str
     widgets: list[WidgetView]
+    variables: list[VariableView]
     live: TicketOut

@@ -1,13 +1,19 @@
 """What runs of a dashboard that is looked at."""
 
 import asyncio
+import json
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
+from cloister.core.errors import Invalid
 from cloister.core.ids import new_id
 from cloister.dashboards.document import Document, Integration
-from cloister.dashboards.hub import Hub, Viewer
+from cloister.dashboards.errors import TooManyVariants
+from cloister.dashboards.hub import Hub, Output, Viewer
+from cloister.dashboards.variables import Values
 
 Check = Callable[[], Awaitable[str | None]]
 """Asks whether somebody may still look; returns why not."""
@@ -33,6 +39,8 @@ class Session:
     dashboard: str
     space: str
     team: int
+    values: Values = ()
+    """What those who look at this one have chosen; others look at others."""
     id: str = field(default_factory=lambda: new_id("live"))
     hub: Hub = field(default_factory=Hub)
     """Whole models and what programs print, by integration: for the team."""
@@ -45,5 +53,55 @@ class Session:
     ticked: float = field(default_factory=monotonic)
 
     @property
+    def key(self) -> str:
+        return session_key(self.dashboard, self.values)
+
+    def output_of(self, channel: str, key: str) -> Output | None:
+        """The newest output of a channel as a viewer sees it, who is known by a key."""
+        for hub in (self.hub, self.shown):
+            if channel in hub.channels and any(secrets.compare_digest(one.key, key) for one in hub.viewers):
+                return hub.channels[channel].output
+        return None
+
+    @property
+    def watched(self) -> bool:
+        return bool(self.hub.viewers or self.shown.viewers)
+
+    @property
     def kept(self) -> bool:
-        return any(instance.integration.keep_running for instance in self.instances.values())
+        return not self.values and any(instance.integration.keep_running for instance in self.instances.values())
+
+
+def session_key(dashboard: str, values: Values) -> str:
+    """By what a session is known: one for all who look at the same with the same values."""
+    return dashboard if not values else f"{dashboard} {json.dumps(values, sort_keys=True)}"
+
+
+def least_missed(variants: list[Session]) -> Session:
+    """Which one makes room: strangers' choices cost sandboxes, and who still looks comes first.
+
+    Raises:
+        TooManyVariants: when somebody looks at each.
+    """
+    idle = [session for session in variants if not session.watched]
+    if not idle:
+        raise TooManyVariants
+    return min(idle, key=lambda session: session.ticked)
+
+
+def read_output(text: str) -> tuple[str, Any]:
+    """A model as a program sent it: as compact JSON, and as it is.
+
+    Raises:
+        Invalid: when it is no JSON.
+    """
+    try:
+        model = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise Invalid("A model is JSON.") from error
+    return json.dumps(model, separators=(",", ":"), ensure_ascii=False), model
+
+
+def _refuse(constant: str) -> Any:
+    message = f"{constant} is no JSON"
+    raise ValueError(message)

@@ -16,6 +16,7 @@ from cloister.core.principal import EVERYTHING, Scope
 from cloister.dashboards.document import Document, Widget, is_sealed
 from cloister.dashboards.errors import DataNotShareable, PassphraseNeeded, ShareNotFound, SharePaused
 from cloister.dashboards.models import Dashboard, Share
+from cloister.dashboards.variables import Setting, Variable, check_variables, settings_of
 from cloister.datasets import GrantDeclaration, Grants
 from cloister.identity import secret_hash
 from cloister.modules import Described, Modules, Release
@@ -32,6 +33,7 @@ class Wish:
     passphrase: str | None = None
     origins: tuple[str, ...] = ()
     expires_at: datetime | None = None
+    variables: tuple[Variable, ...] = ()
 
 
 @dataclass
@@ -47,12 +49,15 @@ class Shares:
 
         Raises:
             DataNotShareable: when it shows governed data that may not leave.
+            BadConfiguration: when a variable is none that strangers may set.
         """
         await self._check_data(uow, row)
+        await check_variables(uow, self.modules, Document.model_validate(row.document), wish.variables)
         token = secrets.token_urlsafe(24)
         share = Share(
             id=new_id("shr"), token_hash=secret_hash(token), space=row.space, team=row.team, dashboard=row.id,
             passphrase_hash=None if wish.passphrase is None else _hash(wish.passphrase), origins=list(wish.origins),
+            variables=[variable.model_dump() for variable in wish.variables],
             paused=False, expires_at=wish.expires_at, views=0, created_by=person, created_at=self.clock.now(),
         )  # fmt: skip
         uow.session.add(share)
@@ -135,6 +140,11 @@ class Shares:
         """
         if share.passphrase_hash is not None and not _matches(share.passphrase_hash, given or ""):
             raise PassphraseNeeded
+
+    async def settings(self, uow: UnitOfWork, share: Share, row: Dashboard) -> list[Setting]:
+        """What a visitor may set, and as what it stands."""
+        variables = [Variable.model_validate(variable) for variable in share.variables]
+        return await settings_of(uow, self.modules, Document.model_validate(row.document), variables)
 
     async def viewed(self, uow: UnitOfWork, share: Share) -> None:
         share.views += 1

@@ -6,6 +6,7 @@ from time import monotonic
 
 from cloister.core.principal import Principal
 from cloister.dashboards.errors import TicketInvalid
+from cloister.dashboards.variables import Values
 from cloister.identity import secret_hash
 
 TICKET_SECONDS = 30.0
@@ -22,6 +23,8 @@ class Ticket:
     share: str | None
     """The hash of the share's token, for those who came by one."""
     until: float
+    values: Values = ()
+    """What its holder has chosen."""
 
 
 @dataclass
@@ -30,12 +33,14 @@ class Tickets:
 
     known: dict[str, Ticket] = field(default_factory=dict)
 
-    def issue(self, dashboard: str, space: str, principal: Principal, share: str | None = None) -> str:
+    def issue(
+        self, dashboard: str, space: str, principal: Principal, share: str | None = None, values: Values = ()
+    ) -> str:
         now = monotonic()
         if len(self.known) >= MAX_TICKETS:
             self.known = {key: ticket for key, ticket in self.known.items() if ticket.until > now}
         secret = secrets.token_urlsafe(24)
-        self.known[secret_hash(secret)] = Ticket(dashboard, space, principal, share, now + TICKET_SECONDS)
+        self.known[secret_hash(secret)] = Ticket(dashboard, space, principal, share, now + TICKET_SECONDS, values)
         return secret
 
     def redeem(self, secret: str) -> Ticket:

@@ -2,7 +2,7 @@
 
 from cloister.modules.archive import pack
 from cloister.modules.building import BuildController, recipes
-from cloister.modules.configuration import Entry, check_values
+from cloister.modules.configuration import Entry, Option, Scalar, check_values
 from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, ModuleNotFound, ReleaseNotFound
 from cloister.modules.layers import Layers, Recipe
 from cloister.modules.manifest import Described, Manifest, Permissions, describe
@@ -26,10 +26,12 @@ __all__ = [
     "ModuleFileNotFound",
     "ModuleNotFound",
     "Modules",
+    "Option",
     "Permissions",
     "Recipe",
     "Release",
     "ReleaseNotFound",
+    "Scalar",
     "ShippedModules",
     "SourceController",
     "Sources",

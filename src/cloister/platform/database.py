@@ -72,6 +72,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         list[Any]: JSON,
         list[str]: JSON,
+        list[dict[str, Any]]: JSON,
         str: String,
     }
 

@@ -140,6 +140,8 @@ class Settings(BaseSettings):
     """Where the built web application is. Default: in the package."""
     share_guesses_per_minute: Annotated[int, Field(ge=1)] = 10
     """So many passphrases of one share may be tried from one address."""
+    share_variants: Annotated[int, Field(ge=0)] = 8
+    """So many running variants of a dashboard there are at once for visitors of shares who choose values of their own."""
     shipped_modules: bool = True
     """Whether the modules that come with Cloister are published when it starts."""
     warm_starts: bool = True

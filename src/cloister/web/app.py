@@ -89,7 +89,9 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         workspace_routes(platform.workspaces, platform.capacity, platform.hosts.origin),
         gateway_routes(platform.settings, platform.entering, platform.decider),
         module_routes(platform.settings, platform.modules, platform.builds, platform.sources),
-        dashboard_routes(platform.settings, platform.dashboards, platform.shares, frames, platform.tickets),
+        dashboard_routes(
+            platform.settings, platform.dashboards, platform.shares, frames, platform.tickets, platform.live
+        ),
         insight_routes(),
         platform_router(platform),
     ):

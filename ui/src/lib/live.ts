@@ -50,9 +50,30 @@ export function useLive(ticket: () => Promise<string>) {
   let closed = false;
   let again: ReturnType<typeof setTimeout> | undefined;
 
-  function hear(message: Record<string, unknown>): void {
-    const id = message.integration as string;
-    if (message.type === "OUTPUT") {
+  let session = "";
+  let viewer = "";
+  const seqs = new Map<string, number>();
+
+  /** A large output, which may be newer than what was said. */
+  async function fetched(channel: string): Promise<Record<string, unknown> | null> {
+    const answer = await fetch(`/api/v1/live/${session}/outputs/${channel}`, { headers: { "Live-Viewer": viewer } });
+    return answer.ok ? await answer.json() : null;
+  }
+
+  async function hear(said: Record<string, unknown>): Promise<void> {
+    const id = said.integration as string;
+    let message = said;
+    if (message.type === "INIT") {
+      session = message.session as string;
+      viewer = message.key as string;
+      seqs.clear();
+    } else if (message.type === "OUTPUT") {
+      if ("bytes" in message) {
+        const whole = await fetched(id);
+        if (whole === null) return;
+        message = whole;
+      } else if ((message.seq as number) <= (seqs.get(id) ?? 0)) return; // it came with a large one
+      seqs.set(id, message.seq as number);
       models.set(id, "patch" in message ? patched(models.get(id), message.patch as Operation[]) : message.model);
     } else if (message.type === "STATUS" && message.state) {
       states.set(id, { state: message.state as string, reason: message.reason as string });
@@ -77,7 +98,11 @@ export function useLive(ticket: () => Promise<string>) {
       ended.value = "";
       wait = 500;
     };
-    socket.onmessage = (event: MessageEvent<string>) => hear(JSON.parse(event.data));
+    let turn: Promise<unknown> = Promise.resolve(); // one after the other, also when one has to be fetched
+    const mine = socket;
+    socket.onmessage = (event: MessageEvent<string>) => {
+      turn = turn.then(() => (mine === socket ? hear(JSON.parse(event.data)) : undefined)).catch(() => mine.close());
+    };
     socket.onclose = () => {
       connected.value = false;
       retry();

@@ -14,11 +14,69 @@ async function view(passphrase) {
   const answer = await fetch(`${API}/shares/view`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ token, passphrase: passphrase || null }),
+    body: JSON.stringify({ token, passphrase: passphrase || null, values: choices() }),
   });
   const said = await answer.json();
   if (!answer.ok) throw Object.assign(new Error(said.detail || "This did not work."), { code: said.code });
   return said;
+}
+
+// What whoever looks has chosen stands in the address, so that it can be kept and passed on.
+function choices() {
+  const found = {};
+  for (const [id, text] of new URLSearchParams(location.search)) {
+    try {
+      found[id] = JSON.parse(text);
+    } catch {
+      found[id] = text;
+    }
+  }
+  return found;
+}
+
+function control(one) {
+  const field = document.createElement(one.type === "select" ? "select" : "input");
+  if (one.type === "select") {
+    for (const { label, value } of one.options) field.add(new Option(label, JSON.stringify(value), false, value === one.value));
+  } else {
+    field.type = { switch: "checkbox", slider: "number", color: "color", date: "date" }[one.type] || "text";
+    if (one.type === "switch") field.checked = Boolean(one.value);
+    else field.value = one.value ?? "";
+    if (one.type === "slider") Object.assign(field, { min: one.min, max: one.max, step: one.step ?? "any" });
+  }
+  return field;
+}
+
+function chosen(one, field) {
+  if (one.type === "switch") return field.checked;
+  if (one.type === "slider") return field.valueAsNumber;
+  return one.type === "select" ? JSON.parse(field.value) : field.value;
+}
+
+function offer(variables) {
+  const form = document.getElementById("choices");
+  form.hidden = !variables.length;
+  form.replaceChildren(
+    ...variables.map((one) => {
+      const field = control(one);
+      const label = document.createElement("label");
+      label.append(one.label, field);
+      field.addEventListener("change", () => {
+        if (!field.checkValidity()) return field.reportValidity();
+        const search = new URLSearchParams(location.search);
+        search.set(one.id, JSON.stringify(chosen(one, field)));
+        history.replaceState(null, "", `?${search}${location.hash}`);
+        word("One moment …");
+        wait = 50;
+        if (ended || !current) again();
+        else current.close(); // another is asked for, with what is chosen now
+        ended = false;
+        return undefined;
+      });
+      return label;
+    }),
+  );
+  form.onsubmit = (event) => event.preventDefault();
 }
 
 function draw(shown) {
@@ -96,7 +154,11 @@ function patch(model, operations) {
   return model;
 }
 
-function hear(message) {
+let key = null;
+let session = null;
+
+async function hear(message) {
+  if (message.type === "INIT") ({ key, session } = message);
   if (message.type === "TERMINATE") {
     word(message.reason);
     ended = true;
@@ -105,8 +167,13 @@ function hear(message) {
   const one = widgets.get(message.integration);
   if (!one) return;
   if (message.type === "OUTPUT") {
+    if ("bytes" in message) {
+      message = await fetched(message.integration); // a large one: it may be newer than what was said
+      if (!message) return;
+    } else if (message.seq <= one.seq && one.session === session) return; // it came with a large one
     one.model = "patch" in message ? patch(structuredClone(one.model), message.patch) : message.model;
     one.seq = message.seq;
+    one.session = session;
     if (one.port) one.port.postMessage({ data: one.model });
   } else if (message.type === "STATUS" && message.state) {
     one.card.className = message.state;
@@ -114,18 +181,25 @@ function hear(message) {
   }
 }
 
+async function fetched(channel) {
+  const answer = await fetch(`${API}/live/${session}/outputs/${channel}`, { headers: { "Live-Viewer": key } });
+  return answer.ok ? answer.json() : null;
+}
+
+let current = null;
 function follow(path) {
-  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${API}${path}`);
+  const socket = current = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${API}${path}`);
   const tick = setInterval(() => socket.readyState === 1 && socket.send('{"type":"TICK"}'), 20000);
   socket.onopen = () => {
     word("");
     wait = 500;
   };
-  socket.onmessage = (event) => hear(JSON.parse(event.data));
+  let turn = Promise.resolve(); // one after the other, also when one has to be fetched
+  socket.onmessage = (event) => (turn = turn.then(() => socket === current && hear(JSON.parse(event.data))).catch(() => socket.close()));
   socket.onclose = () => {
     clearInterval(tick);
     if (ended) return;
-    word("The connection is gone; trying again …");
+    if (wait > 50) word("The connection is gone; trying again …");
     setTimeout(again, wait);
     wait = Math.min(wait * 2, 15000);
   };
@@ -135,7 +209,10 @@ let known = null;
 async function again() {
   try {
     const shown = await view(known);
-    if (!widgets.size) draw(shown);
+    if (!widgets.size) {
+      draw(shown);
+      offer(shown.variables);
+    }
     follow(shown.live.path);
   } catch (error) {
     if (error.code === "share.passphrase_needed") {

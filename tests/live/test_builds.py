@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from cloister.sandboxes import BuildFailed, Job, Mount
+from tests.images import base, image, layer
 from tests.live.conftest import live_platform
 
 GO_MOD = "module clock\n\ngo 1.24\n"
@@ -126,6 +127,33 @@ async def test_a_package_that_is_not_there_is_named(studio):
     release = await studio.publish(dora, "missing", {"package.json": package, "index.js": ""})
     assert release["state"] == "failed"
     assert "ms@999.0.0" in release["reason"]
+
+
+ON_IMAGE = """
+token=$(cat /dev/shm/cloister-token)
+cat /dev/shm/cloister-configuration
+body='{"from": "an image"}'
+printf 'POST /v1/output HTTP/1.1\\r\\nHost: cloister\\r\\nAuthorization: Bearer %s\\r\\nContent-Length: %s\\r\\n\\r\\n%s' \\
+    "$token" "${#body}" "$body" | nc 127.0.0.1 3127
+sleep 60
+"""
+
+
+async def test_a_module_may_run_on_an_image(studio, tmp_path):
+    fay = await studio.person("fay")
+    manifest = "image: shell\ncommand: [sh, /opt/module/run.sh]\n"
+    files = {"module.yaml": manifest, "run.sh": ON_IMAGE, "config.json": CONFIG}
+    release = await studio.publish(fay, "shell", files)
+    assert release["state"] == "failed"
+    assert "does not have the image “shell”" in release["reason"]
+    links = [(f"bin/{name}", "->", "busybox") for name in ("nc", "printf", "sleep")]
+    made = image(tmp_path / "image", base(), layer(*links), Env=["PATH=/bin"])
+    await studio.api.platform.images.bring("shell", made, lambda _level, _text: None)
+    assert (await studio.publish(fay, "shell", files, "1.0.1"))["state"] == "ready"
+    board = await studio.dashboard(fay, [{"id": "i", "module": "shell", "values": {"place": "Faro"}}])
+    async with studio.look(fay, board) as viewer:
+        assert (await viewer.output())["model"] == {"from": "an image"}
+        assert any('"place": "Faro"' in m.get("text", "") for m in viewer.heard)
 
 
 HOSTILE = """

@@ -58,6 +58,7 @@ from cloister.sandboxes import (
     EgressProxy,
     EnvironmentController,
     Environments,
+    Images,
     InnerApi,
     SandboxController,
     Sandboxes,
@@ -146,7 +147,13 @@ class Platform:
         self.sandbox_controller = SandboxController(
             settings, self.database, self.backend, self.inner, self.disks, self.bus, self.clock, self.recorder
         )
-        self.sandboxes.blanks = self.sandbox_controller.blanks
+        controller = self.sandbox_controller
+        self.sandboxes.blanks = controller.blanks
+        self.workshop = Workshop(
+            settings, self.backend, self.inner, self.disks, controller.place, controller.swept.wait
+        )
+        self.images = Images(settings.state_directory / "images", self.environments, self.workshop)
+        self.sandboxes.images = self.images
 
     def _data(self) -> None:
         self.datasets = Datasets(self.objects, self.operations, self.clock)
@@ -189,10 +196,14 @@ class Platform:
 
     def _modules(self) -> None:
         self.modules = Modules(Files(self.objects, self.settings.state_directory / "modules"), self.clock)
-        settings, controller = self.settings, self.sandbox_controller
-        workshop = Workshop(settings, self.backend, self.inner, self.disks, controller.place, controller.swept.wait)
+        settings, workshop = self.settings, self.workshop
         self.layers = Layers(
-            self.modules.files, self.environments, workshop, part_directory("runtimes") / "go", settings.build_hosts
+            self.modules.files,
+            self.environments,
+            workshop,
+            self.sandboxes,
+            part_directory("runtimes") / "go",
+            settings.build_hosts,
         )
         self.builds = BuildController(self.database, self.modules, self.layers, settings.builds_at_once)
         self.sources = Sources(settings, self.modules, self.box)

@@ -20,7 +20,7 @@ async def _declared(platform: Platform) -> dict[str, list[str]]:
     """Every declared environment, as SPACE/NAME, with its requirements."""
     async with platform.database.read() as uow:
         spaces = (await uow.session.scalars(scoped_select(Space, EVERYTHING).where(Space.state == "active"))).all()
-    return {f"{s.space}/{e.name}": e.requirements for s in spaces for e in declared(s).environments}
+    return {f"{s.space}/{e.name}": e.requirements for s in spaces for e in declared(s).environments if not e.image}
 
 
 @app.command("ls")
@@ -67,6 +67,7 @@ def gc() -> None:
         platform = Platform(load())
         wanted = [*(await _declared(platform)).values(), WORKER_PACKAGES, JUPYTERLAB]
         used = {built.id for requirements in wanted if (built := platform.environments.ready(requirements))}
+        used |= {image.path.name for image in platform.images.all()}
         used |= await platform.layers.used([recipe async for recipe in recipes(platform.database)])
         gone = await platform.environments.collect(used)
         typer.echo("\n".join(f"removed {id_}" for id_ in gone) or "nothing to remove")

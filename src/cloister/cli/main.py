@@ -5,7 +5,7 @@ import sys
 import typer
 
 from cloister import __version__
-from cloister.cli import audit, data, environment, gateway, module, operate, sandbox, space, workspace
+from cloister.cli import audit, data, environment, gateway, image, module, operate, sandbox, space, workspace
 from cloister.cli.output import Failure
 from cloister.core.errors import CloisterError
 from cloister.platform.settings import SettingsError
@@ -20,6 +20,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(workspace.app, name="workspace")
 app.add_typer(environment.app, name="environment")
+app.add_typer(image.app, name="image")
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(module.app, name="module")
 data.register(app)

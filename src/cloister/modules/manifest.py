@@ -11,7 +11,7 @@ from cloister.modules.configuration import Entry, read_model
 from cloister.modules.errors import BadModule
 from cloister.spaces import EgressRule, Size
 
-Runtime = Literal["python", "node", "go"]
+Runtime = Literal["python", "node", "go", "image"]
 MAINS: dict[str, Runtime] = {"main.py": "python", "index.js": "node", "main.go": "go"}
 PAGE = "index.html"
 PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883, "postgresql": 5432, "postgres": 5432}
@@ -77,6 +77,10 @@ class Manifest(BaseModel):
     keywords: Annotated[list[Annotated[str, Field(max_length=40)]], Field(max_length=20)] = Field(default_factory=list)
     kind: Literal["integration", "widget"]
     runtime: Runtime | None = None
+    image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")] | None = None
+    """For the runtime ``image``: an OCI image that this platform's operator has brought."""
+    command: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=50)] = Field(default_factory=list)
+    """What is run on it; absent: what the image runs by itself."""
     licence: Annotated[str, Field(max_length=60)] = ""
     permissions: Permissions = Permissions()
     accepts: Literal["any", "number", "text", "list", "table", "object"] = "any"
@@ -100,6 +104,8 @@ def describe(files: dict[str, bytes]) -> Described:
     mains = [runtime for file, runtime in MAINS.items() if file in files]
     if "kind" not in data:
         data = {**data, "kind": "widget" if PAGE in files and not mains else "integration"}
+    if data["kind"] == "integration" and "image" in data:
+        data = {"runtime": "image", **data}
     if data["kind"] == "integration" and "runtime" not in data and mains:
         data = {**data, "runtime": mains[0]}
     try:
@@ -136,6 +142,12 @@ def _check_main(manifest: Manifest, files: dict[str, bytes]) -> None:
         raise BadModule(f"A widget needs {PAGE}.")
     if manifest.kind == "integration":
         needed = {runtime: file for file, runtime in MAINS.items()}
+        if manifest.runtime == "image":
+            if manifest.image is None:
+                raise BadModule("module.yaml: the runtime “image” needs an “image”.")
+            return
+        if manifest.image is not None or manifest.command:
+            raise BadModule("module.yaml: “image” and “command” go with “runtime: image”.")
         if manifest.runtime is None:
             raise BadModule(f"An integration needs one of {', '.join(MAINS)}.")
         if needed[manifest.runtime] not in files:

@@ -13,11 +13,12 @@ from cloister.sandboxes.errors import (
     SandboxNotFound,
     SizeUnknown,
 )
+from cloister.sandboxes.images import Image, Images
 from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
-from cloister.sandboxes.service import RunRequest, Sandboxes, check_size, program_environ
+from cloister.sandboxes.service import Inside, RunRequest, Sandboxes, check_size, program_environ
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
 from cloister.sandboxes.spec import CACHE_MOUNT, MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
@@ -42,7 +43,10 @@ __all__ = [
     "EnvironmentNotReady",
     "EnvironmentUnknown",
     "Environments",
+    "Image",
+    "Images",
     "InnerApi",
+    "Inside",
     "Job",
     "Mount",
     "OutputLog",

@@ -53,7 +53,7 @@ class Kind:
     @classmethod
     def of(cls, spec: SandboxSpec, uid: int) -> "Kind | None":
         """None of what no blank can become: there are mounts that cannot be made later."""
-        apart = spec.volume or spec.datasets or spec.serves or spec.warm or spec.port
+        apart = spec.volume or spec.image or spec.datasets or spec.serves or spec.warm or spec.port
         if not spec.blank or apart or any(mount.target != MODULE_MOUNT for mount in spec.mounts):
             return None
         if Path(spec.command[0]).name not in WAITERS:

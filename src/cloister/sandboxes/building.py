@@ -31,7 +31,9 @@ class EnvironmentController(Controller):
             spaces = (await uow.session.scalars(scoped_select(Space, EVERYTHING).where(Space.state == "active"))).all()
         for space in spaces:
             environments = declared(space).environments
-            wanted = {environment.name: environment.requirements for environment in environments}
+            wanted = {
+                environment.name: environment.requirements for environment in environments if not environment.image
+            }
             if any(environment.app == "jupyterlab" for environment in environments):
                 wanted["the platform's Jupyter server"] = JUPYTERLAB
             for name, requirements in wanted.items():

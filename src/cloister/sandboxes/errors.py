@@ -57,6 +57,18 @@ class BuildFailed(Unavailable):
     code = "sandbox.build_failed"
 
 
+class BadImage(Invalid):
+    """This image cannot be taken."""
+
+    code = "sandbox.bad_image"
+
+
+class ImageNotFound(NotFound):
+    """This machine has no such image."""
+
+    code = "sandbox.image_not_found"
+
+
 class EnvironmentNotReady(Unavailable):
     """This environment is still being built. Try again in a minute."""
 

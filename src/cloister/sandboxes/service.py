@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func
 
@@ -22,6 +22,7 @@ from cloister.sandboxes.environments_privileged import Environments
 from cloister.sandboxes.errors import (
     EnvironmentNotReady,
     EnvironmentUnknown,
+    ImageNotFound,
     SandboxNotFound,
     SizeUnknown,
     TeamNeeded,
@@ -35,7 +36,10 @@ from cloister.sandboxes.ports import Backend, DataAccess
 from cloister.sandboxes.spec import Mount, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, State
 from cloister.sandboxes.volumes_privileged import VolumeDisks
-from cloister.spaces import Size, SpaceDeclaration, active_space, get_team, in_space
+from cloister.spaces import EnvironmentDeclaration, Size, SpaceDeclaration, active_space, get_team, in_space
+
+if TYPE_CHECKING:
+    from cloister.sandboxes.images import Images
 
 log = logger(__name__)
 MAX_FILES_BYTES = 512 * 1024
@@ -62,6 +66,17 @@ class RunRequest:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Inside:
+    """What an environment puts into a sandbox: a folder of packages beside the host's programs, or an image's files."""
+
+    environment: str | None
+    image: str | None
+    environ: dict[str, str]
+    command: tuple[str, ...]
+    """What an image runs by itself."""
+
+
 @dataclass
 class Sandboxes:
     """Request, stop, list."""
@@ -71,6 +86,7 @@ class Sandboxes:
     environments: Environments
     disks: VolumeDisks
     clock: Clock
+    images: "Images | None" = None
     data_access: DataAccess | None = None
     blanks: Blanks | None = None
 
@@ -152,10 +168,8 @@ class Sandboxes:
         team = await self._team(uow, scope, wanted.team)
         await self._check_share(uow, scope.space, team, declaration)
         size_name, size = self._size(declaration, wanted.size)
-        environment_name, packages = self._environment(declaration, wanted.environment)
-        built = self.environments.ready(packages)
-        if built is None:
-            raise EnvironmentNotReady(environment=environment_name)
+        environment = self._environment(declaration, wanted.environment)
+        inside = self.inside(environment)
         mounts: list[Mount] = []
         editions: list[str] = []
         if self.data_access is not None:
@@ -165,18 +179,19 @@ class Sandboxes:
             volume = (await self.ensure_volume(uow, scope.space, team, wanted.volume, size.disk_bytes)).id
         spec = SandboxSpec(
             command=wanted.command,
-            environment=str(built.path),
+            environment=inside.environment,
+            image=inside.image,
             size=size.model_dump(),
             mounts=tuple(mounts),
             datasets=tuple(editions),
             volume=volume,
             files=_check_files(wanted.files),
-            environ=program_environ(),
+            environ=program_environ() | inside.environ,
             seconds=min(wanted.seconds or size.seconds, size.seconds),
         )
         return await self.request(
             uow, space=scope.space, team=team, person=scope.principal.person, purpose="run",
-            environment=environment_name, size=size_name, spec=spec,
+            environment=environment.name, size=size_name, spec=spec,
         )  # fmt: skip
 
     async def _team(self, uow: UnitOfWork, scope: Scope, wanted: int | None) -> int:
@@ -206,12 +221,37 @@ class Sandboxes:
         return name, declaration.sizes[name]
 
     @staticmethod
-    def _environment(declaration: SpaceDeclaration, name: str | None) -> tuple[str, list[str]]:
+    def _environment(declaration: SpaceDeclaration, name: str | None) -> EnvironmentDeclaration:
         known = {environment.name: environment for environment in declaration.environments}
         name = name or next(iter(known))
         if name not in known:
             raise EnvironmentUnknown(f"This space has the environments {', '.join(known)}.")
-        return name, known[name].requirements
+        return known[name]
+
+    def inside(self, environment: EnvironmentDeclaration) -> Inside:
+        """What an environment puts into a sandbox.
+
+        Raises:
+            EnvironmentNotReady: when it is not built yet.
+            ImageNotFound: when this machine does not have its image.
+        """
+        if environment.image is not None:
+            return self.on_image(environment.image)
+        built = self.environments.ready(environment.requirements)
+        if built is None:
+            raise EnvironmentNotReady(environment=environment.name)
+        return Inside(str(built.path), None, {}, ())
+
+    def on_image(self, name: str) -> Inside:
+        """What an image puts into a sandbox.
+
+        Raises:
+            ImageNotFound: when this machine does not have it.
+        """
+        image = None if self.images is None else self.images.find(name)
+        if image is None:
+            raise ImageNotFound(f"This machine does not have the image “{name}”. Its operator can import it.")
+        return Inside(None, str(image.path), image.environ, image.command)
 
     async def get(self, uow: UnitOfWork, scope: Scope, id_: str) -> Sandbox:
         """Return a sandbox that a scope reaches.

@@ -26,6 +26,8 @@ class SandboxSpec:
     environment: str | None
     """Path of a built environment, or None for the bare interpreter."""
     size: dict[str, Any]
+    image: str | None = None
+    """Path of an unpacked image whose files are the root file system, in the place of the host's."""
     mounts: tuple[Mount, ...] = ()
     datasets: tuple[str, ...] = ()
     """The data editions among the mounts: this is the access record's data part."""

@@ -50,6 +50,8 @@ class Job:
     mounts: tuple[Mount, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
     hosts: tuple[EgressRule, ...] = ()
+    links: bool = False
+    """Whether links that lead anywhere are kept: of what becomes a root file system, where they lead inside it."""
     person: int | None = None
     """Whose wish it is, for the record of what it reaches."""
 
@@ -65,7 +67,7 @@ class Workshop:
     place: Callable[[str], Place]
     ready: Callable[[], Awaitable[object]]
     """Returns when what an earlier process left has been swept: before, a build would be taken for a leftover."""
-    _swept: bool = False
+    swept: bool = False
 
     @property
     def disk_bytes(self) -> int:
@@ -113,7 +115,7 @@ class Workshop:
             pid = await self.backend.start(id_, spec, place, uid, disk)
             await self._finish(connected, pid)
             await self.backend.remove(id_, place)  # nothing of it runs while what it left is read
-            await asyncio.to_thread(copy_untrusted, disk / "result", target, size.disk_bytes)
+            await asyncio.to_thread(copy_untrusted, disk / "result", target, size.disk_bytes, links=job.links)
         finally:
             await self.inner.close(connected)
             await self.backend.remove(id_, place)
@@ -140,8 +142,8 @@ class Workshop:
 
     async def _sweep(self) -> None:
         await self.ready()
-        if not self._swept:
-            self._swept = True
+        if not self.swept:
+            self.swept = True
             for volume in await asyncio.to_thread(self.disks.named, PREFIX):
                 await self.disks.delete(volume)
 
@@ -152,7 +154,7 @@ def _how(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def copy_untrusted(source: Path, target: Path, limit: int) -> None:
+def copy_untrusted(source: Path, target: Path, limit: int, *, links: bool = False) -> None:
     """Copy a tree that nobody trusts: files, folders, and links that stay inside it; nothing is followed.
 
     Raises:
@@ -168,7 +170,9 @@ def copy_untrusted(source: Path, target: Path, limit: int) -> None:
         for name in [*folders, *names]:
             path = here / name
             mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
+            if stat.S_ISLNK(mode) and links:
+                (there / name).symlink_to(path.readlink())
+            elif stat.S_ISLNK(mode):
                 _copy_link(source, path, there / name)
             elif stat.S_ISREG(mode):
                 limit -= path.lstat().st_size

@@ -191,7 +191,8 @@ KERNEL = ["ipykernel>=7,<8", "pip>=25", "uv>=0.8"]
 class AppDeclaration(Declared):
     """A web application that a workspace runs."""
 
-    command: Annotated[list[str], Field(min_length=1)]
+    command: list[str] = Field(default_factory=list)
+    """What is run. Absent: what the image runs by itself."""
     port: Annotated[int, Field(ge=1024, le=65535)] | None = None
     """The port of its sandbox's loopback that it listens on. Absent: it listens on ``/run/app/app.sock``."""
     health: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/"
@@ -210,10 +211,22 @@ class EnvironmentDeclaration(Declared):
     title: str = ""
     description: str = ""
     packages: list[str] = Field(default_factory=list)
+    image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")] | None = None
+    """An OCI image that an operator has brought (``cloister image import``), in the place of packages."""
     app: Literal["jupyterlab"] | AppDeclaration | None = None
     icon: Annotated[str, Field(max_length=16)] = ""
     kernels: Annotated[list[Literal["python", "r"]], Field(min_length=1)] = ["python"]
     """What JupyterLab offers to start; the first is what a new notebook gets. R is the machine's own."""
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> Self:
+        if self.image is not None and (self.packages or self.app == "jupyterlab"):
+            message = "an image brings its own packages and its own app: write “app: {command, port}”"
+            raise ValueError(message)
+        if self.image is None and isinstance(self.app, AppDeclaration) and not self.app.command:
+            message = "an app needs a “command”"
+            raise ValueError(message)
+        return self
 
     @property
     def requirements(self) -> list[str]:

@@ -213,9 +213,7 @@ class Workspaces:
         row.due_at = None
         if row.size not in declaration.sizes:
             raise SizeUnknown(f"This space no longer has the size “{row.size}”.")
-        built = self.sandboxes.environments.ready(environment.requirements)
-        if built is None:
-            raise EnvironmentNotReady(environment=environment.name)
+        inside = self.sandboxes.inside(environment)
         settings: dict[str, str] = {}
         mounts: list[Mount] = []
         editions: list[str] = []
@@ -235,9 +233,9 @@ class Workspaces:
             "CLOISTER_SAFE_MODE": "1" if row.safe else "0",
         }
         spec = SandboxSpec(
-            command=app.command, environment=str(built.path), size=declaration.sizes[row.size].model_dump(),
+            command=app.command or inside.command, environment=inside.environment, image=inside.image, size=declaration.sizes[row.size].model_dump(),
             mounts=tuple(mounts), datasets=tuple(editions), volume=row.volume,
-            environ={**program_environ(), **settings}, serves=True,
+            environ={**program_environ(), **inside.environ, **settings}, serves=True,
             warm=app.jupyter and declaration.policies.isolation == "shared-zygote", port=app.port, seconds=None,
         )  # fmt: skip
         return await self.sandboxes.request(

@@ -23,6 +23,7 @@ MOUNT_POINTS = (
 )  # fmt: skip
 LINKS = {"opt/node_modules": "env/node_modules"}
 """Where Node looks for the packages of a module in ``/opt/module``: in its environment, which may have none."""
+LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 USR_LINKS = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 MASKED = [
     f"/proc/{name}"
@@ -102,6 +103,43 @@ def _tmpfs(target: str, size: int, *options: str) -> dict[str, Any]:
     }
 
 
+HOST_MOUNT = "/opt/host"
+"""Where a sandbox on an image sees the host's ``/usr``: the agent's interpreter comes from there."""
+
+
+def _loader() -> Path:
+    """The dynamic loader of the host's programs; an image may have another, or none."""
+    return next(Path(name).resolve() for name in LOADERS if Path(name).exists())
+
+
+def _agent(spec: SandboxSpec, layout: Layout) -> list[str]:
+    """How the first process is started."""
+    program = ["-I", "-S", f"{AGENT_MOUNT}/agent.py"]
+    if spec.image is None:
+        return [layout.python.executable, *program]
+    loader = _loader()
+    libraries = [
+        Path(HOST_MOUNT) / loader.parent.relative_to("/usr"),
+        Path(HOST_MOUNT) / "lib",
+        Path(f"{PYTHON_MOUNT}/lib"),
+    ]
+    python = layout.python.executable
+    if not layout.python.mounted:
+        python = f"{HOST_MOUNT}/{Path(python).relative_to('/usr')}"
+    inside = f"{HOST_MOUNT}/{loader.relative_to('/usr')}"
+    return [inside, "--library-path", ":".join(map(str, libraries)), python, *program]
+
+
+def _system(spec: SandboxSpec, layout: Layout) -> list[dict[str, Any]]:
+    """Programs and libraries: the host's, or an image's, which has its own."""
+    certificates = _bind("/etc/ssl/certs", "/etc/ssl/certs")
+    if spec.image is not None:
+        return [_bind("/usr", HOST_MOUNT), certificates]
+    return [
+        _bind("/usr", "/usr"), _bind(layout.etc, "/etc"), certificates, _bind("/etc/alternatives", "/etc/alternatives")
+    ]  # fmt: skip
+
+
 def _mounts(spec: SandboxSpec, place: Place, layout: Layout, volume: Path | None) -> list[dict[str, Any]]:
     scratch = spec.limits.scratch_bytes
     mounts = [
@@ -116,10 +154,7 @@ def _mounts(spec: SandboxSpec, place: Place, layout: Layout, volume: Path | None
         },
         _tmpfs("/dev/shm", scratch, "noexec", "mode=1777"),  # noqa: S108  (inside)
         _tmpfs("/tmp", scratch, "mode=1777"),  # noqa: S108  (inside)
-        _bind("/usr", "/usr"),
-        _bind(layout.etc, "/etc"),
-        _bind("/etc/ssl/certs", "/etc/ssl/certs"),
-        _bind("/etc/alternatives", "/etc/alternatives"),
+        *_system(spec, layout),
         _bind(layout.agent, AGENT_MOUNT),
         _bind(place.sockets, "/run/cloister", "noexec"),
         _bind(place.app, "/run/app", "noexec", writable=True),
@@ -138,11 +173,12 @@ def _mounts(spec: SandboxSpec, place: Place, layout: Layout, volume: Path | None
     return mounts
 
 
-def environ(layout: Layout) -> dict[str, str]:
+def environ(layout: Layout, *, image: bool = False) -> dict[str, str]:
     """The environment of the agent and of the programs it starts. Nothing secret is ever in it."""
+    ours = f"{ENVIRONMENT_MOUNT}/bin:{Path(layout.python.executable).parent}:/usr/bin:/bin"
     return {
-        **layout.python.environ,
-        "PATH": f"{ENVIRONMENT_MOUNT}/bin:{Path(layout.python.executable).parent}:/usr/bin:/bin",
+        **({} if image else layout.python.environ),
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" if image else ours,
         "HOME": HOME,
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -150,8 +186,12 @@ def environ(layout: Layout) -> dict[str, str]:
     }
 
 
-def config(id_: str, spec: SandboxSpec, place: Place, layout: Layout, uid: int, volume: Path | None) -> dict[str, Any]:
-    """The contents of ``config.json`` (OCI runtime specification 1.0.2)."""
+def config(
+    id_: str, spec: SandboxSpec, place: Place, layout: Layout, uid: int, volume: Path | None, root: Path | None = None
+) -> dict[str, Any]:
+    """The contents of ``config.json`` (OCI runtime specification 1.0.2). ``root`` is where an image's files can be reached."""
+    if root is None:
+        root = layout.rootfs if spec.image is None else Path(spec.image) / "rootfs"
     limits = spec.limits
     none: list[str] = []
     me = {"containerID": USER, "hostID": uid if layout.own_uid is None else layout.own_uid, "size": 1}
@@ -171,8 +211,8 @@ def config(id_: str, spec: SandboxSpec, place: Place, layout: Layout, uid: int, 
         "process": {
             "terminal": False,
             "user": {"uid": USER, "gid": USER, "umask": 0o027},
-            "args": [layout.python.executable, "-I", "-S", f"{AGENT_MOUNT}/agent.py"],
-            "env": [f"{name}={value}" for name, value in environ(layout).items()],
+            "args": _agent(spec, layout),
+            "env": [f"{name}={value}" for name, value in environ(layout, image=spec.image is not None).items()],
             "cwd": "/",
             "capabilities": dict.fromkeys(("bounding", "effective", "inheritable", "permitted", "ambient"), none),
             "noNewPrivileges": True,
@@ -182,7 +222,7 @@ def config(id_: str, spec: SandboxSpec, place: Place, layout: Layout, uid: int, 
                 {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
             ],
         },
-        "root": {"path": str(layout.rootfs), "readonly": True},
+        "root": {"path": str(root), "readonly": True},
         "hostname": "sandbox",
         "mounts": _mounts(spec, place, layout, volume),
         "linux": {

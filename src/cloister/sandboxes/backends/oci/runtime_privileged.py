@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cloister.platform import Settings
@@ -65,6 +66,7 @@ class OciBackend:
             cgroup="cloister-" + hashlib.sha256(os.fsencode(self._root)).hexdigest()[:10],
             own_uid=(0 if self._hybrid and self._runtime == "crun" else os.geteuid()) if rootless else None,
         )
+        self._images = settings.sandbox_rootfs.parent / "images"
         _write_rootfs(self.layout.rootfs)
         _write_etc(self.layout.etc)
 
@@ -92,8 +94,34 @@ class OciBackend:
     async def start(self, id_: str, spec: SandboxSpec, place: Place, uid: int, volume: Path | None) -> int:
         if (pid := await self.alive(id_)) is not None:
             return pid
+        if spec.image is None or self.layout.rootless:
+            return await self._run(id_, spec, place, uid, volume)
+        async with self._reachable(id_, f"{spec.image}/rootfs") as root:
+            return await self._run(id_, spec, place, uid, volume, root)
+
+    @contextlib.asynccontextmanager
+    async def _reachable(self, id_: str, source: str) -> AsyncIterator[Path]:
+        """An image's files where the sandbox's user may look them up, until the sandbox has them in its own namespace."""
+        point = self._images / id_
+        await asyncio.to_thread(point.mkdir, parents=True, exist_ok=True)
+        code, output = await output_of("mount", "--bind", source, str(point))
+        if code != 0:
+            raise BackendFailed(f"The image could not be mounted: {output[-500:]}")
+        try:
+            yield point
+        finally:
+            await self._forget_image(point)
+
+    @staticmethod
+    async def _forget_image(point: Path) -> None:
+        await output_of("umount", "--lazy", str(point))  # it may not be mounted any more
+        await asyncio.to_thread(point.rmdir)
+
+    async def _run(
+        self, id_: str, spec: SandboxSpec, place: Place, uid: int, volume: Path | None, root: Path | None = None
+    ) -> int:
         bundle = self._bundle(id_)
-        document = json.dumps(config(id_, spec, place, self.layout, uid, volume))
+        document = json.dumps(config(id_, spec, place, self.layout, uid, volume, root))
         await asyncio.to_thread(_prepare, bundle, place, document, None if self.layout.rootless else uid)
         pid_file = bundle / "pid"
         command = self._command(
@@ -170,6 +198,8 @@ class OciBackend:
     async def remove(self, id_: str, place: Place) -> None:
         bundle = self._bundle(id_)
         groups = _cgroups(self.layout.cgroup, id_)
+        if (self._images / id_).exists():  # a process that was killed while it started this one has left it
+            await self._forget_image(self._images / id_)
         if not bundle.exists() and not groups:
             return
         code, output = await output_of(*self._command("delete", "--force", id_))

@@ -1,8 +1,9 @@
 """Asking for sandboxes and volumes, and looking at them."""
 
 import base64
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func
@@ -36,7 +37,16 @@ from cloister.sandboxes.ports import Backend, DataAccess
 from cloister.sandboxes.spec import Mount, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, State
 from cloister.sandboxes.volumes_privileged import VolumeDisks
-from cloister.spaces import EnvironmentDeclaration, Size, SpaceDeclaration, active_space, get_team, in_space
+from cloister.spaces import (
+    EnvironmentDeclaration,
+    Size,
+    SpaceDeclaration,
+    active_space,
+    declared,
+    get_space,
+    get_team,
+    in_space,
+)
 
 if TYPE_CHECKING:
     from cloister.sandboxes.images import Images
@@ -123,8 +133,16 @@ class Sandboxes:
         size: str,
         spec: SandboxSpec,
     ) -> Sandbox:
-        """Ask for a sandbox; the controller starts it as soon as this is committed."""
+        """Ask for a sandbox; the controller starts it as soon as this is committed.
+
+        Raises:
+            WallsMissing: when this machine cannot isolate it as it must, or as the space wants.
+        """
         self.check_walls()
+        if declared(await get_space(uow, space)).policies.isolation == "gvisor":
+            if shutil.which("runsc") is None:
+                raise WallsMissing("This space runs its code on gVisor, and this machine has no “runsc”.")
+            spec = replace(spec, gvisor=True, warm=False, blank=False)
         uid = self.uid_of(team)
         row = Sandbox(
             id=(self.blanks and self.blanks.take(spec, uid)) or new_id("sbx"),

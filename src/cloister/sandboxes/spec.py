@@ -28,6 +28,8 @@ class SandboxSpec:
     size: dict[str, Any]
     image: str | None = None
     """Path of an unpacked image whose files are the root file system, in the place of the host's."""
+    gvisor: bool = False
+    """Whether it runs on gVisor's kernel, whatever runtime others have."""
     mounts: tuple[Mount, ...] = ()
     datasets: tuple[str, ...] = ()
     """The data editions among the mounts: this is the access record's data part."""

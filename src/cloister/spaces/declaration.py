@@ -278,8 +278,9 @@ class Policies(Declared):
     """How often the volume of a workspace that was used is copied; absent by “null”: only by hand."""
     snapshots_kept: Annotated[int, Field(ge=1, le=365)] = 7
     """So many of those copies are kept."""
-    isolation: Literal["shared-zygote", "dedicated"] = "shared-zygote"
-    """Whether workspaces may be forked from a process shared by all, or are each started anew; see SECURITY.md."""
+    isolation: Literal["shared-zygote", "dedicated", "gvisor"] = "shared-zygote"
+    """Whether workspaces may be forked from a process shared by all, are each started anew, or whether all of the space's
+    code runs on gVisor's kernel in the place of the host's; see SECURITY.md."""
 
     @field_validator("download_per_person", "download_per_team", "view", "upload", "workspace_disk")
     @classmethod

@@ -43,12 +43,11 @@ class OciBackend:
     """crun, runc or runsc, one process tree per sandbox."""
 
     def __init__(self, settings: Settings, agent: Path) -> None:
-        self._runtime = settings.oci_runtime
+        self._usual = settings.oci_runtime
         self._root = settings.run_directory / "oci"
         self._root.mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o700)
         rootless = os.geteuid() != 0
-        self._state = self._root / self._runtime
         # The runtime leaves its sandboxes behind; as their reaper we see them end, whatever process 1 here does.
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._hybrid = doctor.hybrid()
@@ -64,7 +63,7 @@ class OciBackend:
             seccomp=profile(),
             root_uid=settings.sandbox_uid_base,
             cgroup="cloister-" + hashlib.sha256(os.fsencode(self._root)).hexdigest()[:10],
-            own_uid=(0 if self._hybrid and self._runtime == "crun" else os.geteuid()) if rootless else None,
+            own_uid=(0 if self._hybrid and self._usual == "crun" else os.geteuid()) if rootless else None,
         )
         self._images = settings.sandbox_rootfs.parent / "images"
         _write_rootfs(self.layout.rootfs)
@@ -76,18 +75,24 @@ class OciBackend:
     def _bundle(self, id_: str) -> Path:
         return self._root / "bundles" / id_
 
-    def _command(self, *arguments: str, limits: bool = False) -> list[str]:
-        base = [self._runtime, "--root", str(self._state)]
-        if self._runtime == "crun":
+    def _runtime(self, id_: str) -> str:
+        """What runs a sandbox, also after a restart: it is kept beside its bundle."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self._bundle(id_) / "runtime").read_text()
+        return self._usual
+
+    def _command(self, runtime: str, *arguments: str, limits: bool = False) -> list[str]:
+        base = [runtime, "--root", str(self._root / runtime)]
+        if runtime == "crun":
             base.append("--cgroup-manager=" + ("disabled" if self.layout.rootless else "cgroupfs"))
-        elif self._runtime == "runsc":
+        elif runtime == "runsc":
             base += [
                 "--network=none",
                 "--platform=systrap",
                 *(["--rootless", "--ignore-cgroups"] if self.layout.rootless else []),
             ]
         base += arguments
-        if limits and self._hybrid and not (self.layout.rootless and self._runtime != "crun"):
+        if limits and self._hybrid and not (self.layout.rootless and runtime != "crun"):
             return [*(COVERED if self.layout.rootless else HIDDEN), *base]
         return base
 
@@ -123,9 +128,11 @@ class OciBackend:
         bundle = self._bundle(id_)
         document = json.dumps(config(id_, spec, place, self.layout, uid, volume, root))
         await asyncio.to_thread(_prepare, bundle, place, document, None if self.layout.rootless else uid)
+        runtime = "runsc" if spec.gvisor else self._usual
+        await asyncio.to_thread((bundle / "runtime").write_text, runtime)
         pid_file = bundle / "pid"
         command = self._command(
-            "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(bundle), id_, limits=True
+            runtime, "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(bundle), id_, limits=True
         )
         # The agent inherits the error stream; a file, so that it outlives this process.
         with await asyncio.to_thread(place.agent_log.open, "wb") as errors:
@@ -139,9 +146,9 @@ class OciBackend:
                 raise
         if code != 0:
             said = (await asyncio.to_thread(place.agent_log.read_text, errors="replace")).strip()[-2000:]
-            log.error("sandbox.runtime_failed", sandbox=id_, runtime=self._runtime, code=code, output=said)
+            log.error("sandbox.runtime_failed", sandbox=id_, runtime=runtime, code=code, output=said)
             await self.remove(id_, place)
-            raise BackendFailed(f"{self._runtime}: {said or f'exit {code}'}")
+            raise BackendFailed(f"{runtime}: {said or f'exit {code}'}")
         return int(await asyncio.to_thread(pid_file.read_text))
 
     async def warm_up(self, packages: Path) -> None:
@@ -169,7 +176,7 @@ class OciBackend:
     async def alive(self, id_: str) -> int | None:
         if not self._bundle(id_).exists():
             return None
-        code, output = await output_of(*self._command("state", id_))
+        code, output = await output_of(*self._command(self._runtime(id_), "state", id_))
         if code != 0:
             return None
         state = json.loads(output[output.index("{") :])
@@ -202,7 +209,7 @@ class OciBackend:
             await self._forget_image(self._images / id_)
         if not bundle.exists() and not groups:
             return
-        code, output = await output_of(*self._command("delete", "--force", id_))
+        code, output = await output_of(*self._command(self._runtime(id_), "delete", "--force", id_))
         if code != 0 and "does not exist" not in output and "No such file" not in output:
             log.warning("sandbox.delete_failed", sandbox=id_, output=output[-500:])
         for group in _cgroups(self.layout.cgroup, id_):

@@ -12,10 +12,13 @@ from cloister.core.clock import Clock
 from cloister.core.events import AccessChanged
 from cloister.core.ids import person_label
 from cloister.core.principal import Role
+from cloister.identity import Person
 from cloister.platform import OidcProvider, UnitOfWork
 
 _OF = select(RoleBinding).where(RoleBinding.person == bindparam("person"))
 _OF_HERE = _OF.where((RoleBinding.space == "") | (RoleBinding.space == bindparam("space")))
+
+_OF_THE_ENABLED = _OF_HERE.join(Person, Person.number == RoleBinding.person).where(Person.disabled_at.is_(None))
 
 
 @dataclass
@@ -29,6 +32,10 @@ class Bindings:
         if space is None:
             return list((await uow.session.scalars(_OF, {"person": person})).all())
         return list((await uow.session.scalars(_OF_HERE, {"person": person, "space": space})).all())
+
+    async def effective(self, uow: UnitOfWork, person: int, space: str) -> list[RoleBinding]:
+        """The roles that a person may act by, on the platform and in a space: none while their account is disabled."""
+        return list((await uow.session.scalars(_OF_THE_ENABLED, {"person": person, "space": space})).all())
 
     async def in_space(self, uow: UnitOfWork, space: str, role: Role | None = None) -> list[RoleBinding]:
         query = select(RoleBinding).where(RoleBinding.space == space)

@@ -128,5 +128,5 @@ class Decider:
         raise answer
 
     async def standing(self, uow: UnitOfWork, principal: Principal, space: str | None) -> Standing:
-        found = [] if principal.person is None else await self.bindings.of(uow, principal.person, space or "")
+        found = [] if principal.person is None else await self.bindings.effective(uow, principal.person, space or "")
         return standing(principal, found, space, self.clock.now())

@@ -7,6 +7,8 @@ class Name(StrEnum):
     """What a record is about."""
 
     PERSON_CREATED = "identity:person:create"
+    PERSON_DISABLED = "identity:person:disable"
+    PERSON_ENABLED = "identity:person:enable"
     PERSON_LINKED = "identity:person:link"
     SIGNED_IN = "identity:session:create"
     SIGN_IN_REFUSED = "identity:session:refuse"

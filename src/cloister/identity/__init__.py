@@ -7,8 +7,10 @@ from cloister.identity.people import (
     Claims,
     EmailTaken,
     PersonDisabled,
+    disable,
     get_person,
     person_by_address,
+    search_people,
     sign_in_person,
 )
 from cloister.identity.sessions import Sessions, secret_hash
@@ -25,8 +27,10 @@ __all__ = [
     "Sessions",
     "Tokens",
     "canonical_email",
+    "disable",
     "get_person",
     "person_by_address",
+    "search_people",
     "secret_hash",
     "sign_in_person",
 ]

@@ -154,3 +154,26 @@ async def get_person(uow: UnitOfWork, number: int) -> Person:
 async def person_by_address(uow: UnitOfWork, address: str) -> Person | None:
     """The person who has an address, in whatever spelling."""
     return await _holder(uow, canonical_email(address))
+
+
+async def search_people(uow: UnitOfWork, words: str, after: int, limit: int) -> list[Person]:
+    """People whose name or address has some words in it, by number."""
+    query = select(Person).where(Person.number > after).order_by(Person.number).limit(limit)
+    if words:
+        query = query.where(
+            Person.name.icontains(words, autoescape=True) | Person.email.icontains(words, autoescape=True)
+        )
+    return list((await uow.session.scalars(query)).all())
+
+
+async def disable(uow: UnitOfWork, number: int, clock: Clock, *, disabled: bool, reason: str) -> Person:
+    """Close an account, or open it again. Nothing of the person's is removed.
+
+    Raises:
+        PersonNotFound: when there is none.
+    """
+    person = await get_person(uow, number)
+    person.disabled_at = clock.now() if disabled else None
+    name = Name.PERSON_DISABLED if disabled else Name.PERSON_ENABLED
+    record(uow, name, subject=person_label(number), reason=reason)
+    return person

@@ -101,3 +101,29 @@ class TokenList(BaseModel):
     """Somebody's tokens."""
 
     items: list[TokenOut]
+
+
+class PersonRow(PersonOut):
+    """Somebody, as operators see them."""
+
+    disabled_at: datetime | None
+
+    @classmethod
+    def of(cls, person: Person) -> "PersonRow":
+        return cls(**PersonOut.of(person).model_dump(), disabled_at=person.disabled_at)
+
+
+class PersonList(BaseModel):
+    """Some people, by number."""
+
+    items: list[PersonRow]
+    next_cursor: str | None
+
+
+class DisabledIn(BaseModel):
+    """Whether an account is closed, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    disabled: bool
+    reason: Annotated[str, Field(max_length=500)] = ""

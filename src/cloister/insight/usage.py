@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import datetime
 
+import pycountry
 from pydantic import BaseModel
 
 from cloister.access import scoped_select
@@ -46,6 +47,8 @@ class Usage(BaseModel):
     funnel: list[Step]
     states: dict[str, int]
     countries: dict[str, int]
+    country_numbers: dict[str, str]
+    """ISO 3166 numbers of those countries, by which maps know them."""
     """People by the country that they gave when they registered (ISO 3166)."""
     week: list[Hour]
     days: list[Day]
@@ -69,6 +72,7 @@ async def usage(uow: UnitOfWork, scope: Scope, space: str) -> Usage:
     queried = [found.get(Name.QUERY_ASKED, 0) for found in people.values()]
     ran = [found.get(Name.CODE_RUN, 0) for found in people.values()]
     admitted = {row.person for row in enrolments if row.admitted_at is not None}
+    lands = Counter(str(row.answers["country"]) for row in enrolments if row.answers.get("country"))
     return Usage(
         funnel=[
             Step(step="registered", people=len(enrolments)), Step(step="admitted", people=len(admitted)),
@@ -76,7 +80,8 @@ async def usage(uow: UnitOfWork, scope: Scope, space: str) -> Usage:
             Step(step="ran code", people=sum(count > 0 for count in ran)),
         ],
         states=Counter(row.state for row in enrolments),
-        countries=Counter(str(row.answers["country"]) for row in enrolments if row.answers.get("country")),
+        countries=lands,
+        country_numbers={code: found.numeric for code in lands if (found := pycountry.countries.get(alpha_2=code))},
         week=[
             Hour(weekday=weekday, hour=hour, queries=week[weekday, hour, "queries"], cells=week[weekday, hour, "cells"])
             for weekday in range(7)

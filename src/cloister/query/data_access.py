@@ -33,6 +33,8 @@ class GrantedData:
             b.person for b in await self.bindings.in_space(uow, space, Role.MEMBER)
             if b.team == team and b.suspended is None and (b.until is None or b.until > now)
         }  # fmt: skip
+        if person is not None and not await self.bindings.effective(uow, person, space):
+            return False
         if not members or (person is not None and person not in members and not await self._staff(uow, space, person)):
             return False
         if not editions:
@@ -44,4 +46,6 @@ class GrantedData:
         return set(editions) <= {table.edition for table in granted}
 
     async def _staff(self, uow: UnitOfWork, space: str, person: int) -> bool:
-        return any(b.space == space and b.role != Role.MEMBER for b in await self.bindings.of(uow, person, space))
+        return any(
+            b.space == space and b.role != Role.MEMBER for b in await self.bindings.effective(uow, person, space)
+        )

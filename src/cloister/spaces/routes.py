@@ -1,5 +1,6 @@
 """Spaces, registration, agreements, enrolments and teams over HTTP."""
 
+import difflib
 from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
@@ -13,6 +14,7 @@ from cloister.core.pagination import MAX_PAGE
 from cloister.core.principal import Scope
 from cloister.platform import Call, Settings
 from cloister.platform.call import current_call
+from cloister.platform.markdown import to_html
 from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import agreements, teams
 from cloister.spaces.enrolment import Application, Enrolments
@@ -20,9 +22,12 @@ from cloister.spaces.errors import EnrolmentNotFound, TeamNotFound
 from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams
 from cloister.spaces.membership import memberships
 from cloister.spaces.models import Enrolment
+from cloister.spaces.owning import SpaceSettings
 from cloister.spaces.schemas import (
     AgreementDiff,
     AgreementOut,
+    AgreementPreview,
+    AgreementText,
     AgreementVersionList,
     AgreementVersionOut,
     AllowListIn,
@@ -86,6 +91,7 @@ def _check_etag(row: Enrolment, if_match: str | None) -> None:
 def router(settings: Settings, spaces: Spaces, enrolments: Enrolments) -> APIRouter:
     api = APIRouter(tags=["spaces"])
     _space_routes(api, spaces)
+    _owner_routes(api, spaces)
     _enrolment_routes(api, enrolments, RateLimit(settings.registrations_per_minute))
     _review_routes(api, spaces, enrolments)
     _team_routes(api, enrolments)
@@ -137,6 +143,43 @@ def _space_routes(api: APIRouter, spaces: Spaces) -> None:
     ) -> AgreementDiff:
         """What changed in an agreement since a version."""
         return AgreementDiff(diff=await agreements.difference(call.uow, space, agreement, since))
+
+
+def _owner_routes(api: APIRouter, spaces: Spaces) -> None:
+    @api.get("/spaces/{space}/settings", openapi_extra=guard(Action.SPACE_CONFIGURE))
+    async def show_settings(space: Slug, call: CallDep, response: Response) -> SpaceSettings:
+        """What you may change of your space, with the ETag that a change needs."""
+        row, declaration = await active_space(call.uow, space)
+        response.headers["ETag"] = f'"{row.version}"'
+        return SpaceSettings.of(declaration)
+
+    @api.put("/spaces/{space}/settings", openapi_extra=guard(Action.SPACE_CONFIGURE))
+    async def change_settings(
+        space: Slug, body: SpaceSettings, call: CallDep, response: Response, if_match: IfMatch = None
+    ) -> SpaceSettings:
+        """Change your space. A changed text of an agreement is a new version of it; those who signed are asked again
+        where it says so.
+        """
+        row, declaration = await active_space(call.uow, space)
+        if if_match is None:
+            raise PreconditionRequired
+        await call.uow.session.refresh(row, with_for_update=True)  # of two with one ETag, the second waits and fails
+        if if_match not in {f'"{row.version}"', "*"}:
+            raise PreconditionFailed
+        wanted = body.applied(declaration)
+        if not await spaces.declare(call.uow, wanted):
+            call.uow.unrecorded("nothing changed")
+        response.headers["ETag"] = f'"{row.version}"'
+        return SpaceSettings.of(wanted)
+
+    @api.post("/spaces/{space}/agreements/preview", openapi_extra=guard(Action.SPACE_CONFIGURE))
+    async def preview_agreement(space: Slug, body: AgreementText, call: CallDep) -> AgreementPreview:
+        """A text as people will read it, and what it changes of the agreement that holds now."""
+        current = {one.name: one for one in await current_agreements(call.uow, space)}.get(body.name)
+        call.uow.unrecorded("only a look")
+        before = "" if current is None else current.text
+        lines = difflib.unified_diff(before.splitlines(), body.text.splitlines(), "now", "new", lineterm="")
+        return AgreementPreview(html=to_html(body.text), diff="\n".join(list(lines)[2:]))
 
 
 def _enrolment_routes(api: APIRouter, enrolments: Enrolments, limit: RateLimit) -> None:

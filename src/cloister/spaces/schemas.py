@@ -292,3 +292,20 @@ class JoinIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     code: Annotated[str, Field(max_length=200)]
+
+
+class AgreementText(BaseModel):
+    """A text that may become an agreement's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=60)]
+    text: Annotated[str, Field(max_length=500_000)]
+
+
+class AgreementPreview(BaseModel):
+    """How a text will be read, and what it changes."""
+
+    html: str
+    diff: str
+    """From the version that holds now, in unified form."""

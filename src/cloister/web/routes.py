@@ -13,14 +13,19 @@ from cloister.audit.schemas import RecordOut, RecordPage
 from cloister.bootstrap import Platform
 from cloister.core.actions import Action, guard
 from cloister.core.errors import Invalid, Unavailable
+from cloister.core.events import AccessChanged
 from cloister.core.ids import parse_label
-from cloister.core.pagination import MAX_PAGE
+from cloister.core.pagination import MAX_PAGE, decode_cursor, page_of
+from cloister.identity import disable, search_people
+from cloister.identity.schemas import DisabledIn, PersonList, PersonRow
 from cloister.platform import Call, metrics
 from cloister.platform.call import current_call
 from cloister.platform.operations import Operation
+from cloister.platform.settings import explain
 
 CallDep = Annotated[Call, Depends(current_call)]
 Text = Annotated[str | None, Query(max_length=200)]
+Label = Annotated[str, Path(max_length=60)]
 
 
 class OperationOut(BaseModel):
@@ -50,6 +55,20 @@ class WallOut(BaseModel):
     enforced: bool
     required: bool
     detail: str
+
+
+class SettingOut(BaseModel):
+    """A setting as it is; of secrets only whether they are set."""
+
+    name: str
+    value: str
+    source: str
+
+
+class SettingList(BaseModel):
+    """All settings."""
+
+    items: list[SettingOut]
 
 
 class Walls(BaseModel):
@@ -154,6 +173,38 @@ def platform_router(platform: Platform) -> APIRouter:
             links=settings.brand_links, version=__version__, demo=settings.mode == "demo",
             widgets=platform.hosts.widgets, workspaces=settings.gateway != "off",
         )  # fmt: skip
+
+    @api.get("/people", openapi_extra=guard(Action.PLATFORM_READ))
+    async def list_people(
+        call: CallDep, q: Annotated[str, Query(max_length=200)] = "",
+        cursor: Annotated[str | None, Query(max_length=400)] = None, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    ) -> PersonList:  # fmt: skip
+        """Everybody who has ever signed in, or those whose name or address has some words in it."""
+        rows = await search_people(call.uow, q, decode_cursor(cursor, int) or 0, limit + 1)
+        page = page_of(rows, limit, lambda row: row.number)
+        return PersonList(items=[PersonRow.of(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @api.put("/people/{person}/disabled", openapi_extra=guard(Action.PLATFORM_WRITE))
+    async def disable_person(person: Label, body: DisabledIn, call: CallDep) -> PersonRow:
+        """Close somebody's account: they are signed out, and what they have open ends within a second. Or open it again."""
+        try:
+            number = parse_label(person, "p")
+        except ValueError as error:
+            raise Invalid(str(error)) from error
+        if body.disabled and number == call.principal.person:
+            raise Invalid("You cannot close your own account.")
+        row = await disable(call.uow, number, platform.clock, disabled=body.disabled, reason=body.reason)
+        if body.disabled:
+            await platform.sessions.end_all(call.uow, number)
+        for space in {binding.space for binding in await platform.bindings.of(call.uow, number, None)}:
+            call.uow.publish(AccessChanged(space, number))
+        return PersonRow.of(row)
+
+    @api.get("/platform/settings", openapi_extra=guard(Action.PLATFORM_READ))
+    async def settings_in_effect() -> SettingList:
+        """Every setting, secrets masked, and where it comes from."""
+        rows = explain(platform.settings)
+        return SettingList(items=[SettingOut(name=name, value=value, source=source) for name, value, source in rows])
 
     @api.get("/platform/walls", openapi_extra=guard(Action.PLATFORM_READ))
     async def walls() -> Walls:

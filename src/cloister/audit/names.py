@@ -88,4 +88,5 @@ class Name(StrEnum):
     SHARE_VIEWED = "dashboards:share:view"
     ANOMALY_FOUND = "insight:anomaly:find"
     ANOMALY_CLOSED = "insight:anomaly:close"
+    BRANDING_CHANGED = "platform:branding:change"
     BLUEPRINT_APPLIED = "blueprint:space:apply"

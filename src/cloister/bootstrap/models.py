@@ -7,6 +7,7 @@ import cloister.datasets.models
 import cloister.gateway.models
 import cloister.identity.models
 import cloister.modules.models
+import cloister.platform.branding
 import cloister.platform.idempotency
 import cloister.platform.mail
 import cloister.platform.operations

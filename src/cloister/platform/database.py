@@ -73,6 +73,7 @@ class Base(DeclarativeBase):
         list[Any]: JSON,
         list[str]: JSON,
         list[dict[str, Any]]: JSON,
+        list[dict[str, str]]: JSON,
         str: String,
     }
 

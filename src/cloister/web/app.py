@@ -25,6 +25,7 @@ from cloister.modules.routes import router as module_routes
 from cloister.query.routes import router as query_routes
 from cloister.sandboxes.routes import router as sandbox_routes
 from cloister.spaces.routes import router as space_routes
+from cloister.web.branding import branding_router
 from cloister.web.edge import AnsweredBeforeError, Authoriser, Edge, problem_response
 from cloister.web.routes import health_router, platform_router
 from cloister.web.ui import ui_router
@@ -94,6 +95,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         ),
         insight_routes(),
         platform_router(platform),
+        branding_router(platform),
     ):
         app.include_router(router, prefix=PREFIX, dependencies=guards)
     app.router.routes.append(

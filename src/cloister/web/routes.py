@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
-from cloister import __version__
 from cloister.audit import Filter, search
 from cloister.audit.schemas import RecordOut, RecordPage
 from cloister.bootstrap import Platform
@@ -75,21 +74,6 @@ class Walls(BaseModel):
     """All of them."""
 
     items: list[WallOut]
-
-
-class PlatformOut(BaseModel):
-    """What everybody may know of this installation."""
-
-    name: str
-    color: str
-    welcome: str
-    links: dict[str, str]
-    version: str
-    demo: bool
-    widgets: str
-    """The origin of widgets' pages."""
-    workspaces: bool
-    """Whether workspaces can be opened: there is a gateway."""
 
 
 class Health(BaseModel):
@@ -163,16 +147,6 @@ def platform_router(platform: Platform) -> APIRouter:
         """Records of a space, newest first."""
         page = await search(call.uow, wanted.filter(space), cursor, limit)
         return RecordPage(items=[RecordOut.of(row) for row in page.items], next_cursor=page.next_cursor)
-
-    @api.get("/platform", openapi_extra=guard(Action.PUBLIC_READ))
-    async def about() -> PlatformOut:
-        """What this installation is called and looks like."""
-        settings = platform.settings
-        return PlatformOut(
-            name=settings.brand_name, color=settings.brand_color, welcome=settings.brand_welcome,
-            links=settings.brand_links, version=__version__, demo=settings.mode == "demo",
-            widgets=platform.hosts.widgets, workspaces=settings.gateway != "off",
-        )  # fmt: skip
 
     @api.get("/people", openapi_extra=guard(Action.PLATFORM_READ))
     async def list_people(

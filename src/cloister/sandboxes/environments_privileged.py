@@ -46,6 +46,10 @@ class Environments:
         self._python = python
         self._locks: dict[str, asyncio.Lock] = {}
         root.mkdir(parents=True, exist_ok=True)
+        for partial in root.glob(".*.*"):
+            maker = partial.name.rsplit(".", 1)[1]
+            if maker.isdigit() and not Path(f"/proc/{maker}").exists():  # it was killed over it
+                shutil.rmtree(partial, ignore_errors=True)
 
     async def ensure(self, packages: list[str], progress: Callable[[str], None] | None = None) -> Built:
         """Return the environment of some requirements, locked and built on the first call.

@@ -16,8 +16,9 @@ from sqlalchemy import select
 
 from cloister.access.models import RoleBinding
 from cloister.platform import OidcProvider
+from cloister.platform.mail import Letter
 from cloister.sandboxes.backends.fake import FakeBackend
-from tests.support import ROOT, blueprint, declare, free_port, make_settings, served
+from tests.support import ROOT, blueprint, declare, free_port, make_settings, served, until
 
 HERE = Path(__file__).parent / "oidc_provider"
 SECRET = "app-secret-app-secret-app-secret"
@@ -263,3 +264,49 @@ async def test_nobody_waits_inside_somebodys_address(world):
         assert ("", "operator") in await roles(api, owner)
         assert (await eve.get("/me")).json().get("number") != (await owner.get("/me")).json()["number"]
     assert (await eve.get("/platform/walls")).status_code in {401, 403}
+
+
+async def letter_to(api, address):
+    async with api.platform.database.read() as uow:
+        letters = (await uow.session.scalars(select(Letter).where(Letter.to == address).order_by(Letter.id))).all()
+    return letters[-1].text if letters else None
+
+
+async def test_an_address_that_nobody_vouches_for_is_confirmed_by_its_link(world):
+    """On a list of invited addresses, it counts from then on, and nobody else can take it."""
+    api, _ = world
+    await declare(api.platform, blueprint(slug="listed", enrolment={"mode": "allow-list"}))
+    await api.operator().post("/spaces/listed/allow-list", json={"csv": "bob@test.example\n"})
+    bob, _ = await sign_in(api, "wild", "bob")
+    assert (await bob.get("/me")).json()["email_confirmed"] is False
+    applied = await api.apply(bob, "listed")
+    assert applied.status_code == 202, applied.text
+
+    async def state(*wanted):
+        found = (await bob.get("/spaces/listed/enrolment")).json()
+        return found["waiting_for"] is not None if wanted == ("waits",) else found["state"] in wanted
+
+    await until(lambda: state("waits"))
+    sent = await bob.post("/me/email/link")
+    assert (sent.status_code, sent.json()) == (202, {"to": "bob@test.example"})
+    token = (await letter_to(api, "bob@test.example")).split("/confirm#")[1].split()[0]
+    alice, _ = await sign_in(api, "good", "alice")
+    for client, given in ((alice, token), (bob, token[:-4] + "AAAA"), (bob, "nonsense"), (bob, "é" * 8)):
+        refused_ = await client.post("/me/email/confirmation", json={"token": given})
+        assert refused_.json()["code"] == "identity.bad_confirmation", given
+    confirmed = await bob.post("/me/email/confirmation", json={"token": token})
+    assert confirmed.json()["email_confirmed"] is True
+    await until(lambda: state("active"))
+    assert (await bob.post("/me/email/link")).json()["code"] == "identity.nothing_to_confirm"
+    assert await roles(api, bob) == {("listed", "member")}, "a link makes nobody more than a member"
+
+
+async def test_an_operators_address_confirmed_by_a_link_makes_no_operator(world):
+    api, _ = world
+    eve, _ = await sign_in(api, "wild", "eve")
+    await eve.post("/me/email/link")
+    token = (await letter_to(api, "operator@test.example")).split("/confirm#")[1].split()[0]
+    assert (await eve.post("/me/email/confirmation", json={"token": token})).status_code == 200
+    assert await roles(api, eve) == set()
+    again, _ = await sign_in(api, "wild", "eve")
+    assert await roles(api, again) == set()

@@ -78,3 +78,16 @@ async def test_what_is_wrong_is_said_and_changes_nothing(api):
     assert (await owner.get(PATH)).headers["etag"] == etag
     steward = await api.sign_in("steward")
     assert (await steward.get(PATH)).status_code == 403
+
+
+async def test_strangers_see_what_data_a_listed_space_has_and_nothing_of_it(api):
+    owner, settings, etag = await opened(api)
+    made = await owner.post("/spaces/course/datasets/rain", json={"title": "Rain", "description": "Daily sums."})
+    assert made.status_code in {200, 201}, made.text
+    stranger = api.anonymous()
+    seen = await stranger.get("/spaces/course/dataset-titles")
+    assert seen.json() == {"items": [{"title": "Rain", "description": "Daily sums."}]}
+    assert (await stranger.get("/spaces/course/datasets")).status_code == 401
+    hidden = await owner.put(PATH, json={**settings, "listed": False}, headers={"If-Match": etag})
+    assert hidden.status_code == 200
+    assert (await stranger.get("/spaces/course/dataset-titles")).json() == {"items": []}

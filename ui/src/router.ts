@@ -31,6 +31,7 @@ export const router = createRouter({
     { path: "/modules", component: () => import("./pages/Modules.vue"), meta: { person: true } },
     { path: "/modules/:name", component: () => import("./pages/Module.vue"), props: true, meta: { person: true } },
     { path: "/modules/:name/edit", component: () => import("./pages/ModuleEditor.vue"), props: true, meta: { person: true } },
+    { path: "/confirm", component: () => import("./pages/Confirm.vue"), meta: { person: true } },
     { path: "/account", component: () => import("./pages/Account.vue"), meta: { person: true } },
     { path: "/operator", component: () => import("./pages/Operator.vue"), meta: { person: true } },
     { path: "/:rest(.*)", component: () => import("./pages/NotFound.vue") },

@@ -7,6 +7,8 @@ class Name(StrEnum):
     """What a record is about."""
 
     PERSON_CREATED = "identity:person:create"
+    ADDRESS_ASKED = "identity:address:ask"
+    ADDRESS_CONFIRMED = "identity:address:confirm"
     PERSON_DISABLED = "identity:person:disable"
     PERSON_ENABLED = "identity:person:enable"
     PERSON_LINKED = "identity:person:link"

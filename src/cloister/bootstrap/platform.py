@@ -22,6 +22,7 @@ from cloister.datasets import Datasets, GrantPeriodController, Grants, VersionCo
 from cloister.gateway import CaddyController, Decisions, Entering, Gateway, Hosts, Outflows, Presence
 from cloister.identity import (
     Claims,
+    Confirmations,
     OidcSignIn,
     Person,
     Sessions,
@@ -122,6 +123,7 @@ class Platform:
     def _identity(self) -> None:
         self.sessions = Sessions(self.database, self.settings, self.clock)
         self.tokens = Tokens(self.database, self.clock)
+        self.confirmations = Confirmations(self.box, self.clock, self.settings.public_url)
         self.oidc = OidcSignIn(self.settings.oidc_providers, self.box, self.settings.public_url)
 
     def _spaces(self) -> None:

@@ -19,6 +19,8 @@ from cloister.datasets.schemas import (
     DatasetPage,
     GrantList,
     GrantOut,
+    TitleList,
+    TitleOut,
     UploadOut,
     VersionIn,
     VersionList,
@@ -27,13 +29,14 @@ from cloister.datasets.schemas import (
 from cloister.datasets.service import Datasets, Source, format_of
 from cloister.platform import Call, Database, Settings, UnitOfWork
 from cloister.platform.call import current_call
-from cloister.spaces import get_space
+from cloister.spaces import get_space, in_space
 
 CallDep = Annotated[Call, Depends(current_call)]
 Slug = Annotated[str, Path(max_length=60)]
 Name_ = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Cursor = Annotated[str | None, Query(max_length=400)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+MOST_TITLES = 50
 IfMatch = Annotated[str | None, Header(max_length=200)]
 
 
@@ -63,6 +66,17 @@ def _catalogue_routes(api: APIRouter, datasets: Datasets) -> None:
         await get_space(call.uow, space)
         page = await datasets.catalogue(call.uow, call.scope, q, cursor, limit)
         return DatasetPage(items=[DatasetOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @api.get("/spaces/{space}/dataset-titles", openapi_extra=guard(Action.SPACE_SEE))
+    async def list_titles(space: Slug, call: CallDep) -> TitleList:
+        """What data a space has, in a line each, for those who think of joining. Nothing of the data itself."""
+        if not (await get_space(call.uow, space)).listed:
+            return TitleList(
+                items=[]
+            )  # whoever has the link of a space that is not shown around sees no more than that
+        page = await datasets.catalogue(call.uow, in_space(space), None, None, MOST_TITLES)
+        rows = [Metadata.model_validate(row.metadata_) for row in page.items]
+        return TitleList(items=[TitleOut(title=row.title, description=row.description[:400]) for row in rows])
 
     @api.get("/spaces/{space}/datasets/{dataset}", openapi_extra=guard(Action.DATASET_READ))
     async def show_dataset(space: Slug, dataset: Name_, call: CallDep, response: Response) -> DatasetOut:

@@ -126,3 +126,16 @@ class GrantList(BaseModel):
     """The grants that count."""
 
     items: list[GrantOut]
+
+
+class TitleOut(BaseModel):
+    """A dataset, as the public page of its space names it."""
+
+    title: str
+    description: str
+
+
+class TitleList(BaseModel):
+    """The datasets of a space, by name."""
+
+    items: list[TitleOut]

@@ -1,5 +1,6 @@
 """People, how they sign in, their sessions and API tokens."""
 
+from cloister.identity.confirmation import Confirmations
 from cloister.identity.emails import BadAddress, canonical_email
 from cloister.identity.models import ApiToken, Person
 from cloister.identity.oidc import OidcSignIn
@@ -20,6 +21,7 @@ __all__ = [
     "ApiToken",
     "BadAddress",
     "Claims",
+    "Confirmations",
     "EmailTaken",
     "OidcSignIn",
     "Person",

@@ -1,5 +1,6 @@
 """Signing in and out, and what people may see and make of their own."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Annotated
 
@@ -8,12 +9,15 @@ from fastapi.responses import RedirectResponse
 
 from cloister.core.actions import Action, guard
 from cloister.core.errors import Forbidden, NotFound
+from cloister.identity.confirmation import Confirmations
 from cloister.identity.emails import canonical_email
 from cloister.identity.oidc import OidcSignIn
 from cloister.identity.people import Claims, get_person, sign_in_person
 from cloister.identity.ports import OnSignIn
 from cloister.identity.schemas import (
+    ConfirmationIn,
     DemoSignIn,
+    LinkSent,
     NewToken,
     PersonOut,
     ProviderOut,
@@ -25,12 +29,14 @@ from cloister.identity.schemas import (
 )
 from cloister.identity.sessions import Sessions
 from cloister.identity.tokens import Tokens
-from cloister.platform import Call, OidcProvider, Settings
+from cloister.platform import Call, OidcProvider, Settings, UnitOfWork
 from cloister.platform.call import current_call
 from cloister.platform.ratelimit import RateLimit
 
 CallDep = Annotated[Call, Depends(current_call)]
 STATE_COOKIE = "cloister-sign-in"
+LINKS_PER_MINUTE = 3
+OnConfirmed = Callable[[UnitOfWork, int], Awaitable[None]]
 
 
 class TokenTooNarrow(Forbidden):
@@ -45,7 +51,10 @@ class DemoOnly(NotFound):
     code = "identity.not_demo"
 
 
-def router(settings: Settings, sessions: Sessions, tokens: Tokens, oidc: OidcSignIn, on_sign_in: OnSignIn) -> APIRouter:
+def router(
+    settings: Settings, sessions: Sessions, tokens: Tokens, oidc: OidcSignIn, on_sign_in: OnSignIn,
+    confirmations: Confirmations, on_confirmed: OnConfirmed,
+) -> APIRouter:  # fmt: skip
     api = APIRouter(tags=["identity"])
     limit = RateLimit(settings.sign_ins_per_minute)
 
@@ -142,6 +151,21 @@ def router(settings: Settings, sessions: Sessions, tokens: Tokens, oidc: OidcSig
     async def me(call: CallDep) -> PersonOut:
         """Who you are here."""
         return PersonOut.of(await get_person(call.uow, call.person))
+
+    links = RateLimit(LINKS_PER_MINUTE)
+
+    @api.post("/me/email/link", openapi_extra=guard(Action.SELF_WRITE), status_code=202)
+    async def send_link(call: CallDep) -> LinkSent:
+        """Send a link to your address, to confirm that it is yours."""
+        links.take(str(call.person))
+        return LinkSent(to=await confirmations.send(call.uow, call.person))
+
+    @api.post("/me/email/confirmation", openapi_extra=guard(Action.SELF_WRITE))
+    async def confirm_address(body: ConfirmationIn, call: CallDep) -> PersonOut:
+        """Confirm your address with what the link held. Whatever waited for that goes on."""
+        person = await confirmations.confirm(call.uow, call.person, body.token)
+        await on_confirmed(call.uow, person.number)
+        return PersonOut.of(person)
 
     @api.get("/me/tokens", openapi_extra=guard(Action.SELF_READ))
     async def my_tokens(call: CallDep) -> TokenList:

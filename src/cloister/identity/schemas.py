@@ -17,13 +17,16 @@ class PersonOut(BaseModel):
     number: str
     name: str
     email: str | None
+    email_confirmed: bool
+    """Whether a provider vouches for the address, or its link was opened."""
     created_at: datetime
 
     @classmethod
     def of(cls, person: Person) -> "PersonOut":
         return cls(
-            number=person_label(person.number), name=person.name, email=person.email, created_at=person.created_at
-        )
+            number=person_label(person.number), name=person.name, email=person.email,
+            email_confirmed=person.canonical_email is not None, created_at=person.created_at,
+        )  # fmt: skip
 
 
 class ProviderOut(BaseModel):
@@ -127,3 +130,17 @@ class DisabledIn(BaseModel):
 
     disabled: bool
     reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class LinkSent(BaseModel):
+    """Where a link went."""
+
+    to: str
+
+
+class ConfirmationIn(BaseModel):
+    """What a link held."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: Annotated[str, Field(min_length=1, max_length=2000)]

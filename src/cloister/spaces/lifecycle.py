@@ -126,6 +126,13 @@ class Spaces:
                 if (space.space, role.value) not in have:
                     await self.bindings.grant(uow, person.number, role, source="blueprint", space=space.space)
 
+    async def on_confirmed(self, uow: UnitOfWork, person: int) -> None:
+        """Somebody's address counts from now on: look again at what waits for them."""
+        waiting = scoped_select(Enrolment, EVERYTHING).where(Enrolment.person == person, Enrolment.state == "applied")
+        for row in (await uow.session.scalars(waiting)).all():
+            row.waiting_for = None
+            uow.publish(EnrolmentWanted(row.space))
+
     async def list_for(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Space]:
         """The spaces that everybody may see, and those that the caller has a role in."""
         query = scoped_select(Space, EVERYTHING).where(Space.state == "active")

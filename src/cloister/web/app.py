@@ -82,7 +82,15 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     guards = [Depends(authoriser)]
     frames = Frames(platform.modules, platform.live.trials, platform.hosts.widgets, platform.settings.public_url)
     for router in (
-        identity_routes(platform.settings, platform.sessions, platform.tokens, platform.oidc, platform.on_sign_in),
+        identity_routes(
+            platform.settings,
+            platform.sessions,
+            platform.tokens,
+            platform.oidc,
+            platform.on_sign_in,
+            platform.confirmations,
+            platform.spaces.on_confirmed,
+        ),
         space_routes(platform.settings, platform.spaces, platform.enrolments),
         dataset_routes(platform.settings, platform.datasets, platform.grants, platform.database, platform.recorder),
         query_routes(platform.broker, platform.relations, platform.database),

@@ -88,8 +88,11 @@ class BuildController(Controller):
         async with self._database.read() as uow:
             module = await scoped_get(uow, Module, EVERYTHING, number=row.module)
         author = None if module is None else module.author
+        recipe = Recipe.of(described, row.requirements, row.digest, author)
         try:
-            await self._layers.inside(Recipe.of(described, row.requirements, row.digest, author), log.say)
+            if described.manifest.image is None and await self._layers.ready(recipe) is not None:
+                log.say("INFO", "What it needs was built before.\n")
+            await self._layers.inside(recipe, log.say)
         except CloisterError as error:
             said = log.end_of()
             log.say("ERROR", f"{error.detail}\n")

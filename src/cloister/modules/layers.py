@@ -119,7 +119,6 @@ class Layers:
         async with self._locks.setdefault(key, asyncio.Lock()):
             found = self.environments.layer(key)
             if found is not None:
-                said("INFO", "What it needs was built before.\n")
                 return found
             return await (self._npm if recipe.runtime == "node" else self._go)(recipe, key, base.path, said)
 

@@ -25,6 +25,20 @@ RUNS, MANY, VIEWERS, SECONDS = 12, 20, 1000, 6
 LULL = 1.5
 """Seconds between two openings, after which the platform starts a sandbox that waits for the next."""
 MAIN = "import cloister\ncloister.output({'n': 1})\nimport time; time.sleep(600)\n"
+GO_MOD = "module bench\n\ngo 1.24\n"
+GO = """package main
+
+import (
+	"time"
+
+	"cloister"
+)
+
+func main() {
+	cloister.Output(map[string]any{"n": 1})
+	time.Sleep(time.Hour)
+}
+"""
 FRAMES = "import numpy, pandas, cloister\ncloister.output({'n': int(pandas.DataFrame({'a': numpy.arange(3)}).a.sum())})\nimport time; time.sleep(600)\n"
 NODE = "const c = require('cloister'); c.output({ n: 1 }); setInterval(() => {}, 1000);\n"
 TEN = """
@@ -118,13 +132,21 @@ async def _publish(author: Author) -> list[Row]:
     built = await author.publish("first", main__py=FRAMES, requirements__txt="numpy\npandas\n")
     again = await author.publish("first", "1.0.1")
     say(f"publish with numpy and pandas: {built:,.0f} ms, again {again:,.0f} ms")
-    return [Row("publish again with numpy and pandas already built", again, "ms", "first time", built)]
+    first, other = [
+        await author.publish(f"compiled{n}", go__mod=GO_MOD, main__go=f"{GO}// {time.time_ns()}\n") for n in range(2)
+    ]
+    say(f"publish in Go: {first:,.0f} ms, another module {other:,.0f} ms")
+    return [
+        Row("publish again with numpy and pandas already built", again, "ms", "first time", built),
+        Row("publish a module in Go, its standard library compiled before", other, "ms", "first in Go", first),
+    ]
 
 
 async def _open(author: Author, word: str, lull: float) -> list[Row]:
     """Open dashboards, with a while between so that sandboxes can be made ready where they are to be."""
     await author.publish("plain", main__py=MAIN)
     await author.publish("node", index__js=NODE, package__json="{}")
+    await author.publish("go", go__mod=GO_MOD, main__go=GO)
     await author.publish("frames", main__py=FRAMES, requirements__txt="numpy\npandas\n")
     beside = middle([_plain_start() for _ in range(RUNS)])
     hold = {"cold": 120, "warm": 40}[word]
@@ -135,7 +157,12 @@ async def _open(author: Author, word: str, lull: float) -> list[Row]:
         await asyncio.sleep(lull)
         return took
 
-    for name, what in (("plain", "Python, nothing to install"), ("node", "Node"), ("frames", "numpy and pandas")):
+    for name, what in (
+        ("plain", "Python, nothing to install"),
+        ("node", "Node"),
+        ("go", "Go"),
+        ("frames", "numpy and pandas"),
+    ):
         await opened(name)
         times = [await opened(name) for _ in range(RUNS)]
         title = f"{word}: dashboard opened → first OUTPUT, {what}, p50"

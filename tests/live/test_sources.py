@@ -148,6 +148,8 @@ async def test_tags_become_releases_and_the_branch_the_draft(tmp_path, repositor
                 refused = await stranger.post(hook, content=said, headers={"X-Hub-Signature-256": f"sha256={wrong}"})
                 assert refused.json()["code"] == "module.wrong_signature"
             assert (await stranger.post(hook, content=said)).status_code == 422
+            odd = await stranger.post(hook, content=said, headers={"X-Hub-Signature-256": "sha256=é".encode("latin-1")})
+            assert odd.json()["code"] == "module.wrong_signature"
             assert (await stranger.post("/modules/nothing/hook", content=said)).json()[
                 "code"
             ] == "module.wrong_signature"

@@ -59,7 +59,9 @@ class Session:
     def output_of(self, channel: str, key: str) -> Output | None:
         """The newest output of a channel as a viewer sees it, who is known by a key."""
         for hub in (self.hub, self.shown):
-            if channel in hub.channels and any(secrets.compare_digest(one.key, key) for one in hub.viewers):
+            if channel in hub.channels and any(
+                secrets.compare_digest(one.key.encode(), key.encode()) for one in hub.viewers
+            ):
                 return hub.channels[channel].output
         return None
 

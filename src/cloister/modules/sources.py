@@ -149,11 +149,8 @@ class Sources:
         row = None if module is None else await scoped_get(uow, ModuleSource, EVERYTHING, module=module.number)
         key = secrets.token_bytes(32) if row is None else self.box.decrypt(row.secret, PURPOSE)
         right = hmac.new(key, body, hashlib.sha256).hexdigest()
-        if (
-            not hmac.compare_digest(right, (given or "").removeprefix("sha256=").lower())
-            or module is None
-            or row is None
-        ):
+        shown = (given or "").removeprefix("sha256=").lower().encode()
+        if not hmac.compare_digest(right.encode(), shown) or module is None or row is None:
             raise WrongSignature
         self.want(uow, module, row, "a webhook")
 

@@ -98,6 +98,8 @@ class Environments:
                 for name in ("lock.txt", "meta.json"):
                     (partial / name).unlink()
             await make(partial)
+            for name in ("lock.txt", "meta.json"):  # ours to write: a link of that name would lead to a shared file
+                (partial / name).unlink(missing_ok=True)
             (partial / "lock.txt").write_text("".join(f"{name}\n" for name in names))
             await asyncio.to_thread(_finish, partial)
             await asyncio.to_thread(settle, partial, self.root / key)

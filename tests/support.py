@@ -45,7 +45,7 @@ def make_settings(state: Path, **overrides) -> Settings:
         "mode": "demo", "state_directory": state, "listen_port": port, "public_url": f"http://127.0.0.1:{port}",
         "environment_directory": ENVIRONMENTS, "log_level": "error", "sign_ins_per_minute": 100_000,
         "registrations_per_minute": 100_000, "operators": ["operator@test.example"], "query_memory_megabytes": 256,
-        "query_cpus": 1.0, "shipped_modules": False,
+        "query_cpus": 1.0, "shipped_modules": False, "build_cpus": 2.0,
     }  # fmt: skip
     return load(**{**values, **overrides})
 

@@ -28,7 +28,7 @@ class Server:
             "mode": "demo", "state_directory": state, "listen_port": port, "public_url": self.url,
             "environment_directory": ENVIRONMENTS, "log_level": "warning", "sign_ins_per_minute": 1_000_000,
             "registrations_per_minute": 1_000_000, "operators": "operator@test.example",
-            "shipped_modules": False, **settings,
+            "shipped_modules": False, "build_cpus": 2.0, **settings,
         }  # fmt: skip
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("CLOISTER_")}
         self.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each restart would compile everything anew

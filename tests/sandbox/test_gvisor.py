@@ -51,3 +51,13 @@ async def test_with_it_the_spaces_code_runs_on_it_and_other_code_does_not(api, t
     assert state["exit_code"] == 0
     assert state["id"] not in log.read_text()
     assert await api.platform.backend.known() == set()
+
+
+async def test_a_note_of_the_runtime_that_a_kill_left_empty_stops_nothing(api):
+    backend, id_ = api.platform.backend, "sbx_half"
+    bundle = api.platform.settings.run_directory / "oci" / "bundles" / id_
+    bundle.mkdir(parents=True)
+    (bundle / "runtime").touch()
+    assert await backend.alive(id_) is None
+    await backend.remove(id_, api.platform.sandbox_controller.place(id_))
+    assert not bundle.exists()

@@ -77,9 +77,10 @@ class OciBackend:
 
     def _runtime(self, id_: str) -> str:
         """What runs a sandbox, also after a restart: it is kept beside its bundle."""
+        kept = ""
         with contextlib.suppress(FileNotFoundError):
-            return (self._bundle(id_) / "runtime").read_text()
-        return self._usual
+            kept = (self._bundle(id_) / "runtime").read_text()
+        return kept or self._usual
 
     def _command(self, runtime: str, *arguments: str, limits: bool = False) -> list[str]:
         base = [runtime, "--root", str(self._root / runtime)]
@@ -132,7 +133,7 @@ class OciBackend:
         document = json.dumps(config(id_, spec, place, self.layout, uid, volume, root))
         await asyncio.to_thread(_prepare, bundle, place, document, None if self.layout.rootless else uid)
         runtime = "runsc" if spec.gvisor else self._usual
-        await asyncio.to_thread((bundle / "runtime").write_text, runtime)
+        await asyncio.to_thread(_write_whole, bundle / "runtime", runtime)
         pid_file = bundle / "pid"
         command = self._command(
             runtime, "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(bundle), id_, limits=True
@@ -272,6 +273,13 @@ def _prepare(bundle: Path, place: Place, document: str, uid: int | None) -> None
     place.app.chmod(0o700)
     if uid is not None:
         os.chown(place.app, uid, uid)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a small file so that whoever reads it, also after a kill, finds all of it or none."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def _write_rootfs(root: Path) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import stat
 import sys
 import tarfile
 
@@ -156,13 +155,6 @@ def main(points):
         print(f"unpacked {layer['digest'][:19]}", flush=True)
     config = load(blob(found["config"]["digest"])).get("config") or {}
     furnish(points)
-    for folder, folders, names in os.walk(ROOT):
-        for name in [*folders, *names]:
-            if not os.path.islink(os.path.join(folder, name)):
-                os.chmod(
-                    os.path.join(folder, name),
-                    stat.S_IMODE(os.lstat(os.path.join(folder, name)).st_mode) & 0o755 | 0o400,
-                )
     with open(f"{HOME}/result/image.json", "w") as file:
         command = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
         json.dump(

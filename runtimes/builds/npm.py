@@ -34,10 +34,9 @@ def main(registry):
     code = subprocess.run(command, check=False, cwd=work).returncode
     if code:
         return code
-    os.makedirs(f"{result}/node_modules")
-    if os.path.isdir(f"{work}/node_modules"):
-        os.rmdir(f"{result}/node_modules")
-        os.rename(f"{work}/node_modules", f"{result}/node_modules")
+    os.mkdir(result)
+    os.makedirs(f"{work}/node_modules", exist_ok=True)  # there is none where nothing was to be installed
+    os.rename(f"{work}/node_modules", f"{result}/node_modules")
     shutil.copyfile(f"{work}/package-lock.json", f"{result}/package-lock.json")
     return 0
 

@@ -58,11 +58,11 @@ def main(address, branch, folder, known):
         repository = porcelain.clone(address, where, bare=True, errstream=sys.stdout.buffer)
     except NotGitRepository:
         raise SystemExit("There is no repository at this address, or it is not open to everybody.") from None
-    heads = {ref.rsplit(b"/", 1)[-1] if ref.count(b"/") == 2 else ref.split(b"/", 3)[-1]: ref
-             for ref in repository.refs.allkeys() if ref.startswith((b"refs/remotes/origin/", b"refs/heads/"))}  # fmt: skip
-    if branch.encode() not in heads:
+    names = [prefix + branch.encode() for prefix in (b"refs/heads/", b"refs/remotes/origin/")]
+    found = next((name for name in names if name in repository.refs), None)
+    if found is None:
         raise SystemExit(f"There is no branch “{branch}”.")
-    head = commit_of(repository, heads[branch.encode()])
+    head = commit_of(repository, found)
     pack(repository, head, folder, f"{RESULT}/branch.zip")
     tags = {}
     for ref in repository.refs.allkeys():

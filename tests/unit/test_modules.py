@@ -4,6 +4,7 @@ import io
 import json
 import stat
 import zipfile
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -180,9 +181,13 @@ def test_versions_only_rise_and_ranges_choose_the_newest_that_fits():
     assert "no version or range" in said(choose, "newest!", published)
 
 
+def needed(main, name, text):
+    files = {main: b"", name: text.encode()}
+    return dependencies(describe(files), files)
+
+
 def test_only_plain_requirements_are_installed():
-    files = lambda text: {"main.py": b"", "requirements.txt": text.encode()}  # noqa: E731
-    needs = lambda text: dependencies(describe(files(text)), files(text))  # noqa: E731
+    needs = partial(needed, "main.py", "requirements.txt")
     assert needs("# mine\nnumpy>=2 ; python_version > '3'\nvisualbox\n\npandas\n") == [
         'numpy>=2; python_version > "3"',
         "pandas",
@@ -197,8 +202,7 @@ def test_only_plain_requirements_are_installed():
 
 
 def test_packages_of_node_come_by_version_from_the_registry():
-    files = lambda text: {"index.js": b"", "package.json": text.encode()}  # noqa: E731
-    needs = lambda text: dependencies(describe(files(text)), files(text))  # noqa: E731
+    needs = partial(needed, "index.js", "package.json")
     wanted = '{"dependencies": {"visualbox": "*", "ms": "^2.1.0", "@a/b": "1.x"}}'
     assert needs(wanted) == ["@a/b@1.x", "ms@^2.1.0"]
     assert needs("{}") == []
@@ -209,8 +213,7 @@ def test_packages_of_node_come_by_version_from_the_registry():
 
 
 def test_what_a_module_in_go_needs_is_in_its_go_mod():
-    files = lambda text: {"main.go": b"", "go.mod": text.encode()}  # noqa: E731
-    needs = lambda text: dependencies(describe(files(text)), files(text))  # noqa: E731
+    needs = partial(needed, "main.go", "go.mod")
     text = "module m\n\ngo 1.24\n\nrequire (\n\tgithub.com/a/b v1.2.3 // indirect\n\tvisualbox v0.0.0\n)\nrequire c.org/d v2.0.0\n"
     assert needs(text) == ["c.org/d@v2.0.0", "github.com/a/b@v1.2.3"]
     assert needs("module m\n") == []

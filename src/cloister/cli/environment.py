@@ -68,7 +68,7 @@ def gc() -> None:
         wanted = [*(await _declared(platform)).values(), WORKER_PACKAGES, JUPYTERLAB]
         used = {built.id for requirements in wanted if (built := platform.environments.ready(requirements))}
         used |= {image.path.name for image in platform.images.all()}
-        used |= await platform.layers.used([recipe async for recipe in recipes(platform.database)])
+        used |= await platform.layers.used(await recipes(platform.database))
         gone = await platform.environments.collect(used)
         typer.echo("\n".join(f"removed {id_}" for id_ in gone) or "nothing to remove")
         await platform.database.close()

@@ -1,7 +1,7 @@
 """Commands about OCI images."""
 
 import asyncio
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +21,8 @@ def _images() -> tuple[Platform, Images]:
     async def nothing() -> None:
         """What a server may be building just now is not ours to sweep."""
 
-    workshop = dataclasses.replace(platform.workshop, ready=nothing, swept=True)
-    return platform, Images(platform.settings.state_directory / "images", platform.environments, workshop)
+    workshop = replace(platform.workshop, ready=nothing, swept=True)
+    return platform, replace(platform.images, workshop=workshop)
 
 
 @app.command("import")

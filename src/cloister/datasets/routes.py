@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from cloister.audit import Draft, Name, Recorder
 from cloister.core.actions import Action, guard
-from cloister.core.errors import PreconditionFailed, PreconditionRequired, TooLarge
+from cloister.core.errors import TooLarge
 from cloister.core.pagination import MAX_PAGE
 from cloister.datasets.declaration import GrantDeclaration, Metadata
 from cloister.datasets.errors import DownloadNotGranted, VersionNotFound
@@ -29,6 +29,7 @@ from cloister.datasets.schemas import (
 from cloister.datasets.service import Datasets, Source, format_of
 from cloister.platform import Call, Database, Settings, UnitOfWork
 from cloister.platform.call import current_call
+from cloister.platform.etags import check_etag
 from cloister.spaces import get_space, in_space
 
 CallDep = Annotated[Call, Depends(current_call)]
@@ -97,11 +98,8 @@ def _catalogue_routes(api: APIRouter, datasets: Datasets) -> None:
     ) -> DatasetOut:
         """Describe a dataset anew."""
         row = await datasets.get(call.uow, call.scope, dataset)
-        if if_match is None:
-            raise PreconditionRequired
         await call.uow.session.refresh(row, with_for_update=True)  # of two with one ETag, the second waits and fails
-        if if_match not in {_etag(row), "*"}:
-            raise PreconditionFailed
+        check_etag(_etag(row), if_match)
         row = await datasets.declare(call.uow, space, dataset, body)
         response.headers["ETag"] = _etag(row)
         return DatasetOut.of(row)

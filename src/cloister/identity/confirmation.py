@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography.exceptions import InvalidTag
-from sqlalchemy import select
 
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
@@ -17,7 +16,7 @@ from cloister.core.errors import Conflict, Invalid
 from cloister.core.ids import person_label
 from cloister.identity.emails import canonical_email
 from cloister.identity.models import Person
-from cloister.identity.people import EmailTaken, get_person
+from cloister.identity.people import EmailTaken, get_person, person_by_address
 from cloister.platform import SecretBox, UnitOfWork
 from cloister.platform.mail import queue_letter
 
@@ -80,10 +79,9 @@ class Confirmations:
             raise BadConfirmation from error
         if whose != number or email != person.email or datetime.fromisoformat(until) < self.clock.now():
             raise BadConfirmation
-        canonical = canonical_email(email)
-        holder = await uow.session.scalar(select(Person).where(Person.canonical_email == canonical))
+        holder = await person_by_address(uow, email)
         if holder is not None and holder.number != number:
             raise EmailTaken
-        person.canonical_email = canonical
+        person.canonical_email = canonical_email(email)
         record(uow, Name.ADDRESS_CONFIRMED, subject=person_label(number))
         return person

@@ -47,9 +47,9 @@ class Usage(BaseModel):
     funnel: list[Step]
     states: dict[str, int]
     countries: dict[str, int]
+    """People by the country that they gave when they registered (ISO 3166)."""
     country_numbers: dict[str, str]
     """ISO 3166 numbers of those countries, by which maps know them."""
-    """People by the country that they gave when they registered (ISO 3166)."""
     week: list[Hour]
     days: list[Day]
     queries_per_person: list[int]

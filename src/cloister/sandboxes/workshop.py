@@ -91,7 +91,10 @@ class Workshop:
         mounts, environ = job.mounts, {**program_environ(), **dict(job.environ)}
         if self.settings.build_certificates is not None:
             mounts = (*mounts, Mount(str(self.settings.build_certificates), CERTIFICATES))
-            environ |= {"SSL_CERT_FILE": CERTIFICATES, "NODE_EXTRA_CA_CERTS": CERTIFICATES}
+            environ["SSL_CERT_FILE"] = CERTIFICATES
+        environ["NODE_EXTRA_CA_CERTS"] = environ[
+            "SSL_CERT_FILE"
+        ]  # Node has its own list, and adds to it what this names
         spec = SandboxSpec(
             command=job.command, environment=None if job.environment is None else str(job.environment),
             size=size.model_dump(), mounts=mounts, environ=environ,

@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from cloister.core.actions import Action, guard
-from cloister.core.errors import PreconditionFailed, PreconditionRequired
 from cloister.core.ids import parse_label, person_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.core.principal import Scope
 from cloister.platform import Call, Settings
 from cloister.platform.call import current_call
+from cloister.platform.etags import check_etag
 from cloister.platform.markdown import to_html
 from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import agreements, teams
@@ -79,13 +79,6 @@ def _team(label: str) -> int:
 
 def _etag(row: Enrolment) -> str:
     return f'"{row.id}-{row.version}"'
-
-
-def _check_etag(row: Enrolment, if_match: str | None) -> None:
-    if if_match is None:
-        raise PreconditionRequired
-    if if_match not in {_etag(row), "*"}:
-        raise PreconditionFailed
 
 
 def router(settings: Settings, spaces: Spaces, enrolments: Enrolments) -> APIRouter:
@@ -161,11 +154,8 @@ def _owner_routes(api: APIRouter, spaces: Spaces) -> None:
         where it says so.
         """
         row, declaration = await active_space(call.uow, space)
-        if if_match is None:
-            raise PreconditionRequired
         await call.uow.session.refresh(row, with_for_update=True)  # of two with one ETag, the second waits and fails
-        if if_match not in {f'"{row.version}"', "*"}:
-            raise PreconditionFailed
+        check_etag(f'"{row.version}"', if_match)
         wanted = body.applied(declaration)
         if not await spaces.declare(call.uow, wanted):
             call.uow.unrecorded("nothing changed")
@@ -290,7 +280,7 @@ def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> No
         """Put somebody out. What they have open ends within a second."""
         row = await enrolments.find(call.uow, call.scope, _person(person))
         await call.uow.session.refresh(row, with_for_update=True)  # of two with one ETag, the second waits and fails
-        _check_etag(row, if_match)
+        check_etag(_etag(row), if_match)
         await enrolments.end(call.uow, row, "eliminated", body.reason)
         return EnrolmentOut.of(row)
 

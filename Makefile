@@ -19,7 +19,7 @@ check: ui
 	@scripts/check
 
 test: check
-	@scripts/setup --system crun git busybox postgresql nodejs chromium r-cran-irkernel mosquitto
+	@scripts/setup --system crun git busybox postgresql nodejs chromium r-cran-irkernel mosquitto fuse2fs
 	@scripts/test
 
 fast: setup

@@ -1,6 +1,7 @@
 """Cloister as somebody who is not root: what cannot be enforced is said, and nothing starts until that is accepted."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -45,11 +46,12 @@ async def run_as_nobody():
     for path in environments.root.glob("*.lock"):
         path.chmod(0o644)
 
-    async def run(*accepted: str) -> dict:
+    Path("/dev/fuse").chmod(0o666)  # as udev does; it has no place on these machines
+
+    async def run(program: str, *arguments: str) -> dict:
         process = await asyncio.create_subprocess_exec(
             "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--",
-            str(python / "bin" / "python3"), "-m", "tests.sandbox.rootless_program", str(environments.root),
-            *([",".join(accepted)] if accepted else []),
+            str(python / "bin" / "python3"), "-m", f"tests.sandbox.{program}", *arguments,
             cwd=ROOT, stdout=asyncio.subprocess.PIPE,
             env={
                 "PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1",
@@ -61,7 +63,11 @@ async def run_as_nobody():
         assert process.returncode == 0
         return json.loads(output.splitlines()[-1])
 
-    yield run
+    async def start(*accepted: str) -> dict:
+        return await run("rootless_program", str(environments.root), *([",".join(accepted)] if accepted else []))
+
+    start.volumes = lambda: run("rootless_volumes")
+    yield start
     shutil.rmtree(folder)
 
 
@@ -76,9 +82,29 @@ async def test_without_root_code_is_refused_and_each_missing_wall_is_named(run_a
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_without_root_code_runs_once_an_operator_accepts_what_is_missing(run_as_nobody):
-    said = await run_as_nobody("limit:cpu", "limit:memory", "limit:pids", "limit:disk", "user-ids")
+async def test_without_root_code_runs_on_a_bounded_disk_once_an_operator_accepts_what_is_missing(run_as_nobody):
+    said = await run_as_nobody("limit:cpu", "limit:memory", "limit:pids", "user-ids")
+    assert said["backend"] == "fuse"
     assert said["status"] == 202, said
-    assert said["state"]["exit_code"] == 0, said
-    _, capabilities, no_new_privileges, seccomp, *_ = json.loads(said["output"])
+    assert said["state"]["exit_code"] == 0, json.dumps(said)
+    _, (capabilities, no_new_privileges, seccomp, *_), disk, names = json.loads(said["output"])
     assert (int(capabilities, 16), no_new_privileges, seccomp) == (0, "1", "2")
+    assert (disk, names) == (errno.ENOSPC, errno.ENOSPC)
+    assert said["again"].strip() == "True", "the next sandbox finds what the first one left"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_volumes_without_root_are_copied_restored_grown_and_mended_as_with_it(run_as_nobody):
+    assert await run_as_nobody.volumes() == {
+        "backend": "fuse",
+        "looked": "first",
+        "renamed": "kept.txt.before-now",
+        "brought": "first",
+        "grow": "volume.busy",
+        "after the kill": "written before the kill",
+        "mounted": [],
+        "grown": True,
+        "restored": "first",
+        "copy of the damaged": 2,
+        "left": [],
+    }

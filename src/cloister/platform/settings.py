@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     """Bytes per second a sandbox may write to its control channel before it is slowed."""
     sandbox_allow_unenforced: Annotated[list[str], NoDecode] = Field(default_factory=list)
     """Walls (see ``cloister doctor``) that an operator accepts to do without on this machine."""
-    volume_backend: Literal["auto", "loop", "directory"] = "auto"
+    volume_backend: Literal["auto", "loop", "fuse", "directory"] = "auto"
 
     egress_allow_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = Field(default_factory=list)
     """Private networks that allow-listed names may resolve into, for example of an internal package mirror."""

@@ -46,7 +46,8 @@ def _folder(root: Path, parts: list[str], *, make_for: int | None = None) -> Ite
             if make_for is not None:
                 try:
                     os.mkdir(part, 0o755, dir_fd=here)
-                    os.chown(part, make_for, make_for, dir_fd=here, follow_symlinks=False)
+                    if os.geteuid() == 0:  # without root all files are its own
+                        os.chown(part, make_for, make_for, dir_fd=here, follow_symlinks=False)
                 except FileExistsError:
                     pass
             below = os.open(part, _FOLDER, dir_fd=here)

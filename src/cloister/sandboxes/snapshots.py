@@ -16,8 +16,8 @@ from cloister.sandboxes.errors import VolumeAsleep, VolumeBusy, VolumeNotFound
 from cloister.sandboxes.inside_volumes import Entry, bring_back, entries
 from cloister.sandboxes.models import Volume
 from cloister.sandboxes.service import Sandboxes
+from cloister.sandboxes.volumes_privileged import SNAPSHOT_NAME
 
-FORMAT = "%Y%m%dT%H%M%S%f"
 SCHEDULED = "-scheduled"
 _NAME = re.compile(r"^\d{8}T\d{12}(-scheduled)?$")
 
@@ -30,7 +30,7 @@ class Snapshot:
 
     @property
     def taken_at(self) -> datetime:
-        return datetime.strptime(self.name.removesuffix(SCHEDULED), FORMAT).replace(tzinfo=UTC)
+        return datetime.strptime(self.name.removesuffix(SCHEDULED), SNAPSHOT_NAME).replace(tzinfo=UTC)
 
     @property
     def scheduled(self) -> bool:
@@ -77,7 +77,7 @@ class Snapshots:
         volume = await self._volume(scope, id_)
         disks = self.sandboxes.disks
         await disks.create(volume.id, volume.size_bytes, self.sandboxes.uid_of(volume.team))
-        name = self.clock.now().strftime(FORMAT) + (SCHEDULED if scheduled else "")
+        name = self.clock.now().strftime(SNAPSHOT_NAME) + (SCHEDULED if scheduled else "")
         await disks.snapshot(volume.id, name)
         await self._record(scope.principal, volume, "copied", name)
         return Snapshot(name)
@@ -111,7 +111,7 @@ class Snapshots:
         volume = await self._volume(scope, id_)
         snapshot = self._find(volume, name)
         disks = self.sandboxes.disks
-        if disks.backend == "loop" and not disks.mounted(volume.id):
+        if disks.backend != "directory" and not disks.mounted(volume.id):
             raise VolumeAsleep
         target = await disks.mount(volume.id)
         uid, stamp = self.sandboxes.uid_of(volume.team), self.clock.now().strftime("%Y%m%dT%H%M%S")

@@ -1,25 +1,34 @@
-"""Volumes on disk: sparse ext4 images, loop-mounted, so that bytes and inodes have a hard limit. This file mounts.
+"""Volumes on disk: sparse ext4 images, so that bytes and inodes have a hard limit. This file mounts.
 
-Names of files inside a volume are never followed by the platform; the image is all that it touches. An image that a
-sandbox damaged is checked (``e2fsck``) before the kernel sees it again.
+``loop`` mounts them on loop devices, which needs root; ``fuse`` has a process of ``fuse2fs`` each, which does not;
+``directory`` are plain folders that nothing bounds. Names of files inside a volume are never followed by the platform;
+the image is all that it touches. It is checked (``e2fsck``) before it is mounted again.
 """
 
 import asyncio
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cloister.platform import Settings
 from cloister.platform.logs import logger
 from cloister.sandboxes.backends.oci.doctor_privileged import volume_backend
 from cloister.sandboxes.errors import VolumeBusy, VolumeFailed
-from cloister.sandboxes.processes_privileged import output_of
+from cloister.sandboxes.processes_privileged import ended, output_of
 
 log = logger(__name__)
 BYTES_PER_INODE = 8192
-MOUNT_OPTIONS = "loop,nodev,nosuid,noatime,discard,errors=remount-ro"
+LOOP_OPTIONS = "loop,nodev,nosuid,noatime,discard,errors=remount-ro"
+FUSE_OPTIONS = "nodev,nosuid,noatime"
+UNCORRECTED = 4
+"""What ``e2fsck -p`` exits with (as a bit) when it will not decide alone."""
+
+SNAPSHOT_NAME = "%Y%m%dT%H%M%S%f"
+NOT_IN_USE = "This machine cannot grow a volume in use. Stop what uses it, then try again."
 
 
 async def _run(*command: str, accept: tuple[int, ...] = (0,)) -> str:
@@ -27,6 +36,28 @@ async def _run(*command: str, accept: tuple[int, ...] = (0,)) -> str:
     if code not in accept:
         raise VolumeFailed(f"{command[0]}: {text[-500:] or f'exit {code}'}")
     return text
+
+
+def _formatted(image: Path) -> int:
+    """How many bytes of an image its file system knows of, rounded up to its next block: after a kill in the middle of
+    growing these are fewer than the image has (ext4's superblock, https://docs.kernel.org/filesystems/ext4/super.html).
+    """
+    with image.open("rb") as file:
+        file.seek(1024)
+        superblock = file.read(1024)
+    low, shift, high = (int.from_bytes(superblock[at : at + 4], "little") for at in (0x4, 0x18, 0x150))
+    return ((high << 32 | low) + 1) * (1024 << min(shift, 6)) - 1
+
+
+def _servers(point: Path) -> list[int]:
+    """The processes of ``fuse2fs`` that serve a mount point."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[0] == b"fuse2fs" and os.fsencode(point) in words:
+                found.append(int(process.name))
+    return found
 
 
 class VolumeDisks:
@@ -42,7 +73,7 @@ class VolumeDisks:
             folder.chmod(0o700)
 
     def image(self, id_: str) -> Path:
-        return self._images / (f"{id_}.ext4" if self.backend == "loop" else id_)
+        return self._images / (id_ if self.backend == "directory" else f"{id_}.ext4")
 
     def _snapshot(self, id_: str, name: str) -> Path:
         return self._images / f"{id_}@{name}"
@@ -57,20 +88,24 @@ class VolumeDisks:
             if not self.mounted(id_):
                 await self.grow(id_, size)
             return
+        owner, group = (uid, uid) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
         if self.backend == "directory":
             image.mkdir(mode=0o700)
-            if os.geteuid() == 0:
-                os.chown(image, uid, uid)
+            os.chown(image, owner, group)
             return
         partial = image.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        with partial.open("wb") as file:
+        await self._format(partial, size, owner, group)
+        partial.replace(image)
+
+    @staticmethod
+    async def _format(image: Path, size: int, owner: int, group: int, *more: str) -> None:
+        with image.open("wb") as file:
             file.truncate(size)
         await _run(
-            "mkfs.ext4", "-q", "-F", "-m", "0", "-i", str(BYTES_PER_INODE),
-            "-E", f"root_owner={uid}:{uid},lazy_itable_init=1,lazy_journal_init=1,nodiscard", str(partial),
+            "mkfs.ext4", "-q", "-F", "-m", "0", "-i", str(BYTES_PER_INODE), *more,
+            "-E", f"root_owner={owner}:{group},lazy_itable_init=1,lazy_journal_init=1,nodiscard", str(image),
         )  # fmt: skip
-        partial.replace(image)
 
     def mounted(self, id_: str) -> bool:
         return os.path.ismount(self.mount_point(id_))
@@ -82,29 +117,79 @@ class VolumeDisks:
         point = self.mount_point(id_)
         if self.mounted(id_):
             return point
+        await self._clear(point)
         point.mkdir(exist_ok=True)
-        await _run("e2fsck", "-p", str(self.image(id_)), accept=(0, 1))
-        await _run("mount", "-t", "ext4", "-o", MOUNT_OPTIONS, str(self.image(id_)), str(point))
+        await self._check(id_)
+        await self._attach(self.image(id_), point)
         lost = point / "lost+found"
         if lost.is_dir() and not lost.is_symlink():
             with contextlib.suppress(OSError):  # it has files that e2fsck found: they are the team's
                 lost.rmdir()
         return point
 
+    async def _check(self, id_: str) -> None:
+        """Mend an image. What cannot be mended without a choice is copied as it is first, as a snapshot to look into."""
+        image = str(self.image(id_))
+        code, text = await output_of("e2fsck", "-p", image)
+        if code & UNCORRECTED:
+            log.warning("volume.damaged", volume=id_, output=text[-500:])
+            kept = self._snapshot(id_, datetime.now(UTC).strftime(SNAPSHOT_NAME))
+            await self._copy(id_, self.image(id_), kept)
+            await _run("e2fsck", "-fy", image, accept=(0, 1))
+        elif code not in (0, 1):
+            raise VolumeFailed(f"e2fsck: {text[-500:] or f'exit {code}'}")
+
+    async def _attach(self, image: Path, point: Path, *, read_only: bool = False) -> None:
+        if self.backend == "loop":
+            options = "loop,ro,noload,nodev,nosuid,noexec" if read_only else LOOP_OPTIONS
+            await _run("mount", "-t", "ext4", "-o", options, str(image), str(point))
+            return
+        # Without root there is one user id for all: fuse2fs must not weigh ids that it cannot know.
+        who = "allow_other,default_permissions" if os.geteuid() == 0 else "fakeroot"
+        options = "ro,norecovery,nodev,nosuid,noexec" if read_only else FUSE_OPTIONS
+        said = await _run("fuse2fs", "-o", f"{options},{who}", str(image), str(point))
+        if not os.path.ismount(point):  # no exit code says so; what cannot be read may hang there all the same
+            await output_of("fusermount3", "-u", "-z", str(point))
+            raise VolumeFailed(f"fuse2fs: {said[-500:]}")
+
+    async def _detach(self, point: Path) -> None:
+        if self.backend == "loop":
+            await _run("umount", str(point))
+            return
+        servers = await asyncio.to_thread(_servers, point)
+        await _run("fusermount3", "-u", str(point))
+        for pid in servers:  # it writes the last of it when it is not mounted any more
+            await ended(pid)
+
+    async def _clear(self, point: Path) -> None:
+        """Take away a mount whose ``fuse2fs`` was killed: nothing under it can even be looked at."""
+        try:
+            point.lstat()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            await _run("fusermount3", "-u", "-z", str(point))
+
     async def unmount(self, id_: str) -> None:
-        if self.backend == "loop" and self.mounted(id_):
-            await _run("umount", str(self.mount_point(id_)))
-        if self.mount_point(id_).exists():
-            self.mount_point(id_).rmdir()
+        point = self.mount_point(id_)
+        if self.mounted(id_):
+            await self._detach(point)
+        await self._clear(point)
+        if point.exists():
+            point.rmdir()
 
     async def grow(self, id_: str, size: int) -> None:
         """Make a volume larger, also while it is mounted."""
         if self.backend == "directory":
             return
         image = self.image(id_)
-        before = image.stat().st_size
-        if size <= before:
+        if size <= _formatted(image):
             return
+        if self.mounted(id_) and self.backend == "fuse":
+            raise VolumeBusy(NOT_IN_USE)
+        before = image.stat().st_size
         os.truncate(image, size)
         if self.mounted(id_):
             device = await _run("findmnt", "-n", "-o", "SOURCE", str(self.mount_point(id_)))
@@ -114,33 +199,42 @@ class VolumeDisks:
             except VolumeFailed as error:  # needs CAP_SYS_RESOURCE, which some hosts withhold
                 os.truncate(image, before)
                 await _run("losetup", "-c", device)
-                raise VolumeBusy(
-                    "This machine cannot grow a volume in use. Stop what uses it, then try again."
-                ) from error
+                raise VolumeBusy(NOT_IN_USE) from error
         else:
             await _run("e2fsck", "-fp", str(image), accept=(0, 1))
             await _run("resize2fs", str(image))
 
     async def snapshot(self, id_: str, name: str) -> None:
-        """Copy a volume as it is at one moment; writers wait meanwhile."""
+        """Copy a volume as it is at one moment; writers wait meanwhile.
+
+        With ``fuse`` one in use is copied file by file while they go on: there is nothing that could make them wait.
+        """
+        image, point, partial = self.image(id_), self.mount_point(id_), self._images / f"{id_}.partial"
+        if self.backend == "fuse" and self.mounted(id_):
+            owner = point.stat()
+            await self._format(partial, image.stat().st_size, owner.st_uid, owner.st_gid, "-d", str(point))
+            await asyncio.to_thread(partial.replace, self._snapshot(id_, name))
+            return
         frozen = self.backend == "loop" and self.mounted(id_)
         if frozen:
-            await _run("fsfreeze", "-f", str(self.mount_point(id_)))
+            await _run("fsfreeze", "-f", str(point))
         try:
-            partial = self._images / f"{id_}.partial"
-            await _run("cp", "-a", "--sparse=always", "--reflink=auto", "-T", str(self.image(id_)), str(partial))
-            await asyncio.to_thread(partial.replace, self._snapshot(id_, name))
+            await self._copy(id_, image, self._snapshot(id_, name))
         finally:
             if frozen:
-                await _run("fsfreeze", "-u", str(self.mount_point(id_)))
+                await _run("fsfreeze", "-u", str(point))
+
+    async def _copy(self, id_: str, source: Path, target: Path) -> None:
+        """A copy is there whole or not at all."""
+        partial = self._images / f"{id_}.partial"
+        await _run("cp", "-a", "--sparse=always", "--reflink=auto", "-T", str(source), str(partial))
+        if target.is_dir():
+            await _run("rm", "-rf", str(target))
+        await asyncio.to_thread(partial.replace, target)
 
     async def restore(self, id_: str, name: str) -> None:
         """Put a snapshot in the place of an unmounted volume."""
-        partial = self._images / f"{id_}.partial"
-        await _run("cp", "-a", "--sparse=always", "--reflink=auto", "-T", str(self._snapshot(id_, name)), str(partial))
-        if self.backend == "directory":
-            await _run("rm", "-rf", str(self.image(id_)))
-        await asyncio.to_thread(partial.replace, self.image(id_))
+        await self._copy(id_, self._snapshot(id_, name), self.image(id_))
 
     @contextlib.asynccontextmanager
     async def look_into(self, id_: str, name: str) -> AsyncIterator[Path]:
@@ -151,18 +245,19 @@ class VolumeDisks:
             return
         point = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._looks))
         try:
-            await _run("mount", "-t", "ext4", "-o", "loop,ro,noload,nodev,nosuid,noexec", str(image), str(point))
+            await self._attach(image, point, read_only=True)
             yield point
         finally:
             if os.path.ismount(point):
-                await _run("umount", str(point))
+                await self._detach(point)
             point.rmdir()
 
     async def forget_looks(self) -> None:
         """Unmount what a killed process was looking into."""
         for point in self._looks.iterdir():
             if os.path.ismount(point):
-                await _run("umount", str(point))
+                await self._detach(point)
+            await self._clear(point)
             point.rmdir()
 
     async def delete_snapshot(self, id_: str, name: str) -> None:

@@ -1,13 +1,17 @@
 """What this machine can enforce, found by trying it. ``cloister doctor`` prints it."""
 
+import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cloister.platform import Settings
 from cloister.sandboxes.ports import Wall
+from cloister.sandboxes.processes_privileged import environment
 
 NAMESPACES = {"user": "-U", "pid": "-pf", "mount": "-m", "network": "-n", "ipc": "-i", "uts": "-u", "cgroup": "-C"}
 CONTROLLERS = ("cpu", "memory", "pids")
@@ -36,7 +40,7 @@ def examine(settings: Settings) -> Examination:
 def _try(*command: str) -> str | None:
     """None when a command succeeds, else what it said."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment())
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return None if done.returncode == 0 else (done.stderr or done.stdout).strip()[:200] or f"exit {done.returncode}"
@@ -104,14 +108,36 @@ def _disk(settings: Settings) -> Wall:
     backend = volume_backend(settings)
     detail = {
         "loop": "ext4 images on loop devices bound bytes and inodes",
-        "directory": "plain folders: nothing bounds their size",
+        "fuse": "ext4 images behind fuse2fs bound bytes and inodes",
+        "directory": "plain folders: nothing bounds their size (without root: apt-get install fuse2fs fuse3)",
     }[backend]
     return Wall("limit:disk", backend != "directory", required=True, detail=detail)
 
 
-def volume_backend(settings: Settings) -> str:
+def volume_backend(settings: Settings) -> Literal["loop", "fuse", "directory"]:
     """How volumes are kept here: the one that is set, or the best that works."""
     if settings.volume_backend != "auto":
         return settings.volume_backend
-    usable = os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which("mkfs.ext4") is not None
-    return "loop" if usable else "directory"
+    if (
+        os.geteuid() == 0
+        and Path("/dev/loop-control").exists()
+        and shutil.which("mkfs.ext4", path=environment()["PATH"]) is not None
+    ):
+        return "loop"
+    return "fuse" if fuse_works() else "directory"
+
+
+@functools.cache
+def fuse_works() -> bool:
+    """Whether an image can be mounted through FUSE here: tried, for what is installed may still not be allowed."""
+    with tempfile.TemporaryDirectory() as folder:
+        image, point = Path(folder) / "try.ext4", Path(folder) / "try"
+        image.write_bytes(b"")
+        os.truncate(image, 1 << 20)
+        point.mkdir()
+        steps = (
+            ("mkfs.ext4", "-q", "-F", str(image)),
+            ("fuse2fs", "-o", "fakeroot", str(image), str(point)),
+            ("fusermount3", "-u", str(point)),
+        )
+        return all(_try(*step) is None for step in steps)

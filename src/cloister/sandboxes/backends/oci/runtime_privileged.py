@@ -27,7 +27,7 @@ from cloister.sandboxes.backends.oci.seccomp import profile
 from cloister.sandboxes.backends.oci.zygote_privileged import Zygote
 from cloister.sandboxes.errors import BackendFailed
 from cloister.sandboxes.ports import Usage, Wall
-from cloister.sandboxes.processes_privileged import output_of
+from cloister.sandboxes.processes_privileged import ended, output_of
 from cloister.sandboxes.spec import Place, SandboxSpec
 
 log = logger(__name__)
@@ -187,24 +187,7 @@ class OciBackend:
         return int(state["pid"]) if state.get("status") in {"running", "created", "paused"} else None
 
     async def wait(self, pid: int) -> None:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-
-        def on_end() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        loop.add_reader(descriptor, on_end)
-        try:
-            await ended
-        finally:
-            loop.remove_reader(descriptor)
-            _reap(descriptor)
-            os.close(descriptor)
+        await ended(pid)
 
     async def remove(self, id_: str, place: Place) -> None:
         bundle = self._bundle(id_)
@@ -229,12 +212,6 @@ class OciBackend:
         bundles = self._root / "bundles"
         known = {path.name for path in bundles.iterdir()} if bundles.exists() else set()
         return known | {path.name for path in _cgroups(self.layout.cgroup, "*")}
-
-
-def _reap(descriptor: int) -> None:
-    """Take an ended sandbox off the process table, where it is ours (it is not after a restart)."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

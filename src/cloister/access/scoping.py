@@ -15,6 +15,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     false,
+    inspect,
     select,
     update,
 )
@@ -49,12 +50,26 @@ def scoped_delete(model: type[M], scope: Scope) -> Delete:
 
 
 async def scoped_get(uow: UnitOfWork, model: type[M], scope: Scope, **key: object) -> M | None:
-    """The one row with a key, if the scope reaches it."""
-    if scope.teams is not None:
-        return (await uow.session.scalars(scoped_select(model, scope).filter_by(**key))).one_or_none()
+    """The one row with a key, if the scope reaches it. One that this unit of work has read already is not asked for again."""
     if scope.space is not None:
         key["space"] = scope.space
+    identity = _identity(model)
+    if identity <= key.keys():
+        row = await uow.session.get(model, {name: key[name] for name in identity})
+        if row is None or any(getattr(row, name) != value for name, value in key.items()):
+            return None
+        reached = scope.teams is None or not hasattr(row, "team") or row.team in scope.teams
+        return row if reached else None
+    if scope.teams is not None:
+        return (await uow.session.scalars(scoped_select(model, scope).filter_by(**key))).one_or_none()
     return (await uow.session.scalars(_by_key(model, tuple(sorted(key))), key)).one_or_none()
+
+
+@lru_cache(maxsize=512)
+def _identity(model: type[Base]) -> frozenset[str]:
+    """The attributes of a model's primary key."""
+    mapper = inspect(model)
+    return frozenset(mapper.get_property_by_column(column).key for column in mapper.primary_key)
 
 
 @lru_cache(maxsize=512)

@@ -1,7 +1,8 @@
 """The decision on every request to a workspace: who asks, whether they may, and which socket it is now.
 
-What was decided is remembered for half a second, and forgotten at once when this process hears that access, a
-workspace or a session changed. So removal counts within a second, and nothing waits for a table to be updated.
+What was decided is remembered for half a second, and forgotten at once when this process hears that the person's access,
+the space, the workspace or its sandbox changed. So removal counts within a second, and nothing waits for a table to be
+updated.
 """
 
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from time import monotonic
 from cloister.access import Decider, scoped_get
 from cloister.core.actions import Action
 from cloister.core.errors import CloisterError, Unauthenticated
-from cloister.core.events import AccessChanged, SandboxChanged, SpaceChanged, WorkspaceChanged
+from cloister.core.events import AccessChanged, Event, SandboxChanged, SpaceChanged, WorkspaceChanged
 from cloister.core.principal import Principal
 from cloister.gateway.entering import Entering
 from cloister.gateway.hosts import Address
+from cloister.gateway.memory import Memory
 from cloister.gateway.models import WorkspaceSession
 from cloister.identity import Sessions, Tokens, secret_hash
 from cloister.platform import Bus, Database, UnitOfWork
@@ -66,21 +68,31 @@ class Decisions:
         self._tokens = tokens
         self._decider = decider
         self._entering = entering
-        self._known: dict[Asked, tuple[float, Allowed | CloisterError]] = {}
-        self._changes = 0
+        self._memory: Memory[Asked, Allowed | CloisterError] = Memory(REMEMBER_SECONDS, REMEMBER_MANY)
         for kind in (AccessChanged, WorkspaceChanged, SandboxChanged, SpaceChanged):
-            bus.subscribe(kind, self.forget)
+            bus.subscribe(kind, self._on_news)
 
-    def forget(self, _event: object = None) -> None:
-        self._changes += 1
-        self._known.clear()
+    def _on_news(self, event: Event) -> None:
+        match event:
+            case AccessChanged(space=""):  # a role on the platform
+                self._memory.clear()
+            case AccessChanged(space, person) if person is not None:
+                self._memory.forget(("person", space, person), ("refused", space))
+            case AccessChanged(space) | SpaceChanged(space):
+                self._memory.forget(("space", space))
+            case WorkspaceChanged(workspace):
+                self.forget_workspace(workspace)
+            case SandboxChanged(sandbox):
+                self._memory.forget(("sandbox", sandbox))
+
+    def forget_workspace(self, workspace: str | None) -> None:
+        """Look at a workspace anew; with it at those that had none, for this may be theirs now."""
+        self._memory.forget(("workspace", workspace), ("workspace", None))
 
     def remembered(self, asked: Asked) -> Allowed | None:
         """What was allowed a moment ago, if that still counts."""
-        found = self._known.get(asked)
-        if found is None or monotonic() - found[0] > REMEMBER_SECONDS or isinstance(found[1], CloisterError):
-            return None
-        return found[1]
+        found = self._memory.get(asked)
+        return None if isinstance(found, CloisterError) else found
 
     async def decide(self, asked: Asked) -> Allowed:
         """Return what is allowed.
@@ -89,21 +101,18 @@ class Decisions:
             Unauthenticated: when nobody known asks.
             CloisterError: why they may not.
         """
-        found = self._known.get(asked)
-        if found is None or monotonic() - found[0] > REMEMBER_SECONDS:
-            begun, changes = monotonic(), self._changes
-            try:
-                answer: Allowed | CloisterError = await self._look(asked)
-            except CloisterError as error:
-                answer = error
-            found = (begun, answer)
-            if changes == self._changes:  # else what was read may be old already
-                if len(self._known) >= REMEMBER_MANY:
-                    self._known.clear()
-                self._known[asked] = found
-        if isinstance(found[1], CloisterError):
-            raise found[1].with_traceback(None)
-        return found[1]
+        answer = self._memory.get(asked)
+        if answer is None:
+            begun = monotonic()
+            with self._memory.looking() as news:
+                try:
+                    answer = await self._look(asked)
+                except CloisterError as error:
+                    answer = error
+            self._memory.keep(asked, answer, begun, _grounds(asked, answer), news)
+        if isinstance(answer, CloisterError):
+            raise answer.with_traceback(None)
+        return answer
 
     async def _look(self, asked: Asked) -> Allowed:
         async with self._database.read() as uow:
@@ -141,6 +150,17 @@ class Decisions:
         if not await self._sessions.valid(uow, session.session):
             raise Unauthenticated("You have signed out. Sign in again.")
         return Principal(person=session.person, session=session.session, address=asked.client)
+
+
+def _grounds(asked: Asked, answer: Allowed | CloisterError) -> list[tuple[str | int | None, ...]]:
+    """What a decision rests on."""
+    if isinstance(answer, CloisterError):
+        space = asked.address.space
+        return [("space", space), ("refused", space), ("workspace", None)]
+    grounds: list[tuple[str | int | None, ...]] = [
+        ("space", answer.space), ("person", answer.space, answer.person), ("workspace", answer.workspace),
+    ]  # fmt: skip
+    return grounds if answer.sandbox is None else [*grounds, ("sandbox", answer.sandbox)]
 
 
 def _idle_at(row: Workspace, policies: Policies) -> datetime | None:

@@ -195,7 +195,7 @@ class Gateway:
             return
         async with self._database.write(allowed.principal) as uow:
             await self._workspaces.open(uow, _scope(allowed), allowed.team)
-        self._decisions.forget()
+        self._decisions.forget_workspace(allowed.workspace)
 
     # -- everything that Caddy hands over
 
@@ -255,7 +255,7 @@ class Gateway:
             uow.unrecorded("somebody is there")
             row = await self._workspaces.find(uow, _scope(allowed), allowed.team)
             row.active_at = self._workspaces.clock.now()
-        self._decisions.forget()
+        self._decisions.forget_workspace(allowed.workspace)
         return web.Response(status=204)
 
     async def _asset(self, request: web.Request) -> web.Response:

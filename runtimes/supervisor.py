@@ -7,7 +7,7 @@ when told. Everything happens in one thread around one selector: a fork bomb in 
 The output is slowed, not lost: when the platform reads slowly, the program's pipes are left full.
 """
 
-import base64
+import binascii
 import ctypes
 import errno
 import json
@@ -18,18 +18,8 @@ import socket
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "vendor"))
-
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Ping,
-    RejectConnection,
-    Request,
-    TextMessage,
-)
+from channel import BROKEN, OPENED, PING, PONG, TEXT, Channel
+from forwards import Forwards
 
 RUN = "/run/cloister"
 TOKEN_FILE = "/dev/shm/cloister-token"
@@ -39,47 +29,8 @@ HIGH_WATER = 256 * 1024
 CHUNK = 32 * 1024
 MAX_PENDING = 8  # messages kept while the platform is away; the rest waits in the pipes
 WARM_SOCKET = "/dev/shm/cloister-warm"
-APP_SOCKET = "/run/app/app.sock"
-MAX_PAIRS = 60  # the platform accepts as many of one sandbox
 PR_SET_DUMPABLE = 4
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-
-
-class Pump:
-    """One direction of a forwarded connection."""
-
-    def __init__(self, agent, source, sink):
-        self.agent, self.source, self.sink, self.buffer, self.ended = agent, source, sink, b"", False
-        self.other = None
-        self.counted = False
-
-    def on_source(self):
-        try:
-            data = self.source.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self.buffer += data
-        else:
-            self.ended = True
-        self.on_sink()
-
-    def on_sink(self):
-        try:
-            while self.buffer:
-                self.buffer = self.buffer[self.sink.send(self.buffer) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.buffer, self.ended = b"", True
-        if self.ended and not self.buffer:
-            try:
-                self.sink.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
-        self.agent.watch_pair(self, self.other)
 
 
 class Agent:
@@ -89,7 +40,7 @@ class Agent:
         self.selector = selectors.DefaultSelector()
         self.token = open(f"{RUN}/token").read().strip()
         self.sock = None
-        self.ws = None
+        self.channel = None
         self.out = b""
         self.ready = False
         self.retry_at = 0.0
@@ -104,7 +55,7 @@ class Agent:
         self.exit_sent = False
         self.kill_at = None
         self.grace = 5.0
-        self.pairs, self.waiting = 0, []  # forwarded connections, and listeners that wait for one to end
+        self.forwards = Forwards(self.selector)
         self.pending = []  # what could not be sent while the platform was away
 
     # -- the control channel
@@ -117,8 +68,8 @@ class Agent:
             self.hang_up()
             return
         self.sock.setblocking(False)
-        self.ws = WSConnection(ConnectionType.CLIENT)
-        self.out = self.ws.send(Request(host="cloister", target="/v1/control"))
+        self.channel = Channel()
+        self.out = self.channel.request("/v1/control")
         self.selector.register(self.sock, READ | WRITE, self.on_channel)
 
     def hang_up(self):
@@ -128,7 +79,7 @@ class Agent:
             except (KeyError, ValueError):
                 pass
             self.sock.close()
-        self.sock = self.ws = None
+        self.sock = self.channel = None
         self.ready = False
         self.out = b""
         self.retry_at = time.monotonic() + 0.2
@@ -138,7 +89,7 @@ class Agent:
             self.pending.append(message)
             self.weigh()
             return
-        self.out += self.ws.send(TextMessage(data=json.dumps(message)))
+        self.out += self.channel.frame(TEXT, json.dumps(message).encode())
         self.flush()
 
     def flush(self):
@@ -173,22 +124,16 @@ class Agent:
         if not data:
             self.hang_up()
             return
-        self.ws.receive_data(data)
-        text = getattr(self, "partial", "")
-        for event in self.ws.events():
-            if isinstance(event, AcceptConnection):
-                self.out += self.ws.send(TextMessage(data=json.dumps({"type": "HELLO", "token": self.token})))
-            elif isinstance(event, TextMessage):
-                text += event.data
-                if event.message_finished:
-                    self.on_message(json.loads(text))
-                    text = ""
-            elif isinstance(event, Ping):
-                self.out += self.ws.send(event.response())
-            elif isinstance(event, (CloseConnection, RejectConnection, BytesMessage)):
+        for kind, value in self.channel.received(data):
+            if kind == OPENED:
+                self.out += self.channel.frame(TEXT, json.dumps({"type": "HELLO", "token": self.token}).encode())
+            elif kind == TEXT:
+                self.on_message(json.loads(value))
+            elif kind == PING:
+                self.out += self.channel.frame(PONG, value)
+            elif kind == BROKEN:
                 self.hang_up()
                 return
-        self.partial = text
         self.flush()
 
     def on_message(self, message):
@@ -201,7 +146,7 @@ class Agent:
             self.token = message.get("next_token", self.token)
             self.ready = True
             self.exit_sent = False  # the platform may not have heard it
-            self.out += self.ws.send(TextMessage(data=json.dumps({"type": "READY"})))
+            self.out += self.channel.frame(TEXT, b'{"type": "READY"}')
             self.given = message
             pending, self.pending = self.pending, []
             for waiting in pending:
@@ -238,12 +183,12 @@ class Agent:
                 continue
             os.makedirs(os.path.dirname(full), exist_ok=True)
             with open(full, "wb") as file:
-                file.write(base64.b64decode(text))
+                file.write(binascii.a2b_base64(text))
         for port, path in FORWARDS.items():
             if os.path.exists(path):
-                self.forward(port, path)
+                self.forwards.listen(port, path)
         if assignment.get("port"):
-            self.forward_app(assignment["port"])
+            self.forwards.listen_for_app(assignment["port"])
         if assignment.get("warm"):
             self.open_door()
         else:
@@ -421,94 +366,6 @@ class Agent:
             pass
         self.kill_at = time.monotonic() + self.grace
 
-    # -- loopback ports
-
-    def forward(self, port, path):
-        try:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-            listener.listen(64)
-        except OSError:
-            return  # no loopback here: programs can still use the sockets themselves
-        listener.setblocking(False)
-        self.listen_on(listener, path)
-
-    def forward_app(self, port):
-        """Join the app socket to a loopback port, for programs that speak only TCP."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            os.unlink(APP_SOCKET)
-        except FileNotFoundError:
-            pass
-        listener.bind(APP_SOCKET)
-        listener.listen(64)
-        listener.setblocking(False)
-        self.listen_on(listener, ("127.0.0.1", port))
-
-    def listen_on(self, listener, path):
-        self.selector.register(listener, READ, lambda _mask: self.on_connection(listener, path))
-
-    def on_connection(self, listener, path):
-        if self.pairs >= MAX_PAIRS:
-            self.selector.unregister(listener)  # until one of them ends: callers wait in the backlog
-            self.waiting.append((listener, path))
-            return
-        near = far = None
-        try:
-            near, _ = listener.accept()
-            far = socket.socket(socket.AF_UNIX if isinstance(path, str) else socket.AF_INET, socket.SOCK_STREAM)
-            if isinstance(path, str):
-                far.setblocking(False)  # a full backlog must not make us wait; loopback answers or refuses at once
-            far.connect(path)
-        except OSError:
-            for sock in (near, far):
-                if sock is not None:
-                    sock.close()
-            return
-        self.pairs += 1
-        near.setblocking(False)
-        there, back = Pump(self, near, far), Pump(self, far, near)
-        there.other, back.other = back, there
-        self.selector.register(near, READ, lambda mask: self.on_pair(mask, there, back))
-        self.selector.register(far, READ, lambda mask: self.on_pair(mask, back, there))
-
-    @staticmethod
-    def on_pair(mask, reading, writing):
-        if mask & READ and not reading.ended:
-            reading.on_source()
-        if mask & WRITE:
-            writing.on_sink()
-
-    def watch_pair(self, pump, other):
-        if pump.ended and other.ended and not pump.buffer and not other.buffer:
-            for sock in (pump.source, pump.sink):
-                try:
-                    self.selector.unregister(sock)
-                except (KeyError, ValueError):
-                    pass
-                sock.close()
-            if not pump.counted:
-                pump.counted = other.counted = True
-                self.pairs -= 1
-                for listener, path in self.waiting:
-                    self.listen_on(listener, path)
-                self.waiting = []
-            return
-        for one, two in ((pump, other), (other, pump)):
-            want = (READ if not one.ended and len(one.buffer) < HIGH_WATER else 0) | (WRITE if two.buffer else 0)
-            try:
-                key = self.selector.get_key(one.source)
-            except (KeyError, ValueError):
-                if want:
-                    reader, writer = one, two
-                    self.selector.register(one.source, want, lambda mask, r=reader, w=writer: self.on_pair(mask, r, w))
-                continue
-            if want:
-                self.selector.modify(one.source, want, key.data)
-            else:
-                self.selector.unregister(one.source)
-
     # -- the loop
 
     def run(self):
@@ -551,6 +408,3 @@ def main():
     except OSError as error:
         sys.stderr.write(f"agent: {errno.errorcode.get(error.errno or 0, '?')} {error}\n")
         raise
-
-
-main()

@@ -13,33 +13,34 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DIAL = """
 import json, os, socket, sys, time
-sys.path.insert(0, "/opt/cloister/vendor")
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Message, Ping, RejectConnection, Request, TextMessage
+sys.path.insert(0, "/opt/cloister")
+from channel import BINARY, BROKEN, OPENED, PING, TEXT, Channel
 import attack
+
+def text(data):
+    return Channel().frame(TEXT, data.encode())
 
 def dial(*events, wait=3.0):
     # Speak as if one were the agent; return what came back.
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(wait)
     sock.connect("/run/cloister/inner.sock")
-    ws = WSConnection(ConnectionType.CLIENT)
-    sock.sendall(ws.send(Request(host="cloister", target="/v1/control")))
+    channel = Channel()
+    sock.sendall(channel.request("/v1/control"))
     said = []
     try:
         while True:
             data = sock.recv(65536)
             if not data:
                 break
-            ws.receive_data(data)
-            for event in ws.events():
-                if isinstance(event, AcceptConnection):
+            for kind, value in channel.received(data):
+                if kind == OPENED:
                     for wanted in events:
-                        sock.sendall(wanted if isinstance(wanted, bytes) else ws.send(wanted))
-                elif isinstance(event, TextMessage):
-                    said.append(event.data)
-                elif isinstance(event, (CloseConnection, RejectConnection)):
-                    said.append(type(event).__name__)
+                        sock.sendall(wanted)
+                elif kind == TEXT:
+                    said.append(value.decode())
+                elif kind == BROKEN:
+                    said.append("closed")
                     return said
     except OSError:
         pass
@@ -75,7 +76,7 @@ async def test_an_instance_token_works_once(arena, monkeypatch):
         listener.listen()
         print("ready", flush=True)
         token = listener.accept()[0].recv(1000).decode()
-        hello = TextMessage(data=json.dumps({"type": "HELLO", "token": token}))
+        hello = text(json.dumps({"type": "HELLO", "token": token}))
         attack.report(first=dial(hello), second=dial(hello))
         """,
         files={"dial.py": DIAL},
@@ -93,7 +94,7 @@ async def test_an_instance_token_works_once(arena, monkeypatch):
     state, output = await arena.api.finish(arena.attacker, sandbox)
     assert state["exit_code"] == 0, (state, output)
     found = json.loads(output.strip().splitlines()[-1])
-    assert found == {"first": ["CloseConnection"], "second": ["CloseConnection"]}
+    assert found == {"first": ["closed"], "second": ["closed"]}
     assert len(await refusals(arena, sandbox["id"])) == 2
 
 
@@ -111,7 +112,7 @@ async def test_no_program_runs_before_the_token_is_spent(arena, monkeypatch):
     found = await attack(
         arena,
         "try:\n    token = open('/run/cloister/token').read()\nexcept OSError:\n    token = ''\n"
-        "said = dial(TextMessage(data=json.dumps({'type': 'HELLO', 'token': token})), wait=2) if token else []\n"
+        "said = dial(text(json.dumps({'type': 'HELLO', 'token': token})), wait=2) if token else []\n"
         "attack.report(token=token, said=[text[:20] for text in said])",
     )
     assert found == {"token": "", "said": []}
@@ -120,21 +121,21 @@ async def test_no_program_runs_before_the_token_is_spent(arena, monkeypatch):
 HELLOS = """
 deep = "[" * 200_000
 hellos = {
-    "wrong token": [TextMessage(data=json.dumps({"type": "HELLO", "token": "x" * 43}))],
-    "no token": [TextMessage(data=json.dumps({"type": "HELLO"}))],
-    "token of another kind": [TextMessage(data=json.dumps({"type": "HELLO", "token": {"a": [1]}}))],
-    "half a character": [TextMessage(data='{"type": "HELLO", "token": "\\\\ud800"}')],
-    "access token": [TextMessage(data=json.dumps({"type": "HELLO", "token": open(os.environ["CLOISTER_TOKEN_FILE"]).read()}))],
-    "not JSON": [TextMessage(data="HELLO")],
-    "null": [TextMessage(data="null")],
-    "a list": [TextMessage(data="[1, 2]")],
-    "deep": [TextMessage(data=deep)],
-    "bytes": [BytesMessage(data=b"\\x00" * 1000)],
-    "too long": [TextMessage(data="x" * 3_000_000)],
-    "a ping only": [Ping(payload=b"x")] * 1000,
+    "wrong token": [text(json.dumps({"type": "HELLO", "token": "x" * 43}))],
+    "no token": [text(json.dumps({"type": "HELLO"}))],
+    "token of another kind": [text(json.dumps({"type": "HELLO", "token": {"a": [1]}}))],
+    "half a character": [text('{"type": "HELLO", "token": "\\\\ud800"}')],
+    "access token": [text(json.dumps({"type": "HELLO", "token": open(os.environ["CLOISTER_TOKEN_FILE"]).read()}))],
+    "not JSON": [text("HELLO")],
+    "null": [text("null")],
+    "a list": [text("[1, 2]")],
+    "deep": [text(deep)],
+    "bytes": [Channel().frame(BINARY, b"\\x00" * 1000)],
+    "too long": [text("x" * 3_000_000)],
+    "a ping only": [Channel().frame(PING, b"x")] * 1000,
     "a broken frame": [b"\\xff" * 1000],
-    "an EXIT": [TextMessage(data=json.dumps({"type": "EXIT", "code": 0}))],
-    "a STATUS": [TextMessage(data=json.dumps({"type": "STATUS", "level": "INFO", "text": "forged"}))],
+    "an EXIT": [text(json.dumps({"type": "EXIT", "code": 0}))],
+    "a STATUS": [text(json.dumps({"type": "STATUS", "level": "INFO", "text": "forged"}))],
     "no message": [],
 }
 for name, events in hellos.items():

@@ -60,7 +60,7 @@ def overwrite(path):
     finally:
         os.close(descriptor)
 
-folders = ["/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/etc/ssl/certs", "/opt", "/opt/cloister", "/opt/cloister/vendor",
+folders = ["/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/etc/ssl/certs", "/opt", "/opt/cloister", "/opt/cloister/python",
            "/opt/env", "/opt/env/lib", "/opt/python", "/opt/worker", "/run", "/run/cloister", "/data", "/out", "/sys",
            "/dev", "/dev/pts", "/home", "/var", "/var/tmp", "/proc", "/proc/sys", "/proc/sys/kernel", "/sys/fs/cgroup"]
 files = ["/etc/passwd", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt", "/opt/cloister/agent.py", "/usr/bin/env",

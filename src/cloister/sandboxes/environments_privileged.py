@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -25,7 +24,6 @@ log = logger(__name__)
 COMPRESSED = {".js", ".css", ".svg", ".json", ".map", ".ttf"}
 WHEELS = ("--only-binary", ":all:")
 """Wheels are only unpacked. Anything else would run its author's code here, on the host, to be built."""
-VENDORED = ("wsproto", "h11")
 
 
 @dataclass(frozen=True)
@@ -211,9 +209,6 @@ def install_agent(source: Path, target: Path) -> Path:
 
     digest = hashlib.sha256(str(sys.version_info).encode())
     files = {p.relative_to(source).as_posix(): p for kind in ("*.py", "*.js", "*.go") for p in source.rglob(kind)}
-    for name in VENDORED:  # the agent's only libraries, as they are pinned for Cloister itself
-        package = Path(next(iter(importlib.util.find_spec(name).submodule_search_locations)))  # type: ignore[union-attr, arg-type]
-        files |= {f"vendor/{name}/{path.relative_to(package).as_posix()}": path for path in package.rglob("*.py")}
     for name, file in sorted(files.items()):
         digest.update(name.encode() + b"\0" + file.read_bytes())
     path = target / f"agent-{digest.hexdigest()[:16]}"

@@ -1,8 +1,14 @@
-"""Programs of the host's: short ones, run to their end, and waiting for others'. This file runs processes."""
+"""Programs of the host's: short ones, run to their end, and waiting for others'. This file runs processes.
+
+They are started by :mod:`subprocess`, which does not copy this process's page tables (``vfork``); uvloop's own way does, and
+stands still for it: 8 ms against 0.8 with 180 MB in use.
+"""
 
 import asyncio
 import contextlib
 import os
+import subprocess
+from typing import IO
 
 
 def environment() -> dict[str, str]:
@@ -14,30 +20,50 @@ async def output_of(*command: str) -> tuple[int, str]:
     """Run a program; return its exit code and what it wrote (both streams).
 
     A cancelled caller leaves no process behind: it is killed and waited for.
+
+    Raises:
+        OSError: when there is no such program.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environment(),
-    )
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:
-        if process.returncode is None:
+    # In memory and not a pipe: nobody need read it while it grows, nor wait for programs that it leaves behind.
+    with os.fdopen(os.memfd_create("output"), "w+b", buffering=0) as output:
+        process = _spawn(*command, output=output, errors=subprocess.STDOUT)
+        try:
+            await _end(process.pid)
+        except asyncio.CancelledError:
             process.kill()
-        await process.communicate()
+            process.wait()
+            raise
+        output.seek(0)
+        return process.wait(), output.read().decode("utf-8", "replace").strip()
+
+
+async def exit_code_of(*command: str, errors: IO[bytes]) -> int:
+    """Run a program to its end, whose complaints go to a file; a cancelled caller waits for it all the same."""
+    process = _spawn(*command, output=subprocess.DEVNULL, errors=errors)
+    try:
+        await _end(process.pid)
+    except asyncio.CancelledError:
+        await _end(process.pid)
         raise
-    return process.returncode or 0, output.decode("utf-8", "replace").strip()
+    finally:
+        process.poll()
+    return process.wait()
+
+
+def _spawn(*command: str, output: IO[bytes] | int, errors: IO[bytes] | int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment())
 
 
 async def ended(pid: int) -> None:
-    """Wait until a process has ended, a child or not."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
+    """Wait until a process has ended, a child or not, and take it off the process table."""
+    with contextlib.suppress(ProcessLookupError):
+        await _end(pid)
+    with contextlib.suppress(ChildProcessError):  # it is not ours after a restart
+        os.waitpid(pid, os.WNOHANG)
+
+
+async def _end(pid: int) -> None:
+    descriptor = os.pidfd_open(pid)
     loop = asyncio.get_running_loop()
     end: asyncio.Future[None] = loop.create_future()
 
@@ -50,11 +76,4 @@ async def ended(pid: int) -> None:
         await end
     finally:
         loop.remove_reader(descriptor)
-        _reap(descriptor)
         os.close(descriptor)
-
-
-def _reap(descriptor: int) -> None:
-    """Take an ended process off the process table, where it is ours (it is not after a restart)."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)

@@ -27,7 +27,7 @@ from cloister.sandboxes.backends.oci.seccomp import profile
 from cloister.sandboxes.backends.oci.zygote_privileged import Zygote
 from cloister.sandboxes.errors import BackendFailed
 from cloister.sandboxes.ports import Usage, Wall
-from cloister.sandboxes.processes_privileged import ended, output_of
+from cloister.sandboxes.processes_privileged import ended, exit_code_of, output_of
 from cloister.sandboxes.spec import Place, SandboxSpec
 
 log = logger(__name__)
@@ -140,14 +140,8 @@ class OciBackend:
         )
         # The agent inherits the error stream; a file, so that it outlives this process.
         with await asyncio.to_thread(place.agent_log.open, "wb") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=errors
-            )
-            try:
-                code = await process.wait()
-            except asyncio.CancelledError:
-                await process.wait()  # it takes some 30 ms; what it started is adopted or reaped by id
-                raise
+            # It takes some 30 ms; what it started is adopted or reaped by id.
+            code = await exit_code_of(*command, errors=errors)
         if code != 0:
             said = (await asyncio.to_thread(place.agent_log.read_text, errors="replace")).strip()[-2000:]
             log.error("sandbox.runtime_failed", sandbox=id_, runtime=runtime, code=code, output=said)

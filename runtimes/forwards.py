@@ -1,0 +1,142 @@
+"""Connections that the agent passes on: loopback ports to the platform's sockets, and the app's socket to a loopback port."""
+
+import os
+import selectors
+import socket
+
+APP_SOCKET = "/run/app/app.sock"
+MAX_PAIRS = 60  # the platform accepts as many of one sandbox
+HIGH_WATER = 256 * 1024
+CHUNK = 32 * 1024
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Pump:
+    """One direction of a forwarded connection."""
+
+    def __init__(self, forwards, source, sink):
+        self.forwards, self.source, self.sink, self.buffer, self.ended = forwards, source, sink, b"", False
+        self.other = None
+        self.counted = False
+
+    def on_source(self):
+        try:
+            data = self.source.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.buffer += data
+        else:
+            self.ended = True
+        self.on_sink()
+
+    def on_sink(self):
+        try:
+            while self.buffer:
+                self.buffer = self.buffer[self.sink.send(self.buffer) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.buffer, self.ended = b"", True
+        if self.ended and not self.buffer:
+            try:
+                self.sink.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+        self.forwards.watch(self, self.other)
+
+
+class Forwards:
+    """All of them, around the agent's selector."""
+
+    def __init__(self, selector):
+        self.selector = selector
+        self.pairs, self.waiting = 0, []  # and listeners that wait for one to end
+
+    def listen(self, port, path):
+        try:
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            listener.listen(64)
+        except OSError:
+            return  # no loopback here: programs can still use the sockets themselves
+        listener.setblocking(False)
+        self._accept_on(listener, path)
+
+    def listen_for_app(self, port):
+        """Join the app socket to a loopback port, for programs that speak only TCP."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            os.unlink(APP_SOCKET)
+        except FileNotFoundError:
+            pass
+        listener.bind(APP_SOCKET)
+        listener.listen(64)
+        listener.setblocking(False)
+        self._accept_on(listener, ("127.0.0.1", port))
+
+    def _accept_on(self, listener, path):
+        self.selector.register(listener, READ, lambda _mask: self._on_connection(listener, path))
+
+    def _on_connection(self, listener, path):
+        if self.pairs >= MAX_PAIRS:
+            self.selector.unregister(listener)  # until one of them ends: callers wait in the backlog
+            self.waiting.append((listener, path))
+            return
+        near = far = None
+        try:
+            near, _ = listener.accept()
+            far = socket.socket(socket.AF_UNIX if isinstance(path, str) else socket.AF_INET, socket.SOCK_STREAM)
+            if isinstance(path, str):
+                far.setblocking(False)  # a full backlog must not make us wait; loopback answers or refuses at once
+            far.connect(path)
+        except OSError:
+            for sock in (near, far):
+                if sock is not None:
+                    sock.close()
+            return
+        self.pairs += 1
+        near.setblocking(False)
+        there, back = Pump(self, near, far), Pump(self, far, near)
+        there.other, back.other = back, there
+        self.selector.register(near, READ, lambda mask: self._on_pair(mask, there, back))
+        self.selector.register(far, READ, lambda mask: self._on_pair(mask, back, there))
+
+    @staticmethod
+    def _on_pair(mask, reading, writing):
+        if mask & READ and not reading.ended:
+            reading.on_source()
+        if mask & WRITE:
+            writing.on_sink()
+
+    def watch(self, pump, other):
+        if pump.ended and other.ended and not pump.buffer and not other.buffer:
+            for sock in (pump.source, pump.sink):
+                try:
+                    self.selector.unregister(sock)
+                except (KeyError, ValueError):
+                    pass
+                sock.close()
+            if not pump.counted:
+                pump.counted = other.counted = True
+                self.pairs -= 1
+                for listener, path in self.waiting:
+                    self._accept_on(listener, path)
+                self.waiting = []
+            return
+        for one, two in ((pump, other), (other, pump)):
+            want = (READ if not one.ended and len(one.buffer) < HIGH_WATER else 0) | (WRITE if two.buffer else 0)
+            try:
+                key = self.selector.get_key(one.source)
+            except (KeyError, ValueError):
+                if want:
+                    reader, writer = one, two
+                    self.selector.register(one.source, want, lambda mask, r=reader, w=writer: self._on_pair(mask, r, w))
+                continue
+            if want:
+                self.selector.modify(one.source, want, key.data)
+            else:
+                self.selector.unregister(one.source)

@@ -30,7 +30,7 @@ from cloister.identity import (
     canonical_email,
     get_person,
 )
-from cloister.insight import AnomalyController
+from cloister.insight import AnomalyController, UptimeController
 from cloister.modules import BuildController, Files, Layers, Modules, ShippedModules, SourceController, Sources
 from cloister.platform import (
     Bus,
@@ -231,6 +231,9 @@ class Platform:
         self.decisions = Decisions(self.database, self.sessions, self.tokens, self.decider, self.entering, self.bus)
         self.outflows = Outflows(self.database, self.clock)
         self.caddy = CaddyController(settings, self.database, self.environments.root)
+        managed = {"gateway": self.caddy.ping} if settings.gateway == "managed" else {}
+        checks = {"database": self.database.ping, "objects": self.objects.ping, **managed}
+        self.uptime = UptimeController(self.database, self.clock, settings.state_directory / "seen.json", checks)
         self.gateway = Gateway(
             settings, self.database, self.decisions, self.entering, self.workspaces, self.sandbox_controller,
             self.outflows, self.presence, self.recorder, self.bus, self.clock,
@@ -296,6 +299,7 @@ class Platform:
             self.live,
             self.checkpoints,
             AnomalyController(self.database, self.backend, self.clock),
+            self.uptime,
             HousekeepingController(self.database, self.clock),
         ]
 
@@ -327,6 +331,7 @@ class Platform:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self.uptime.close()
         await self.caddy.stop()
         await self.backend.close()
         await self.recorder.flush()

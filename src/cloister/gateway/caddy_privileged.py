@@ -109,16 +109,24 @@ class CaddyController(Controller):
             CaddyFailed: when it ends instead, or takes too long.
         """
         deadline = asyncio.get_running_loop().time() + FIRST_SECONDS
-        host = self._settings.listen_host if self._settings.listen_host not in {"0.0.0.0", "::"} else "127.0.0.1"
         while process.returncode is None and asyncio.get_running_loop().time() < deadline:
             try:
-                _, writer = await asyncio.open_connection(host, self._settings.listen_port)
+                await self.ping()
             except OSError:
                 await asyncio.sleep(0.01)  # a listener tells nobody that it listens
                 continue
-            writer.close()
             return
         raise CaddyFailed
+
+    async def ping(self) -> None:
+        """Connect to it.
+
+        Raises:
+            OSError: when it does not listen.
+        """
+        host = self._settings.listen_host if self._settings.listen_host not in {"0.0.0.0", "::"} else "127.0.0.1"
+        _, writer = await asyncio.open_connection(host, self._settings.listen_port)
+        writer.close()
 
     async def _follow(self, process: asyncio.subprocess.Process) -> None:
         """Pass on what it says; when it ends, look again at once."""

@@ -1,6 +1,21 @@
 """What the record and the use of machines say when they are looked at together. Reads everything, owns nothing."""
 
 from cloister.insight.anomalies import AnomalyController
+from cloister.insight.costs import by_day
 from cloister.insight.rules import RULES, Engine, Found, Key, Rule, Seen, Sign, signs
+from cloister.insight.uptime import UptimeController, incidents_of
 
-__all__ = ["RULES", "AnomalyController", "Engine", "Found", "Key", "Rule", "Seen", "Sign", "signs"]
+__all__ = [
+    "RULES",
+    "AnomalyController",
+    "Engine",
+    "Found",
+    "Key",
+    "Rule",
+    "Seen",
+    "Sign",
+    "UptimeController",
+    "by_day",
+    "incidents_of",
+    "signs",
+]

@@ -1,13 +1,17 @@
-"""Findings over HTTP."""
+"""Findings, use, cost and uptime over HTTP."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
 from cloister.core.actions import Action, guard
+from cloister.core.clock import Clock
 from cloister.core.pagination import MAX_PAGE
 from cloister.insight import findings
-from cloister.insight.schemas import ClosingIn, FindingOut, FindingPage
+from cloister.insight.costs import Costs, costs, every_space
+from cloister.insight.schemas import ClosingIn, FindingOut, FindingPage, SpaceCostList
+from cloister.insight.uptime import Uptime, uptime
 from cloister.insight.usage import Usage, usage
 from cloister.platform import Call
 from cloister.platform.call import current_call
@@ -19,7 +23,11 @@ Cursor = Annotated[str | None, Query(max_length=400)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-def router() -> APIRouter:
+Days = Annotated[int, Query(ge=1, le=366)]
+"""How far back, from now."""
+
+
+def router(clock: Clock) -> APIRouter:
     api = APIRouter(tags=["insight"])
 
     @api.get("/findings", openapi_extra=guard(Action.AUDIT_READ_ALL))
@@ -39,6 +47,24 @@ def router() -> APIRouter:
     async def space_usage(space: Slug, call: CallDep) -> Usage:
         """How a space is used: the way from registered to running code, when, from where, and by how many."""
         return await usage(call.uow, call.scope, space)
+
+    @api.get("/spaces/{space}/costs", openapi_extra=guard(Action.SPACE_AUDIT_READ))
+    async def space_costs(space: Slug, call: CallDep, days: Days = 30) -> Costs:
+        """What a space's work took: hours, what they cost by the prices it declares now, and disks; by team and day."""
+        now = clock.now()
+        return await costs(call.uow, call.scope, space, now - timedelta(days=days), now)
+
+    @api.get("/platform/costs", openapi_extra=guard(Action.PLATFORM_READ))
+    async def all_costs(call: CallDep, days: Days = 30) -> SpaceCostList:
+        """The same of each space."""
+        now = clock.now()
+        return SpaceCostList(items=await every_space(call.uow, now - timedelta(days=days), now))
+
+    @api.get("/platform/uptime", openapi_extra=guard(Action.PLATFORM_READ))
+    async def platform_uptime(call: CallDep, days: Days = 30) -> Uptime:
+        """How much of the time the server and what it rests on worked, and when they did not."""
+        now = clock.now()
+        return await uptime(call.uow, now - timedelta(days=days), now)
 
     @api.post("/spaces/{space}/findings/{number}/closing", openapi_extra=guard(Action.SPACE_AUDIT_READ))
     async def close_finding(space: Slug, number: Number, body: ClosingIn, call: CallDep) -> FindingOut:

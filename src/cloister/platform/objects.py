@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from cloister.core.errors import Unavailable
@@ -85,6 +86,17 @@ class ObjectStore:
         except FileNotFoundError:
             return False
         return True
+
+    async def ping(self) -> None:
+        """Ask for something that is not there.
+
+        Raises:
+            OSError: when the store does not answer that.
+        """
+        try:
+            await self.exists("is-it-there")
+        except BaseError as error:
+            raise OSError(str(error)) from error
 
     async def keys(self, prefix: str) -> list[str]:
         keys: list[str] = []

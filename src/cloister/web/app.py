@@ -101,7 +101,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         dashboard_routes(
             platform.settings, platform.dashboards, platform.shares, frames, platform.tickets, platform.live
         ),
-        insight_routes(),
+        insight_routes(platform.clock),
         platform_router(platform),
         branding_router(platform),
     ):

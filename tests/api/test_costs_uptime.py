@@ -71,6 +71,15 @@ async def test_a_kill_and_a_stop_in_order_are_told_apart(tmp_path):
     assert await run_once(3, killed=False) == [("server", False), ("server", True)]
 
 
+async def test_what_starts_together_with_the_server_has_not_failed_until_it_had_time(api, tmp_path):
+    async def check() -> None:
+        raise OSError("not yet")
+
+    watch = UptimeController(api.platform.database, api.platform.clock, tmp_path / "seen.json", {"gateway": check})
+    await watch.look()
+    assert (await api.operator().get("/platform/uptime")).json()["incidents"] == []
+
+
 async def test_a_part_that_fails_is_on_the_record_from_when_to_when(api, tmp_path):
     works = True
 

@@ -23,8 +23,8 @@ HOUR = timedelta(hours=1)
 class Cost(BaseModel):
     """Hours that sandboxes ran, added up, and what they cost in the unit that the space counts in."""
 
-    hours: float = 0
-    cost: float = 0
+    hours: float
+    cost: float
 
 
 class TeamCost(Cost):
@@ -124,6 +124,7 @@ async def costs(uow: UnitOfWork, scope: Scope, space: str, since: datetime, now:
             disk_bytes=disks[team], **teams.of(team),
         )
         for team in {*names, *teams.hours, *disks}
+        if team is not None or teams.hours[team] or disks[team]
     ]  # fmt: skip
     found.sort(key=lambda one: (-one.cost, -one.hours, -one.disk_bytes, one.team or ""))
     return Costs(

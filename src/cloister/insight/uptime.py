@@ -6,7 +6,7 @@ A server that ends in order says so. One that is killed cannot; the next one fin
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -21,6 +21,8 @@ from cloister.platform.logs import logger
 log = logger(__name__)
 SERVER = "server"
 CHECK_SECONDS = 5.0
+FIRST_SECONDS = 30.0
+"""What begins together with the server may take so long before that counts as a failure."""
 READ = (Name.SERVER_STARTED, Name.SERVER_STOPPED, Name.PART_FAILED, Name.PART_RECOVERED)
 Check = Callable[[], Awaitable[None]]
 """Returns when a part works; raises OSError or SQLAlchemyError when it does not."""
@@ -73,10 +75,11 @@ class UptimeController(Controller):
         self._checks = checks
         self._failing: dict[str, datetime] = {}
         self._untold: set[str] = set()
-        self._begun = False
+        self._worked: set[str] = set()
+        self._begun: datetime | None = None
 
     async def look(self) -> float | None:
-        if not self._begun:
+        if self._begun is None:
             await self._begin()
         await asyncio.to_thread(self._note, clean=False)
         for part, check in self._checks.items():
@@ -90,7 +93,7 @@ class UptimeController(Controller):
                 uow, Name.SERVER_STARTED, subject=SERVER, parts=sorted(self._checks), down_since=last.get("at"),
                 planned=last.get("clean", False),
             )  # fmt: skip
-        self._begun = True
+        self._begun = self._clock.now()
 
     def _last(self) -> dict[str, str | bool]:
         try:
@@ -111,6 +114,10 @@ class UptimeController(Controller):
                 await check()
         except (SQLAlchemyError, OSError) as error:
             why = f"{type(error).__name__}: {error}"[:300]
+        running = began - (self._begun or began)
+        if why and part not in self._worked and running < timedelta(seconds=FIRST_SECONDS):
+            return
+        self._worked.add(part)
         if why and part not in self._failing:
             log.error("uptime.part_failed", part=part, why=why)
             self._failing[part] = began
@@ -128,7 +135,7 @@ class UptimeController(Controller):
 
     async def close(self) -> None:
         """The server ends in order."""
-        if not self._begun:
+        if self._begun is None:
             return
         async with self._database.write() as uow:
             record(uow, Name.SERVER_STOPPED, subject=SERVER)

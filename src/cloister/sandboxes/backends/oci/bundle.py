@@ -58,6 +58,15 @@ class Python:
     def mounted(self) -> bool:
         return self.prefix != Path("/usr")
 
+    def packages(self) -> list[str]:
+        """Where, inside, this machine's own packages would be seen: they are no part of any environment, and what they
+        hook into the interpreter's start (``.pth`` files) would run at every start in every sandbox.
+        """
+        if not self.mounted:
+            return [str(found) for found in (Path("/usr/lib/python3/dist-packages"),) if found.is_dir()]
+        found = self.prefix.glob("lib/python3*/site-packages")
+        return [f"{PYTHON_MOUNT}/{folder.relative_to(self.prefix)}" for folder in sorted(found)]
+
     @property
     def environ(self) -> dict[str, str]:
         """A relocated Python with a shared library would else find the host's library of another patch level."""
@@ -72,6 +81,10 @@ class Layout:
     etc: Path
     agent: Path
     python: Python
+    empty: Path
+    """A folder with nothing in it."""
+    hidden: tuple[str, ...]
+    """Where, inside, it covers what this machine's Python has installed."""
     seccomp: dict[str, Any]
     root_uid: int
     """The host user id that stands for root inside; nothing runs as it."""
@@ -161,6 +174,7 @@ def _mounts(spec: SandboxSpec, place: Place, layout: Layout, volume: Path | None
     ]  # fmt: skip
     if layout.python.mounted:
         mounts.append(_bind(layout.python.prefix, PYTHON_MOUNT))
+    mounts += [_bind(layout.empty, hidden) for hidden in layout.hidden]
     if spec.environment:
         mounts.append(_bind(spec.environment, ENVIRONMENT_MOUNT))
     if volume is not None:

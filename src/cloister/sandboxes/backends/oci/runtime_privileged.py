@@ -54,12 +54,15 @@ class OciBackend:
         self._host = doctor.examine(settings)
         self._warm = settings.warm_starts
         self.zygote: Zygote | None = None
+        python = Python.of(settings.sandbox_python)
         self.layout = Layout(
             # The runtime looks this up as the sandbox's user, so every folder above it must be searchable by all.
             rootfs=self._root / "rootfs" if rootless else settings.sandbox_rootfs,
             etc=self._root / "etc",
             agent=agent,
-            python=Python.of(settings.sandbox_python),
+            python=python,
+            empty=self._root / "empty",
+            hidden=tuple(python.packages()),
             seccomp=profile(),
             root_uid=settings.sandbox_uid_base,
             cgroup="cloister-" + hashlib.sha256(os.fsencode(self._root)).hexdigest()[:10],
@@ -68,6 +71,7 @@ class OciBackend:
         self._images = settings.sandbox_rootfs.parent / "images"
         _write_rootfs(self.layout.rootfs)
         _write_etc(self.layout.etc)
+        self.layout.empty.mkdir(exist_ok=True)
 
     def walls(self) -> list[Wall]:
         return self._host.walls

@@ -103,6 +103,7 @@ class Zygote:
         binds.append(("/proc", "proc"))
         if layout.python.mounted:
             binds.append((layout.python.prefix, PYTHON_MOUNT[1:]))
+        binds += [(layout.empty, hidden[1:]) for hidden in layout.hidden]
         plan = {
             "root": str(self._root), "rootfs": str(layout.rootfs), "python": layout.python.executable,
             "binds": [(str(source), inside) for source, inside in binds], "environ": environ(layout),

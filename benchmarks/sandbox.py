@@ -15,7 +15,7 @@ from tests.support import blueprint
 
 from benchmarks.table import Row, folder, middle, percentile, say
 from cloister.platform import Settings
-from cloister.sandboxes.backends.oci.runtime_privileged import HIDE_UNIFIED
+from cloister.sandboxes.backends.oci.runtime_privileged import HIDDEN
 
 STARTS = 20
 FIRST_LINE = "import time, sys; print(time.time_ns(), flush=True); time.sleep(0.25)"
@@ -85,7 +85,7 @@ def alone(server: Server, id_: str, *, seccomp: bool) -> list[float]:
         base = ["crun", "--root", str(server.state / "alone-state"), "--cgroup-manager=cgroupfs"]
         command = [*base, "run", "--bundle", str(copy), name]
         if Path("/sys/fs/cgroup/unified/cgroup.procs").exists():
-            command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", HIDE_UNIFIED, "sh", *command]
+            command = [*HIDDEN, *command]
         taken.append(first_line(command))
     return taken
 

@@ -1,5 +1,7 @@
 """Ending a space removes everything it had, and the report proves it."""
 
+from pathlib import Path
+
 import pytest
 
 from cloister.audit import verify
@@ -53,3 +55,14 @@ async def test_nothing_of_an_ended_space_is_left_but_the_log_and_the_signatures(
         assert all(line.count == 0 for line in again)
         with pytest.raises(Exception, match="has ended"):
             await declare(api.platform, blueprint())
+
+
+async def test_a_platform_that_stopped_leaves_no_control_group_of_its_own(tmp_path):
+    async with served(make_settings(tmp_path / "state")) as api:
+        await declare(api.platform, blueprint())
+        state, _ = await api.run(await api.member("ann"), "print('here')")
+        assert state["exit_code"] == 0
+        name = api.platform.backend.layout.cgroup
+        top = Path("/sys/fs/cgroup")
+        assert [*top.glob(name), *top.glob(f"*/{name}")]
+    assert [*top.glob(name), *top.glob(f"*/{name}")] == []

@@ -174,6 +174,7 @@ class OciBackend:
         if self.zygote is not None:
             await self.zygote.stop()
             self.zygote = None
+        await asyncio.to_thread(_leave, self.layout.cgroup)
 
     async def alive(self, id_: str) -> int | None:
         if not self._bundle(id_).exists():
@@ -302,6 +303,13 @@ def _cgroups(parent: str, id_: str) -> list[Path]:
     top = Path("/sys/fs/cgroup")
     tops = [top] if (top / "cgroup.controllers").exists() else [path for path in top.iterdir() if path.is_dir()]
     return [group for path in tops for group in (path / parent).glob(id_) if group.is_dir()]
+
+
+def _leave(parent: str) -> None:
+    """Remove this installation's own groups where no sandbox goes on in them."""
+    for group in _cgroups("", parent):
+        with contextlib.suppress(OSError):  # sandboxes are in it
+            group.rmdir()
 
 
 def _kill_cgroup(group: Path) -> None:

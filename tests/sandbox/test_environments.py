@@ -1,6 +1,7 @@
 """What is in a sandbox is what its environment says, and nothing that this machine happens to have."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,13 @@ print(json.dumps([sorted({d.name.lower() for d in importlib.metadata.distributio
 """
 
 
-@pytest.fixture
-async def api(tmp_path):
-    async with served(make_settings(tmp_path / "s")) as made:
+PYTHONS = [None, *(path for path in (Path("/usr/bin/python3"),) if path.exists())]
+"""The one that runs Cloister, and Debian's, where there is one."""
+
+
+@pytest.fixture(params=PYTHONS, ids=str)
+async def api(tmp_path, request):
+    async with served(make_settings(tmp_path / "s", sandbox_python=request.param)) as made:
         await declare(made.platform, blueprint())
         yield made
 

@@ -221,6 +221,22 @@ async def test_no_byte_of_an_answer_without_its_record(api, ana, monkeypatch):
     assert order[:2] == ["durable", "head"]
 
 
+async def test_access_that_ends_while_a_worker_still_starts_is_said_without_waiting_for_it(api, monkeypatch):
+    steward, zoe = await api.sign_in("steward"), await api.member("zoe")
+    monkeypatch.setattr(api.platform.workers, "take", lambda *_: asyncio.Event().wait())
+    task = asyncio.create_task(ask(zoe, SLOW))
+    await opened(zoe)
+
+    async def revoke():
+        grants = (await steward.get("/spaces/course/grants")).json()["items"]
+        grant = next(g for g in grants if g["policy"]["dataset"] == "patients")
+        return await steward.delete(f"/spaces/course/grants/{grant['id']}")
+
+    answer, _ = await cut(zoe, task, revoke)
+    assert (answer.status_code, answer.json()["code"]) == (403, "query.cancelled")
+    await declare(api.platform, data_course(api.folder))
+
+
 async def test_access_that_ends_cancels_an_open_query_within_a_second(api):
     steward, eve = await api.sign_in("steward"), await api.member("eve")
 

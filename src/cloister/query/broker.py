@@ -19,6 +19,7 @@ from cloister.core.principal import Principal, Scope
 from cloister.platform import Bus, Database, Settings, UnitOfWork, metrics
 from cloister.platform.logs import logger
 from cloister.query.cache import AnswerCache, Kept, Parameters, cache_key
+from cloister.query.cancelling import unless
 from cloister.query.errors import (
     QueryCancelled,
     TimeLimit,
@@ -62,6 +63,9 @@ class Open:
     view: str
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     why: str | None = None
+
+    def refusal(self) -> CloisterError:
+        return QueryCancelled(self.why)
 
 
 @dataclass
@@ -174,7 +178,7 @@ class Broker:
         until: datetime | None,
     ) -> AsyncIterator[bytes]:
         """Ask the team's worker. The first item comes once the record is durable (it may be empty)."""
-        worker = await self._workers.take(query.space, query.team, tables)
+        worker = await unless(query.cancelled, self._workers.take(query.space, query.team, tables), query.refusal)
         writer: asyncio.StreamWriter | None = None
         obeyed = False
         touched: tuple[str, ...] = ()
@@ -182,7 +186,7 @@ class Broker:
         counts: dict[str, Any] = {}
         try:
             reader, writer = await self._workers.connect(worker)
-            ready = await self._prepare(reader, writer, question)
+            ready = await unless(query.cancelled, self._prepare(reader, writer, question), query.refusal)
             touched = tuple(str(name) for name in ready["tables"])
             limits = self._limits(tables, touched)
             await self._recorder.record(self._draft(Name.QUERY_ASKED, query, question, touched, cached=False))

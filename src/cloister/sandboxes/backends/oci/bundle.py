@@ -174,7 +174,8 @@ def _mounts(spec: SandboxSpec, place: Place, layout: Layout, volume: Path | None
     ]  # fmt: skip
     if layout.python.mounted:
         mounts.append(_bind(layout.python.prefix, PYTHON_MOUNT))
-    mounts += [_bind(layout.empty, hidden) for hidden in layout.hidden]
+    if layout.python.mounted or spec.image is None:  # an image has its own /usr, which need not have such a folder
+        mounts += [_bind(layout.empty, hidden) for hidden in layout.hidden]
     if spec.environment:
         mounts.append(_bind(spec.environment, ENVIRONMENT_MOUNT))
     if volume is not None:

@@ -1,10 +1,14 @@
 """Volumes on disk, as root has them."""
 
+import asyncio
+import contextlib
 import os
+import subprocess
 
 import pytest
 
-from cloister.sandboxes import VolumeDisks
+from cloister.sandboxes import VolumeDisks, volumes_privileged
+from cloister.sandboxes.errors import VolumeBusy
 from tests.support import make_settings
 
 SIZE = 64 << 20
@@ -45,3 +49,46 @@ async def test_through_fuse_the_kernel_still_weighs_whose_file_it_is(tmp_path):
     finally:
         os.close(folder)
         await disks.delete("v-1")
+
+
+@contextlib.contextmanager
+def held(point):
+    """A file system held by another mount namespace, as that of a sandbox does for a moment while it starts."""
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo here; exec sleep 600"]
+    with subprocess.Popen(command, cwd=point, stdout=subprocess.PIPE) as holder:
+        try:
+            holder.stdout.readline()
+            yield holder
+        finally:
+            holder.kill()
+
+
+async def test_a_volume_that_another_sandbox_s_start_still_holds_is_not_checked_or_mounted_before_that_ends(tmp_path):
+    disks = VolumeDisks(make_settings(tmp_path, volume_backend="loop"))
+    await disks.create("v-1", SIZE, 1_000_002)
+    point = await disks.mount("v-1")
+    with held(point) as holder:
+        (point / "work").write_text("of a week")
+        await disks.unmount("v-1")
+        again = asyncio.create_task(disks.mount("v-1"))
+        await asyncio.sleep(0.3)
+        assert not again.done()
+        holder.kill()
+        assert (await again / "work").read_text() == "of a week"
+    found = disks.snapshots("v-1")
+    await disks.delete("v-1")
+    assert found == []  # what e2fsck will not mend alone is copied: nothing was damaged
+
+
+async def test_a_volume_that_stays_held_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(volumes_privileged, "RELEASE_SECONDS", 0.1)
+    disks = VolumeDisks(make_settings(tmp_path, volume_backend="loop"))
+    await disks.create("v-1", SIZE, 1_000_002)
+    point = await disks.mount("v-1")
+    (point / "work").write_text("of a week")
+    with held(point):
+        await disks.unmount("v-1")
+        with pytest.raises(VolumeBusy, match="still in use"):
+            await disks.mount("v-1")
+    assert (await disks.mount("v-1") / "work").read_text() == "of a week"
+    await disks.delete("v-1")

@@ -24,6 +24,7 @@ from cloister.sandboxes import (
     FINAL,
     Environments,
     Mount,
+    OutputLog,
     Sandbox,
     SandboxController,
     Sandboxes,
@@ -123,7 +124,7 @@ class SandboxConverter:
             egress=False,
             seconds=3600.0,
         )
-        job |= {"source": name, "memory_mb": memory * 6 // 10}
+        job |= {"source": name, "memory_mb": memory * 6 // 10, "threads": max(1, round(self.settings.query_cpus))}
         async with self.database.write() as uow:
             volume = await self.sandboxes.ensure_volume(
                 uow, space, None, new_id("conversion"), 64 * 2**20 + file.st_size * 6
@@ -199,7 +200,8 @@ class SandboxConverter:
         async with self.database.read() as uow:
             row: Sandbox = await self.sandboxes.get(uow, EVERYTHING, id_)
         if row.exit_code != 0:
-            raise ConversionFailed(row.reason or f"The conversion ended with code {row.exit_code}.")
+            how = row.reason or f"it ended with code {row.exit_code}"
+            raise ConversionFailed(": ".join([how, *await self._complaints(id_)]))
         folder = await self.disks.mount(volume)
         try:
             result = await asyncio.to_thread(_read_result, folder)
@@ -210,6 +212,13 @@ class SandboxConverter:
             await store(Converted(folder / "result.parquet", result.rows, columns))
         finally:
             await self.disks.unmount(volume)
+
+
+    async def _complaints(self, id_: str) -> list[str]:
+        """What a program said at last on its error stream, if anything."""
+        lines = [line async for line in OutputLog(self.controller.place(id_).log, 0).lines(follow=False)]
+        said = "".join(line["text"] for line in map(json.loads, lines) if line["level"] == "ERROR")
+        return [said.strip()[-500:]] if said.strip() else []
 
 
 def _encoded(job: dict[str, Any]) -> dict[str, str]:

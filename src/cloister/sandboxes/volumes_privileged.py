@@ -8,7 +8,9 @@ the image is all that it touches. It is checked (``e2fsck``) before it is mounte
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -26,6 +28,9 @@ LOOP_OPTIONS = "loop,nodev,nosuid,noatime,discard,errors=remount-ro"
 FUSE_OPTIONS = "nodev,nosuid,noatime"
 UNCORRECTED = 4
 """What ``e2fsck -p`` exits with (as a bit) when it will not decide alone."""
+
+RELEASE_SECONDS = 15.0
+"""How long an image that was unmounted may stay open: until every sandbox that starts has left the host's mounts."""
 
 SNAPSHOT_NAME = "%Y%m%dT%H%M%S%f"
 NOT_IN_USE = "This machine cannot grow a volume in use. Stop what uses it, then try again."
@@ -47,6 +52,38 @@ def _formatted(image: Path) -> int:
         superblock = file.read(1024)
     low, shift, high = (int.from_bytes(superblock[at : at + 4], "little") for at in (0x4, 0x18, 0x150))
     return ((high << 32 | low) + 1) * (1024 << min(shift, 6)) - 1
+
+
+def _open_elsewhere(image: Path) -> bool:
+    """Whether somebody else has a file open, a loop device included: else a write lease is given (fcntl(2))."""
+    with image.open("rb+") as file:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # what comes if somebody opens it now; by default it would kill us
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return True
+            log.debug("volume.no_leases", image=str(image), error=str(error))  # such as NFS: nothing can be said
+            return False
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+async def _released(image: Path) -> None:
+    """Wait until nobody has an image open.
+
+    Unmounting does not end a file system that another mount namespace still has: a sandbox that starts copies all mounts
+    of the host's, and drops them a moment later, the last writes included. To check or mount an image meanwhile would
+    destroy it.
+
+    Raises:
+        VolumeBusy: when it is still open after a while.
+    """
+    until = asyncio.get_running_loop().time() + RELEASE_SECONDS
+    while await asyncio.to_thread(_open_elsewhere, image):
+        if asyncio.get_running_loop().time() > until:
+            raise VolumeBusy(f"The volume's image is still in use {RELEASE_SECONDS:g} s after it was unmounted.")
+        await asyncio.sleep(0.005)  # a bounded poll: the kernel tells nobody
 
 
 def _servers(point: Path) -> list[int]:
@@ -130,6 +167,7 @@ class VolumeDisks:
     async def _check(self, id_: str) -> None:
         """Mend an image. What cannot be mended without a choice is copied as it is first, as a snapshot to look into."""
         image = str(self.image(id_))
+        await _released(self.image(id_))
         code, text = await output_of("e2fsck", "-p", image)
         if code & UNCORRECTED:
             log.warning("volume.damaged", volume=id_, output=text[-500:])
@@ -201,6 +239,7 @@ class VolumeDisks:
                 await _run("losetup", "-c", device)
                 raise VolumeBusy(NOT_IN_USE) from error
         else:
+            await _released(image)
             await _run("e2fsck", "-fp", str(image), accept=(0, 1))
             await _run("resize2fs", str(image))
 
@@ -218,6 +257,8 @@ class VolumeDisks:
         frozen = self.backend == "loop" and self.mounted(id_)
         if frozen:
             await _run("fsfreeze", "-f", str(point))
+        elif self.backend != "directory":
+            await _released(image)
         try:
             await self._copy(id_, image, self._snapshot(id_, name))
         finally:

@@ -1,5 +1,6 @@
 """Turns a file nobody trusts into Parquet, or narrows Parquet to what a policy shows. One job, then it ends."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -76,6 +77,28 @@ def select(job, con):
     return f"SELECT {', '.join(items)} FROM {source}"
 
 
+@contextlib.contextmanager
+def reported(con):
+    """Tell every half second how far the engine is.
+
+    The thread is waited for: Python ends those that are left by unwinding their stacks, which aborts the process when
+    there is C++ on one.
+    """
+    done = threading.Event()
+
+    def report():
+        while not done.wait(0.5):
+            tell(progress=max(0.0, con.query_progress()) / 100)
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def main():
     with open(sys.argv[1]) as file:
         job = json.load(file)
@@ -88,6 +111,7 @@ def main():
         config={
             **gate.CONFIG,
             "memory_limit": f"{job['memory_mb']}MB",
+            "threads": str(job["threads"]),
             "temp_directory": "/home/user/tmp",
             "max_temp_directory_size": "100GB",
         },
@@ -97,18 +121,11 @@ def main():
     con.execute(f"SET allowed_directories = ['/home/user', {gate.literal(os.path.dirname(job['source']))}]")
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
-    done = threading.Event()
-
-    def report():
-        while not done.wait(0.5):
-            tell(progress=max(0.0, con.query_progress()) / 100)
-
-    threading.Thread(target=report, daemon=True).start()
     try:
-        con.execute(
-            f"COPY ({select(job, con)}) TO {gate.literal(OUT)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
-        )
-        done.set()
+        with reported(con):
+            con.execute(
+                f"COPY ({select(job, con)}) TO {gate.literal(OUT)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
+            )
         described = con.execute(f"DESCRIBE SELECT * FROM read_parquet({gate.literal(OUT)})").fetchall()
         count = con.execute(f"SELECT count(*) FROM read_parquet({gate.literal(OUT)})").fetchone()
         if len(described) > MAX_HEADER:
@@ -116,7 +133,6 @@ def main():
             return
         finish(rows=count[0], columns=[{"name": row[0], "type": row[1]} for row in described])
     except Exception as error:  # whatever is wrong with the file, its owner must be told
-        done.set()
         finish(error=gate.clean(str(error)).replace("/data/in/", ""))
 
 

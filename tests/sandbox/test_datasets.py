@@ -257,3 +257,13 @@ async def test_a_table_leaves_only_under_a_grant_that_lets_it(api, steward, ana)
     assert (await ana.get(url)).status_code == 200
     await give(f"team:{team}", allow=["download"], tables={"leaves": {"rows": "a > 5"}})
     assert (await ana.get(url)).status_code == 404
+
+
+async def test_who_loads_data_is_told_what_a_converter_that_broke_said_last(steward, api, monkeypatch):
+    broken = api.folder / "broken"
+    broken.mkdir()
+    (broken / "convert.py").write_text("import os, sys\nsys.stderr.write('no room left for the sheet')\nos.abort()\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("cloister.query.convert.worker_files", lambda: broken)
+    _, seen = await load(steward, "unlucky", TEXT.encode(), "unlucky.csv")
+    assert "ended by signal 6: no room left for the sheet" in seen[-1]["error"]["detail"]

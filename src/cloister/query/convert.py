@@ -213,7 +213,6 @@ class SandboxConverter:
         finally:
             await self.disks.unmount(volume)
 
-
     async def _complaints(self, id_: str) -> list[str]:
         """What a program said at last on its error stream, if anything."""
         lines = [line async for line in OutputLog(self.controller.place(id_).log, 0).lines(follow=False)]

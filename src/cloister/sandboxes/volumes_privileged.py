@@ -57,7 +57,7 @@ def _formatted(image: Path) -> int:
 def _open_elsewhere(image: Path) -> bool:
     """Whether somebody else has a file open, a loop device included: else a write lease is given (fcntl(2))."""
     with image.open("rb+") as file:
-        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # what comes if somebody opens it now; by default it would kill us
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # told when somebody opens it now; SIGIO would end us
         try:
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         except OSError as error:

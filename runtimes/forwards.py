@@ -11,6 +11,16 @@ CHUNK = 32 * 1024
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
+def push(sock, data):
+    """Send what goes now; return the rest. Raises OSError when nobody is there any more."""
+    try:
+        while data:
+            data = data[sock.send(data) :]
+    except BlockingIOError:
+        pass
+    return data
+
+
 class Pump:
     """One direction of a forwarded connection."""
 
@@ -34,10 +44,7 @@ class Pump:
 
     def on_sink(self):
         try:
-            while self.buffer:
-                self.buffer = self.buffer[self.sink.send(self.buffer) :]
-        except BlockingIOError:
-            pass
+            self.buffer = push(self.sink, self.buffer)
         except OSError:
             self.buffer, self.ended = b"", True
         if self.ended and not self.buffer:

@@ -19,18 +19,16 @@ import sys
 import time
 
 from channel import BROKEN, OPENED, PING, PONG, TEXT, Channel
-from forwards import Forwards
+from forwards import HIGH_WATER, READ, WRITE, Forwards, push
+from output import Output
 
 RUN = "/run/cloister"
 TOKEN_FILE = "/dev/shm/cloister-token"
 CONFIGURATION_FILE = "/dev/shm/cloister-configuration"
 FORWARDS = {3127: f"{RUN}/inner.sock", 3128: f"{RUN}/egress.sock"}
-HIGH_WATER = 256 * 1024
-CHUNK = 32 * 1024
 MAX_PENDING = 8  # messages kept while the platform is away; the rest waits in the pipes
 WARM_SOCKET = "/dev/shm/cloister-warm"
 PR_SET_DUMPABLE = 4
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Agent:
@@ -49,8 +47,7 @@ class Agent:
         self.child = None
         self.waiter = None  # an interpreter that has started, and the pipe by which it hears what to run
         self.door = self.guest = None
-        self.pipes = {}
-        self.paused = False
+        self.output = Output(self.selector, self.send)
         self.exit = None
         self.exit_sent = False
         self.kill_at = None
@@ -96,10 +93,7 @@ class Agent:
         if self.sock is None:
             return
         try:
-            while self.out:
-                self.out = self.out[self.sock.send(self.out) :]
-        except BlockingIOError:
-            pass
+            self.out = push(self.sock, self.out)
         except OSError:
             self.hang_up()
             return
@@ -108,7 +102,7 @@ class Agent:
 
     def weigh(self):
         """Leave the program's pipes full while too much waits to be sent."""
-        self.pause(len(self.out) > HIGH_WATER or (not self.ready and len(self.pending) >= MAX_PENDING))
+        self.output.pause(len(self.out) > HIGH_WATER or (not self.ready and len(self.pending) >= MAX_PENDING))
 
     def on_channel(self, mask):
         if mask & WRITE:
@@ -222,7 +216,7 @@ class Agent:
             return
         self.guest.setblocking(False)
         self.close_door()
-        self.follow_output(read_out, read_err)
+        self.output.follow(read_out, read_err)
         self.selector.register(self.guest, READ, lambda _mask: self.on_guest())
         self.send(type="STARTED")
 
@@ -281,15 +275,8 @@ class Agent:
             self.exec_program(wanted, order, write_out, write_err)
         os.close(write_out)
         os.close(write_err)
-        self.follow_output(read_out, read_err)
+        self.output.follow(read_out, read_err)
         return pid
-
-    def follow_output(self, read_out, read_err):
-        for descriptor, level in ((read_out, "INFO"), (read_err, "ERROR")):
-            os.set_blocking(descriptor, False)
-            self.pipes[descriptor] = level
-            if not self.paused:
-                self.selector.register(descriptor, READ, lambda _mask, d=descriptor: self.on_output(d))
 
     def exec_program(self, wanted, order, out, err):
         try:
@@ -308,28 +295,6 @@ class Agent:
         except BaseException as error:
             os.write(2, f"cannot run {wanted['command'][0]!r}: {error}\n".encode())
         os._exit(127)
-
-    def on_output(self, descriptor):
-        try:
-            data = os.read(descriptor, CHUNK)
-        except BlockingIOError:
-            return
-        if data:
-            self.send(type="STATUS", level=self.pipes[descriptor], text=data.decode("utf-8", "replace"))
-            return
-        self.selector.unregister(descriptor)
-        os.close(descriptor)
-        del self.pipes[descriptor]
-
-    def pause(self, wanted):
-        if wanted == self.paused:
-            return
-        self.paused = wanted
-        for descriptor in self.pipes:
-            if wanted:
-                self.selector.unregister(descriptor)
-            else:
-                self.selector.register(descriptor, READ, lambda _mask, d=descriptor: self.on_output(d))
 
     def reap(self):
         while True:
@@ -396,7 +361,7 @@ class Agent:
             for key, mask in self.selector.select(max(0.0, min(waits)) if waits else None):
                 key.data(mask)
             self.reap()
-            if self.exit is not None and not self.pipes and not self.exit_sent and self.ready:
+            if self.exit is not None and not self.output.levels and not self.exit_sent and self.ready:
                 self.exit_sent = True
                 self.send(type="EXIT", code=self.exit)
 

@@ -20,6 +20,11 @@ export function when(moment: string | null | undefined, withTime = true): string
   return new Intl.DateTimeFormat(i18n.global.locale.value, style).format(new Date(moment));
 }
 
+/** A figure to read and compare: with its fraction only while that says something. */
+export function number(value: number): string {
+  return new Intl.NumberFormat(i18n.global.locale.value, { maximumFractionDigits: value < 10 ? 2 : 0 }).format(value);
+}
+
 export function bytes(count: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   const power = count > 0 ? Math.min(units.length - 1, Math.floor(Math.log(count) / Math.log(1024))) : 0;

@@ -15,6 +15,8 @@ from cloister.core.events import SpaceChanged
 from cloister.core.principal import EVERYTHING
 from cloister.gateway.caddy import caddyfile
 from cloister.platform import Controller, Database, Settings
+from cloister.platform import Controller, Database, Settings
+from cloister.platform.files import write_whole
 from cloister.platform.logs import logger
 from cloister.spaces import Space
 
@@ -81,9 +83,7 @@ class CaddyController(Controller):
 
     async def _write(self, text: str) -> Path:
         path = self._settings.run_directory / "Caddyfile"
-        partial = path.with_suffix(".partial")
-        await asyncio.to_thread(partial.write_text, text)
-        await asyncio.to_thread(partial.replace, path)
+        await asyncio.to_thread(write_whole, path, text)
         return path
 
     async def _start(self, text: str) -> None:

@@ -71,6 +71,12 @@ class SpaceCost(Cost):
     disk_bytes: int
 
 
+class SpaceCostList(BaseModel):
+    """What each space's work took, dearest first."""
+
+    items: list[SpaceCost]
+
+
 K = TypeVar("K")
 
 

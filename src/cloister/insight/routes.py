@@ -1,6 +1,6 @@
 """Findings, use, cost and uptime over HTTP."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -9,8 +9,8 @@ from cloister.core.actions import Action, guard
 from cloister.core.clock import Clock
 from cloister.core.pagination import MAX_PAGE
 from cloister.insight import findings
-from cloister.insight.costs import Costs, costs, every_space
-from cloister.insight.schemas import ClosingIn, FindingOut, FindingPage, SpaceCostList
+from cloister.insight.costs import Costs, SpaceCostList, costs, every_space
+from cloister.insight.schemas import ClosingIn, FindingOut, FindingPage
 from cloister.insight.uptime import Uptime, uptime
 from cloister.insight.usage import Usage, usage
 from cloister.platform import Call
@@ -21,14 +21,18 @@ Slug = Annotated[str, Path(max_length=60)]
 Number = Annotated[int, Path(ge=1, le=2**53)]
 Cursor = Annotated[str | None, Query(max_length=400)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
-
-
 Days = Annotated[int, Query(ge=1, le=366)]
 """How far back, from now."""
 
 
 def router(clock: Clock) -> APIRouter:
     api = APIRouter(tags=["insight"])
+
+    def period(days: Days = 30) -> tuple[datetime, datetime]:
+        now = clock.now()
+        return now - timedelta(days=days), now
+
+    Period = Annotated[tuple[datetime, datetime], Depends(period)]
 
     @api.get("/findings", openapi_extra=guard(Action.AUDIT_READ_ALL))
     async def all_findings(call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> FindingPage:
@@ -49,22 +53,19 @@ def router(clock: Clock) -> APIRouter:
         return await usage(call.uow, call.scope, space)
 
     @api.get("/spaces/{space}/costs", openapi_extra=guard(Action.SPACE_AUDIT_READ))
-    async def space_costs(space: Slug, call: CallDep, days: Days = 30) -> Costs:
+    async def space_costs(space: Slug, call: CallDep, period: Period) -> Costs:
         """What a space's work took: hours, what they cost by the prices it declares now, and disks; by team and day."""
-        now = clock.now()
-        return await costs(call.uow, call.scope, space, now - timedelta(days=days), now)
+        return await costs(call.uow, call.scope, space, *period)
 
     @api.get("/platform/costs", openapi_extra=guard(Action.PLATFORM_READ))
-    async def all_costs(call: CallDep, days: Days = 30) -> SpaceCostList:
+    async def all_costs(call: CallDep, period: Period) -> SpaceCostList:
         """The same of each space."""
-        now = clock.now()
-        return SpaceCostList(items=await every_space(call.uow, now - timedelta(days=days), now))
+        return SpaceCostList(items=await every_space(call.uow, *period))
 
     @api.get("/platform/uptime", openapi_extra=guard(Action.PLATFORM_READ))
-    async def platform_uptime(call: CallDep, days: Days = 30) -> Uptime:
+    async def platform_uptime(call: CallDep, period: Period) -> Uptime:
         """How much of the time the server and what it rests on worked, and when they did not."""
-        now = clock.now()
-        return await uptime(call.uow, now - timedelta(days=days), now)
+        return await uptime(call.uow, *period)
 
     @api.post("/spaces/{space}/findings/{number}/closing", openapi_extra=guard(Action.SPACE_AUDIT_READ))
     async def close_finding(space: Slug, number: Number, body: ClosingIn, call: CallDep) -> FindingOut:

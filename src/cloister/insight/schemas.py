@@ -5,14 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister.audit.schemas import RecordOut
-from cloister.insight.costs import SpaceCost
 from cloister.insight.rules import RULES
-
-
-class SpaceCostList(BaseModel):
-    """What each space's work took, dearest first."""
-
-    items: list[SpaceCost]
 
 
 class FindingOut(BaseModel):

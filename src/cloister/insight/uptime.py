@@ -16,6 +16,7 @@ from cloister.audit import Name, between, head, record
 from cloister.audit.models import AuditRecord
 from cloister.core.clock import Clock
 from cloister.platform import Controller, Database, UnitOfWork
+from cloister.platform.files import write_whole
 from cloister.platform.logs import logger
 
 log = logger(__name__)
@@ -23,7 +24,7 @@ SERVER = "server"
 CHECK_SECONDS = 5.0
 FIRST_SECONDS = 30.0
 """What begins together with the server may take so long before that counts as a failure."""
-READ = (Name.SERVER_STARTED, Name.SERVER_STOPPED, Name.PART_FAILED, Name.PART_RECOVERED)
+READ = (Name.SERVER_STARTED, Name.PART_FAILED, Name.PART_RECOVERED)
 Check = Callable[[], Awaitable[None]]
 """Returns when a part works; raises OSError or SQLAlchemyError when it does not."""
 
@@ -103,9 +104,7 @@ class UptimeController(Controller):
         return found if isinstance(found, dict) else {}
 
     def _note(self, *, clean: bool) -> None:
-        partial = self._seen.with_suffix(".partial")
-        partial.write_text(json.dumps({"at": self._clock.now().isoformat(), "clean": clean}))
-        partial.replace(self._seen)
+        write_whole(self._seen, json.dumps({"at": self._clock.now().isoformat(), "clean": clean}))
 
     async def _look_at(self, part: str, check: Check) -> None:
         began, why = self._clock.now(), ""

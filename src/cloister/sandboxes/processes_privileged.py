@@ -44,9 +44,8 @@ async def exit_code_of(*command: str, errors: IO[bytes]) -> int:
         await _end(process.pid)
     except asyncio.CancelledError:
         await _end(process.pid)
+        process.wait()
         raise
-    finally:
-        process.poll()
     return process.wait()
 
 
@@ -56,13 +55,12 @@ def _spawn(*command: str, output: IO[bytes] | int, errors: IO[bytes] | int) -> "
 
 async def ended(pid: int) -> None:
     """Wait until a process has ended, a child or not, and take it off the process table."""
-    with contextlib.suppress(ProcessLookupError):
-        await _end(pid)
-    with contextlib.suppress(ChildProcessError):  # it is not ours after a restart
-        os.waitpid(pid, os.WNOHANG)
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # gone; not ours, after a restart
+        await _end(pid, reap=True)
 
 
-async def _end(pid: int) -> None:
+async def _end(pid: int, *, reap: bool = False) -> None:
+    """Wait by a descriptor, never by the number, which the next process may bear."""
     descriptor = os.pidfd_open(pid)
     loop = asyncio.get_running_loop()
     end: asyncio.Future[None] = loop.create_future()
@@ -74,6 +72,8 @@ async def _end(pid: int) -> None:
     loop.add_reader(descriptor, on_end)
     try:
         await end
+        if reap:
+            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cloister.platform import Settings
+from cloister.platform.files import write_whole
 from cloister.platform.logs import logger
 from cloister.sandboxes.backends.oci import doctor_privileged as doctor
 from cloister.sandboxes.backends.oci.bundle import (
@@ -137,7 +138,7 @@ class OciBackend:
         document = json.dumps(config(id_, spec, place, self.layout, uid, volume, root))
         await asyncio.to_thread(_prepare, bundle, place, document, None if self.layout.rootless else uid)
         runtime = "runsc" if spec.gvisor else self._usual
-        await asyncio.to_thread(_write_whole, bundle / "runtime", runtime)
+        await asyncio.to_thread(write_whole, bundle / "runtime", runtime)
         pid_file = bundle / "pid"
         command = self._command(
             runtime, "run", "--detach", "--pid-file", str(pid_file), "--bundle", str(bundle), id_, limits=True
@@ -249,13 +250,6 @@ def _prepare(bundle: Path, place: Place, document: str, uid: int | None) -> None
     place.app.chmod(0o700)
     if uid is not None:
         os.chown(place.app, uid, uid)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a small file so that whoever reads it, also after a kill, finds all of it or none."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _write_rootfs(root: Path) -> None:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 
 from cloister.audit.record import Draft
 from cloister.core.errors import Unavailable
@@ -13,6 +14,8 @@ from cloister.platform.logs import logger
 log = logger(__name__)
 GROUP = 2_000
 WAITING = 20_000
+NOTE_SECONDS = 0.05
+"""How long news that guards nothing waits for a record that somebody waits for, to be on disk together with it."""
 
 
 class LogFull(Unavailable):
@@ -34,6 +37,7 @@ class Recorder:
         self._database = database
         self._waiting: list[tuple[Draft, asyncio.Future[None] | None]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._awaited = asyncio.Event()
 
     async def record(self, draft: Draft) -> None:
         """Make a record durable.
@@ -58,11 +62,18 @@ class Recorder:
         if len(self._waiting) >= WAITING:
             raise LogFull
         self._waiting.append((draft, done))
+        if done is not None:
+            self._awaited.set()
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def _write(self) -> None:
         while self._waiting:
+            if all(done is None for _, done in self._waiting):
+                self._awaited.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(NOTE_SECONDS):
+                        await self._awaited.wait()
             group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
             try:
                 async with self._database.write() as uow:
@@ -82,4 +93,5 @@ class Recorder:
     async def flush(self) -> None:
         """Wait until all that was noted is on disk."""
         while self._writer is not None and not self._writer.done():
+            self._awaited.set()
             await asyncio.shield(self._writer)

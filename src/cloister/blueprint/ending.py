@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import func
 
 from cloister.access import Bindings, scoped_delete, scoped_select
+from cloister.airlock import Export
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.errors import Conflict
@@ -28,7 +29,7 @@ from cloister.workspaces import CapacityRequest, Workspace
 
 STOP_SECONDS = 30.0
 ROWS: tuple[type[Base], ...] = (
-    Outflow, WorkspaceSession, EntryCode, Share, DashboardVersion, Dashboard, CapacityRequest, Workspace, Volume, Sandbox, Edition, Grant, DatasetVersion, Dataset, Invitation, AllowListEntry, Enrolment, Team,
+    Export, Outflow, WorkspaceSession, EntryCode, Share, DashboardVersion, Dashboard, CapacityRequest, Workspace, Volume, Sandbox, Edition, Grant, DatasetVersion, Dataset, Invitation, AllowListEntry, Enrolment, Team,
 )  # fmt: skip
 """In the order in which they can go."""
 

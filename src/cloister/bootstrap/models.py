@@ -1,6 +1,7 @@
 """Every table, imported so that the metadata is whole."""
 
 import cloister.access.models
+import cloister.airlock.models
 import cloister.audit.models
 import cloister.dashboards.models
 import cloister.datasets.models

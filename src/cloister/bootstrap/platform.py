@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from cloister.access import Bindings, Decider
+from cloister.airlock import Airlock, AirlockController
+from cloister.airlock import register_inner as register_airlock
 from cloister.audit import CheckpointController, Recorder, seal
 from cloister.blueprint import Blueprints, Endings
 from cloister.bootstrap.housekeeping import HousekeepingController
@@ -65,6 +67,7 @@ from cloister.sandboxes import (
     Sandboxes,
     Snapshots,
     VolumeDisks,
+    VolumeFiles,
     Workshop,
     install_agent,
 )
@@ -150,6 +153,7 @@ class Platform:
             settings, self.database, self.backend, self.inner, self.disks, self.bus, self.clock, self.recorder
         )
         controller = self.sandbox_controller
+        self.volume_files = VolumeFiles(self.database, self.sandboxes, controller.volumes)
         self.sandboxes.blanks = controller.blanks
         self.workshop = Workshop(
             settings, self.backend, self.inner, self.disks, controller.place, controller.swept.wait
@@ -222,6 +226,11 @@ class Platform:
         settings = self.settings
         self.workspaces = Workspaces(self.sandboxes, self.clock)
         self.capacity = Capacity(self.workspaces, self.clock)
+        self.airlock = Airlock(
+            settings, self.database, self.objects, self.workspaces, self.volume_files, self.bindings, self.recorder,
+            self.clock,
+        )  # fmt: skip
+        register_airlock(self.inner, self.airlock, self.decider)
         self.presence = Presence(self.clock)
         self.workspace_controller = WorkspaceController(
             self.database, self.workspaces, self.sandbox_controller, self.clock, self.presence
@@ -291,6 +300,7 @@ class Platform:
             self.workspace_controller,
             SnapshotController(self.database, self.snapshots, self.clock),
             self.outflows,
+            AirlockController(self.airlock),
             *([self.caddy] if self.settings.gateway == "managed" else []),
             MailController(self.database, self.settings, self.clock),
             *([shipped] if self.settings.shipped_modules else []),

@@ -132,6 +132,14 @@ class MailQueued(Event):
 
 
 @dataclass(frozen=True)
+class ExportChanged(Event):
+    """Somebody asked to take files out, or was answered."""
+
+    space: str
+    export: str
+
+
+@dataclass(frozen=True)
 class OperationChanged(Event):
     """A long operation moved on."""
 

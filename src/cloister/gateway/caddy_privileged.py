@@ -15,7 +15,6 @@ from cloister.core.events import SpaceChanged
 from cloister.core.principal import EVERYTHING
 from cloister.gateway.caddy import caddyfile
 from cloister.platform import Controller, Database, Settings
-from cloister.platform import Controller, Database, Settings
 from cloister.platform.files import write_whole
 from cloister.platform.logs import logger
 from cloister.spaces import Space

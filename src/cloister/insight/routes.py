@@ -25,14 +25,13 @@ Days = Annotated[int, Query(ge=1, le=366)]
 """How far back, from now."""
 
 
+def _period(clock: Clock, days: int) -> tuple[datetime, datetime]:
+    now = clock.now()
+    return now - timedelta(days=days), now
+
+
 def router(clock: Clock) -> APIRouter:
     api = APIRouter(tags=["insight"])
-
-    def period(days: Days = 30) -> tuple[datetime, datetime]:
-        now = clock.now()
-        return now - timedelta(days=days), now
-
-    Period = Annotated[tuple[datetime, datetime], Depends(period)]
 
     @api.get("/findings", openapi_extra=guard(Action.AUDIT_READ_ALL))
     async def all_findings(call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> FindingPage:
@@ -53,19 +52,19 @@ def router(clock: Clock) -> APIRouter:
         return await usage(call.uow, call.scope, space)
 
     @api.get("/spaces/{space}/costs", openapi_extra=guard(Action.SPACE_AUDIT_READ))
-    async def space_costs(space: Slug, call: CallDep, period: Period) -> Costs:
+    async def space_costs(space: Slug, call: CallDep, days: Days = 30) -> Costs:
         """What a space's work took: hours, what they cost by the prices it declares now, and disks; by team and day."""
-        return await costs(call.uow, call.scope, space, *period)
+        return await costs(call.uow, call.scope, space, *_period(clock, days))
 
     @api.get("/platform/costs", openapi_extra=guard(Action.PLATFORM_READ))
-    async def all_costs(call: CallDep, period: Period) -> SpaceCostList:
+    async def all_costs(call: CallDep, days: Days = 30) -> SpaceCostList:
         """The same of each space."""
-        return SpaceCostList(items=await every_space(call.uow, *period))
+        return SpaceCostList(items=await every_space(call.uow, *_period(clock, days)))
 
     @api.get("/platform/uptime", openapi_extra=guard(Action.PLATFORM_READ))
-    async def platform_uptime(call: CallDep, period: Period) -> Uptime:
+    async def platform_uptime(call: CallDep, days: Days = 30) -> Uptime:
         """How much of the time the server and what it rests on worked, and when they did not."""
-        return await uptime(call.uow, *period)
+        return await uptime(call.uow, *_period(clock, days))
 
     @api.post("/spaces/{space}/findings/{number}/closing", openapi_extra=guard(Action.SPACE_AUDIT_READ))
     async def close_finding(space: Slug, number: Number, body: ClosingIn, call: CallDep) -> FindingOut:

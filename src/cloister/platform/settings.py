@@ -191,6 +191,11 @@ class Settings(BaseSettings):
     """The largest body of a request that is no upload."""
     upload_bytes: Annotated[int, Field(ge=1)] = 5 * 1024**3
 
+    export_bytes: Annotated[int, Field(ge=1024)] = 100 * 1024 * 1024
+    """How much one request to the airlock may take out, all its files together."""
+    export_days: Annotated[float, Field(gt=0)] = 30
+    """How long approved files wait to be taken out before they are removed."""
+
     audit_checkpoint_seconds: Annotated[float, Field(gt=0)] = 300
     audit_checkpoint_directory: Path | None = None
     """Where signed checkpoints are copied, best on another machine's disk."""

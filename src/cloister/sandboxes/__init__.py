@@ -12,6 +12,7 @@ from cloister.sandboxes.errors import (
     EnvironmentUnknown,
     SandboxNotFound,
     SizeUnknown,
+    VolumeNotFound,
 )
 from cloister.sandboxes.images import Image, Images
 from cloister.sandboxes.inner import Connected, InnerApi
@@ -22,6 +23,7 @@ from cloister.sandboxes.service import Inside, RunRequest, Sandboxes, check_size
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
 from cloister.sandboxes.spec import CACHE_MOUNT, MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
+from cloister.sandboxes.volume_files import VolumeFiles
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 from cloister.sandboxes.workshop import Job, Workshop, copy_untrusted
 
@@ -64,6 +66,8 @@ __all__ = [
     "Usage",
     "Volume",
     "VolumeDisks",
+    "VolumeFiles",
+    "VolumeNotFound",
     "Wall",
     "Workshop",
     "check_size",

@@ -73,7 +73,7 @@ class SandboxController(Controller):
         self._me = new_id("ctl")
         self.swept = asyncio.Event()
         """Set when what an earlier process left of sandboxes that nobody knows is gone."""
-        self._volumes = VolumeUse(database, disks)
+        self.volumes = VolumeUse(database, disks)
         self._check_access = True
         self.data_access: DataAccess | None = None
         self.blanks = Blanks(settings, backend, inner, self.place)
@@ -276,7 +276,7 @@ class SandboxController(Controller):
         """Start one from nothing. Whatever an earlier attempt left is removed first."""
         token, place = secrets.token_urlsafe(32), self.place(row.id)
         await self._backend.remove(row.id, place)
-        mounting = asyncio.create_task(self._volumes.mount(row, spec)) if spec.volume else None
+        mounting = asyncio.create_task(self.volumes.mount(row, spec)) if spec.volume else None
         await self._set(row, State.STARTING, token_hash=secret_hash(token))
         await asyncio.to_thread(make_place, place, token)
         volume = await mounting if mounting else None
@@ -302,7 +302,7 @@ class SandboxController(Controller):
         log.info("sandbox.adopted", sandbox=row.id)
         spec = SandboxSpec.load(row.spec)
         if spec.volume:
-            await self._volumes.mount(row, spec)
+            await self.volumes.mount(row, spec)
         connected = live.connected = await self._connect(row, row.token_hash or "", row.next_token_hash)
         connected.started.set()
         await self._inner.open(connected)
@@ -358,7 +358,7 @@ class SandboxController(Controller):
         await self._backend.remove(row.id, place)
         spec = SandboxSpec.load(row.spec)
         if spec.volume:
-            await self._volumes.release(spec.volume, row.id)
+            await self.volumes.release(spec.volume, row.id)
         for folder in (place.sockets, place.app_mount, place.module):
             await asyncio.to_thread(remove_tree, folder)
         await self._set(row, state, reason=reason, exit_code=exit_code, ended_at=self._clock.now())

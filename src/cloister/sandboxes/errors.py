@@ -105,10 +105,10 @@ class VolumeFull(Conflict):
     code = "volume.full"
 
 
-class FileNotInSnapshot(NotFound):
-    """There is no such file or folder in this snapshot. Links and devices are not brought back."""
+class FileNotThere(NotFound):
+    """There is no such file or folder there. Links and devices do not count."""
 
-    code = "snapshot.file_not_found"
+    code = "volume.file_not_found"
 
 
 class BadToken(Forbidden):

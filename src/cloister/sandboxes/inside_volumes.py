@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cloister.sandboxes.errors import FileNotInSnapshot, VolumeFull
+from cloister.sandboxes.errors import FileNotThere, VolumeFull
 
 MAX_ENTRIES = 1000
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -21,7 +21,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or folder of a snapshot."""
+    """A file or folder of a volume."""
 
     name: str
     folder: bool
@@ -33,7 +33,7 @@ class Entry:
 def _parts(path: str) -> list[str]:
     parts = [part for part in path.split("/") if part]
     if any(part in {".", ".."} or "\0" in part for part in parts):
-        raise FileNotInSnapshot
+        raise FileNotThere
     return parts
 
 
@@ -56,7 +56,7 @@ def _folder(root: Path, parts: list[str], *, make_for: int | None = None) -> Ite
         yield here
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}:
-            raise FileNotInSnapshot from error
+            raise FileNotThere from error
         raise
     finally:
         os.close(here)
@@ -66,7 +66,7 @@ def entries(root: Path, path: str) -> list[Entry]:
     """The files and folders in a folder, by name; links and other things are left out.
 
     Raises:
-        FileNotInSnapshot: when there is no such folder.
+        FileNotThere: when there is no such folder.
     """
     found = []
     with _folder(root, _parts(path)) as here:
@@ -79,11 +79,22 @@ def entries(root: Path, path: str) -> list[Entry]:
     return found
 
 
+def open_file(root: Path, path: str) -> int:
+    """Open a plain file of a volume to read; the caller closes the descriptor.
+
+    Raises:
+        FileNotThere: when there is no such file.
+    """
+    *folders, name = _parts(path) or [""]
+    with _folder(root, folders) as here, _open(name, here) as source:
+        return os.dup(source)
+
+
 def bring_back(snapshot: Path, volume: Path, path: str, uid: int, stamp: str) -> str | None:
     """Copy a file of a snapshot to its place in a volume; return what the file that was there is called now.
 
     Raises:
-        FileNotInSnapshot: when there is no such file.
+        FileNotThere: when there is no such file.
         VolumeFull: when it does not fit; nothing is changed then.
     """
     *folders, name = _parts(path) or [""]
@@ -122,10 +133,10 @@ def _open(name: str, folder: int) -> Iterator[int]:
     try:
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
-        raise FileNotInSnapshot from error
+        raise FileNotThere from error
     try:
         if not stat.S_ISREG(os.fstat(source).st_mode):
-            raise FileNotInSnapshot
+            raise FileNotThere
         yield source
     finally:
         os.close(source)

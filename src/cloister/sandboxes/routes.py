@@ -14,6 +14,7 @@ from cloister.platform import Call, Database
 from cloister.platform.call import current_call
 from cloister.sandboxes.controller import SandboxController
 from cloister.sandboxes.errors import SandboxNotFound
+from cloister.sandboxes.inside_volumes import Entry
 from cloister.sandboxes.models import Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.schemas import (
@@ -32,6 +33,7 @@ from cloister.sandboxes.schemas import (
 )
 from cloister.sandboxes.service import RunRequest, Sandboxes
 from cloister.sandboxes.snapshots import Snapshots
+from cloister.sandboxes.volume_files import VolumeFiles
 from cloister.spaces import TeamNotFound
 
 CallDep = Annotated[Call, Depends(current_call)]
@@ -40,7 +42,9 @@ Cursor = Annotated[str | None, Query(max_length=400)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-def router(sandboxes: Sandboxes, snapshots: Snapshots, controller: SandboxController, database: Database) -> APIRouter:
+def router(
+    sandboxes: Sandboxes, snapshots: Snapshots, files: VolumeFiles, controller: SandboxController, database: Database
+) -> APIRouter:
     api = APIRouter(tags=["sandboxes"])
 
     @api.post("/spaces/{space}/sandboxes", openapi_extra=guard(Action.SANDBOX_RUN), status_code=202)
@@ -109,11 +113,16 @@ def router(sandboxes: Sandboxes, snapshots: Snapshots, controller: SandboxContro
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
-    _volume_routes(api, sandboxes, snapshots)
+    _volume_routes(api, sandboxes, snapshots, files)
     return api
 
 
-def _volume_routes(api: APIRouter, sandboxes: Sandboxes, snapshots: Snapshots) -> None:
+def _entries(found: list[Entry]) -> EntryList:
+    items = [EntryOut(name=e.name, folder=e.folder, size=e.size, changed_at=e.changed_at) for e in found]
+    return EntryList(items=items)
+
+
+def _volume_routes(api: APIRouter, sandboxes: Sandboxes, snapshots: Snapshots, files: VolumeFiles) -> None:
     def out(row: Volume) -> VolumeOut:
         return VolumeOut.of(row, snapshots.of(row.id))
 
@@ -123,6 +132,14 @@ def _volume_routes(api: APIRouter, sandboxes: Sandboxes, snapshots: Snapshots) -
         del space
         rows = (await call.uow.session.scalars(scoped_select(Volume, call.scope).order_by(Volume.id))).all()
         return VolumeList(items=[out(row) for row in rows])
+
+    @api.get("/spaces/{space}/volumes/{volume}/files", openapi_extra=guard(Action.SANDBOX_RUN, transaction=False))
+    async def volume_files(
+        space: Slug, volume: str, call: CallDep, path: Annotated[str, Query(max_length=4000)] = ""
+    ) -> EntryList:
+        """What is in a folder of a volume now."""
+        del space
+        return _entries(await files.entries(call.scope, volume, path))
 
     @api.post("/spaces/{space}/volumes/{volume}/size", openapi_extra=guard(Action.SPACE_CONFIGURE))
     async def grow(space: Slug, volume: str, body: GrowIn, call: CallDep) -> VolumeOut:
@@ -148,9 +165,7 @@ def _volume_routes(api: APIRouter, sandboxes: Sandboxes, snapshots: Snapshots) -
     ) -> EntryList:
         """What is in a folder of a snapshot."""
         del space
-        found = await snapshots.files(call.scope, volume, snapshot, path)
-        items = [EntryOut(name=e.name, folder=e.folder, size=e.size, changed_at=e.changed_at) for e in found]
-        return EntryList(items=items)
+        return _entries(await snapshots.files(call.scope, volume, snapshot, path))
 
     @api.post(
         "/spaces/{space}/volumes/{volume}/snapshots/{snapshot}/restore",

@@ -127,7 +127,7 @@ class GrowIn(BaseModel):
 
 
 class EntryOut(BaseModel):
-    """A file or folder of a snapshot."""
+    """A file or folder of a volume."""
 
     name: str
     folder: bool
@@ -136,7 +136,7 @@ class EntryOut(BaseModel):
 
 
 class EntryList(BaseModel):
-    """What is in a folder of a snapshot."""
+    """What is in a folder of a volume."""
 
     items: list[EntryOut]
 

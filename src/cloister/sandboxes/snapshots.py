@@ -95,7 +95,7 @@ class Snapshots:
         """What is in a folder of a snapshot.
 
         Raises:
-            VolumeNotFound, FileNotInSnapshot: when there is none such.
+            VolumeNotFound, FileNotThere: when there is none such.
         """
         volume = await self._volume(scope, id_)
         async with self.sandboxes.disks.look_into(volume.id, self._find(volume, name).name) as root:
@@ -105,7 +105,7 @@ class Snapshots:
         """Bring one file back to its place in a volume in use; return what the one that was there is called now.
 
         Raises:
-            VolumeNotFound, FileNotInSnapshot, VolumeFull: what is wrong.
+            VolumeNotFound, FileNotThere, VolumeFull: what is wrong.
             VolumeAsleep: when nothing has the volume mounted.
         """
         volume = await self._volume(scope, id_)

@@ -1,10 +1,13 @@
 """Which volumes are in use: mounted for the first sandbox that needs one, unmounted after the last."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cloister.access import scoped_get
+from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING
 from cloister.platform import Database
 from cloister.sandboxes.errors import VolumeNotFound
@@ -37,6 +40,19 @@ class VolumeUse:
             path = await self._disks.mount(volume.id)
             self._users[volume.id].add(row.id)
         return path
+
+    @contextlib.asynccontextmanager
+    async def visited(self, volume: Volume, uid: int) -> AsyncIterator[Path]:
+        """A volume's files for as long as the block lasts, whether or not a sandbox uses it, too."""
+        visit = new_id("visit")
+        async with self._lock:
+            await self._disks.create(volume.id, volume.size_bytes, uid)
+            path = await self._disks.mount(volume.id)
+            self._users[volume.id].add(visit)
+        try:
+            yield path
+        finally:
+            await self.release(volume.id, visit)
 
     async def release(self, volume: str, sandbox: str) -> None:
         """One user less. A sandbox that ended before this process knew it was no user here."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from cloister import __version__
+from cloister.airlock.routes import router as airlock_routes
 from cloister.bootstrap import Platform
 from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
 from cloister.dashboards.frames import Frames
@@ -94,8 +95,15 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         space_routes(platform.settings, platform.spaces, platform.enrolments),
         dataset_routes(platform.settings, platform.datasets, platform.grants, platform.database, platform.recorder),
         query_routes(platform.broker, platform.relations, platform.database),
-        sandbox_routes(platform.sandboxes, platform.snapshots, platform.sandbox_controller, platform.database),
+        sandbox_routes(
+            platform.sandboxes,
+            platform.snapshots,
+            platform.volume_files,
+            platform.sandbox_controller,
+            platform.database,
+        ),
         workspace_routes(platform.workspaces, platform.capacity, platform.hosts.origin),
+        airlock_routes(platform.airlock),
         gateway_routes(platform.settings, platform.entering, platform.decider),
         module_routes(platform.settings, platform.modules, platform.builds, platform.sources),
         dashboard_routes(

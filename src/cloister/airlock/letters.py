@@ -1,0 +1,44 @@
+"""What is written to whom about exports."""
+
+from cloister.access import Bindings
+from cloister.airlock.models import Export
+from cloister.core.clock import Clock
+from cloister.core.ids import person_label, team_label
+from cloister.core.principal import Role
+from cloister.identity import get_person
+from cloister.platform import UnitOfWork
+from cloister.platform.mail import queue_letter
+from cloister.spaces import get_space
+
+
+async def tell_reviewers(uow: UnitOfWork, clock: Clock, bindings: Bindings, row: Export, public_url: str) -> None:
+    """Tell those who may decide that something waits. Neither names of files nor reasons: letters leave the platform."""
+    title = (await get_space(uow, row.space)).title
+    deciders = {
+        binding.person
+        for role in (Role.STEWARD, Role.REVIEWER)
+        for binding in await bindings.in_space(uow, row.space, role)
+    }
+    for number in sorted(deciders - {row.person}):
+        person = await get_person(uow, number)
+        if person.email:
+            queue_letter(
+                uow, clock, to=person.email, subject=f"Files wait for your review in {title}",
+                text=f"Hello {person.name},\n\nteam {team_label(row.team)} ({person_label(row.person)}) asks to take "
+                f"{len(row.files)} file(s) out of {title}. Look at them here:\n\n{public_url}/s/{row.space}/exports\n",
+            )  # fmt: skip
+
+
+async def tell_asker(uow: UnitOfWork, clock: Clock, row: Export, public_url: str) -> None:
+    """Tell who asked what became of it."""
+    person = await get_person(uow, row.person)
+    if not person.email:
+        return
+    title = (await get_space(uow, row.space)).title
+    word = "may leave: you can download them now" if row.state == "approved" else "may not leave"
+    because = f"\n\nThe reviewer wrote: {row.reason}" if row.reason else ""
+    queue_letter(
+        uow, clock, to=person.email, subject=f"Your export from {title}: {row.state}",
+        text=f"Hello {person.name},\n\nthe files that you asked to take out of {title} {word}.{because}\n\n"
+        f"{public_url}/s/{row.space}/exports\n",
+    )  # fmt: skip

@@ -27,6 +27,7 @@ export const router = createRouter({
     { path: "/s/:space/audit", component: () => import("./pages/Audit.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/findings", component: () => import("./pages/Findings.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/capacity", component: () => import("./pages/Capacity.vue"), props: true, meta: { person: true } },
+    { path: "/s/:space/exports", component: () => import("./pages/Exports.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/usage", component: () => import("./pages/Usage.vue"), props: true, meta: { person: true } },
     { path: "/modules", component: () => import("./pages/Modules.vue"), meta: { person: true } },
     { path: "/modules/:name", component: () => import("./pages/Module.vue"), props: true, meta: { person: true } },

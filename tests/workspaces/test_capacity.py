@@ -169,7 +169,7 @@ async def test_copies_are_taken_on_schedule_and_one_file_or_all_come_back(tmp_pa
         assert await text(ada, kept) == "spoilt"
         for wrong in ("../../etc/passwd", "/etc/passwd", "nothing.txt", ".."):
             answer = await ada.client.post(f"{base}/{hand['name']}/restore", json={"file": wrong})
-            assert (answer.status_code, answer.json()["code"]) == (404, "snapshot.file_not_found"), wrong
+            assert (answer.status_code, answer.json()["code"]) == (404, "volume.file_not_found"), wrong
         busy = await ada.client.post(f"{base}/{hand['name']}/restore", json={})
         assert busy.json()["code"] == "volume.busy"
         other = await at_a_desk(api, "eve", "red")

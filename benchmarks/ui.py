@@ -60,9 +60,9 @@ async def _settle(url: str, browser: Any) -> tuple[Any, str]:
     made = await ask.post(
         f"{url}/api/v1/spaces/course/dashboards", data={"team": mine["team"], "document": {"name": "Rain"}}
     )
-    state = await context.storage_state()
+    dashboard, state = (await made.json())["id"], await context.storage_state()
     await context.close()
-    return state, (await made.json())["id"]
+    return state, dashboard
 
 
 async def _measure(url: str, browser: Any) -> tuple[list[Row], dict[str, str], str]:

@@ -1,7 +1,7 @@
 """Copies of files on their way out: bounded, and counted while they pass."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from cloister.airlock.errors import ExportTooLarge
@@ -27,7 +27,7 @@ class Passing:
     """What stopped it: the store that reads from here may raise another error for it."""
     _tail: bytes = field(default=b"", repr=False)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """The bytes.
 
         Raises:

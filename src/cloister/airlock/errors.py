@@ -27,6 +27,12 @@ class ExportOwn(Forbidden):
     code = "export.own"
 
 
+class ExportOthers(Forbidden):
+    """Only the team that asked, and those who decide, get these files."""
+
+    code = "export.others"
+
+
 class ExportGone(Conflict):
     """The copies of these files are removed by now. Ask for them again."""
 

@@ -3,6 +3,7 @@
 import json
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from cloister.access import Decider, scoped_get
 from cloister.airlock.schemas import ExportIn, ExportOut
@@ -26,9 +27,14 @@ def register(inner: InnerApi, airlock: Airlock, decider: Decider) -> None:
         volume = None if row is None else SandboxSpec.load(row.spec).volume
         if volume is None:
             raise Invalid("This sandbox has no volume: nothing in it outlives it, and nothing can be exported.")
+        if scope.teams is not None and sandbox.team not in scope.teams:
+            raise Forbidden("You are not in the team that this sandbox belongs to.")
         narrow = Scope(scope.space, frozenset({sandbox.team}), scope.roles, sandbox.principal, scope.until)
         try:
             wanted = ExportIn.model_validate(json.loads(await request.text()))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Invalid(f"{'.'.join(map(str, first['loc'])) or 'the request'}: {first['msg']}") from error
         except (ValueError, RecursionError, LookupError) as error:
             raise Invalid("Send a JSON object with “paths”, a list of files, and “why”.") from error
         made = await airlock.ask(narrow, sandbox.team, wanted.paths, wanted.why, volume=volume)

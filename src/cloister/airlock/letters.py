@@ -18,8 +18,9 @@ async def tell_reviewers(uow: UnitOfWork, clock: Clock, bindings: Bindings, row:
         binding.person
         for role in (Role.STEWARD, Role.REVIEWER)
         for binding in await bindings.in_space(uow, row.space, role)
+        if binding.until is None or binding.until > clock.now()
     }
-    for number in sorted(deciders - {row.person}):
+    for number in sorted(deciders - {row.person, *row.insiders}):
         person = await get_person(uow, number)
         if person.email:
             queue_letter(

@@ -18,6 +18,7 @@ class Export(Base):
     space: Mapped[str] = mapped_column(ForeignKey("spaces.space"), index=True)
     team: Mapped[int] = mapped_column(ForeignKey("teams.team"))
     person: Mapped[int] = mapped_column(ForeignKey("people.number"))
+    insiders: Mapped[list[Any]]  # numbers of the team's people at that time, who may not decide
     why: Mapped[str]
     files: Mapped[list[dict[str, Any]]]  # path, size (bytes), sha256, lines (None for what is no text)
     state: Mapped[str] = mapped_column(index=True)  # copying, failed, waiting, withdrawn, refused, approved

@@ -1,9 +1,9 @@
 """Exports in the API."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloister.airlock.models import Export
 from cloister.core.ids import person_label, team_label
@@ -30,6 +30,14 @@ class ExportDecisionIn(BaseModel):
 
     approve: bool
     reason: Annotated[str, Field(max_length=2000)] = ""
+    """A refusal needs one."""
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if not self.approve and not self.reason.strip():
+            message = "say why it is refused"
+            raise ValueError(message)
+        return self
 
 
 class ExportFileOut(BaseModel):

@@ -5,6 +5,8 @@ Copying takes time, so it stands in no transaction; short ones stand before and 
 between them is undone by the controller.
 """
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +21,7 @@ from cloister.airlock.errors import (
     ExportGone,
     ExportNotApproved,
     ExportNotFound,
+    ExportOthers,
     ExportOwn,
     TooManyWaiting,
 )
@@ -32,11 +35,15 @@ from cloister.core.ids import new_id
 from cloister.core.pagination import Page, decode_cursor, page_of
 from cloister.core.principal import Role, Scope
 from cloister.platform import Database, ObjectStore, Settings, UnitOfWork
+from cloister.platform.ratelimit import RateLimit
 from cloister.sandboxes import VolumeFiles, VolumeNotFound
-from cloister.spaces import active_space, get_team, in_space
+from cloister.spaces import Team, active_space, get_team, in_space, members
 from cloister.workspaces import Workspaces
 
 MAX_WAITING = 20
+ASKS_PER_MINUTE = 30
+"""Of one team: each asking writes letters to all who decide."""
+COPIES_AT_ONCE = 2
 DECIDERS = frozenset({Role.STEWARD, Role.REVIEWER})
 
 
@@ -54,6 +61,8 @@ class Airlock:
     clock: Clock
     copying: set[str] = field(default_factory=set)
     """Those that this process copies just now."""
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COPIES_AT_ONCE))
+    _rate: RateLimit = field(default_factory=lambda: RateLimit(ASKS_PER_MINUTE))
 
     async def ask(self, scope: Scope, team: int, paths: list[str], why: str, *, volume: str | None = None) -> Export:
         """Copy files of a team's volume and have them reviewed.
@@ -71,16 +80,20 @@ class Airlock:
             ExportTooLarge: when they are more than ``export_bytes`` together.
             TooManyWaiting: when many wait already.
         """
+        self._rate.take(f"{scope.space} {team}")
         id_ = new_id("exp")
         self.copying.add(id_)
         try:
             found = await self._begin(scope, team, id_, why, volume)
             try:
                 files = await self._copy(scope, found, id_, paths)
-            except CloisterError as error:
-                await self._end(scope, id_, "failed", [], error.detail)
+                return await self._end(scope, id_, "waiting", files, None)
+            except (
+                BaseException
+            ) as error:  # a caller who hangs up included: whoever looks at it must see what became of it
+                told = error.detail if isinstance(error, CloisterError) else "The files could not be copied. Ask again."
+                await self._end(scope, id_, "failed", [], told)
                 raise
-            return await self._end(scope, id_, "waiting", files, None)
         finally:
             self.copying.discard(id_)
 
@@ -93,13 +106,19 @@ class Airlock:
                 volume = (await self.workspaces.find(uow, scope, team)).volume
             elif (await self.files.sandboxes.volume(uow, scope, volume)).team != team:
                 raise VolumeNotFound
-            waiting = scoped_select(Export, in_space(space.space)).with_only_columns(func.count())
-            mine = waiting.where(Export.team == team, Export.state == "waiting")
-            if (await uow.session.scalar(mine) or 0) >= MAX_WAITING:
+            await uow.session.scalar(
+                scoped_select(Team, in_space(space.space)).where(Team.team == team).with_for_update()
+            )
+            mine = scoped_select(Export, in_space(space.space)).where(
+                Export.team == team, Export.state.in_(("copying", "waiting"))
+            )
+            if (await uow.session.scalar(mine.with_only_columns(func.count())) or 0) >= MAX_WAITING:
                 raise TooManyWaiting
+            insiders = [enrolment.person for enrolment in await members(uow, space.space, team)]
             uow.session.add(
                 Export(
-                    id=id_, space=space.space, team=team, person=scope.principal.person, why=why, files=[],
+                    id=id_, space=space.space, team=team, person=scope.principal.person,
+                    insiders=insiders, why=why, files=[],
                     state="copying", kept=True, kept_until=None, decided_by=None, reason=None,
                     asked_at=self.clock.now(), decided_at=None,
                 )
@@ -108,13 +127,14 @@ class Airlock:
 
     async def _copy(self, scope: Scope, volume: str, id_: str, paths: list[str]) -> list[dict[str, Any]]:
         budget, files = Budget(self.settings.export_bytes), []
-        async with self.files.reader(scope, volume) as read:
+        async with self._slots, self.files.reader(scope, volume) as read:
             for number, path in enumerate(dict.fromkeys(paths)):
                 passing = Passing(read(path), budget)
-                try:
-                    stored = await self.objects.put(self.key(str(scope.space), id_, number), passing.chunks())
-                except Exception as error:
-                    raise passing.fault or error from error
+                async with contextlib.aclosing(passing.chunks()) as chunks:
+                    try:
+                        stored = await self.objects.put(self.key(str(scope.space), id_, number), chunks)
+                    except Exception as error:
+                        raise passing.fault or error from error
                 files.append({"path": path, "size": stored.size, "sha256": stored.sha256, "lines": passing.counted})
         return files
 
@@ -122,11 +142,15 @@ class Airlock:
         async with self.database.write(scope.principal) as uow:
             row = await self.find(uow, scope, id_)
             row.state, row.files, row.reason = state, files, reason
+            row.kept_until = row.asked_at + timedelta(days=self.settings.export_days)
             record(
                 uow, Name.EXPORT_ASKED, outcome=Outcome.FAILED if reason else Outcome.OK, space=row.space,
                 team=row.team, subject=row.id, files=files, why=row.why, reason=reason,
             )  # fmt: skip
-            if state == "waiting":
+            others = scoped_select(Export, in_space(row.space)).where(
+                Export.team == row.team, Export.state == "waiting", Export.id != row.id
+            )
+            if state == "waiting" and (await uow.session.scalars(others.limit(1))).first() is None:  # else they know
                 await tell_reviewers(uow, self.clock, self.bindings, row, self.settings.public_url)
             uow.publish(ExportChanged(row.space, row.id))
         return row
@@ -195,14 +219,15 @@ class Airlock:
         return row
 
     async def _is_own(self, uow: UnitOfWork, scope: Scope, row: Export) -> bool:
-        """Whether somebody asked for it, or belongs to the team that did, whatever else they are."""
+        """Whether somebody belongs to the team, now or when it asked, whatever else they are."""
         me = scope.principal.person
-        if me is None or me == row.person:
+        if me is None or me == row.person or me in row.insiders:
             return True
         return any(binding.team == row.team for binding in await self.bindings.of(uow, me, row.space))
 
     async def _waiting(self, uow: UnitOfWork, scope: Scope, id_: str) -> Export:
         row = await self.find(uow, scope, id_)
+        await uow.session.refresh(row, with_for_update=True)  # two who decide at once decide one after the other
         if row.state != "waiting":
             raise ExportDecided(f"It is {row.state} already.")
         return row
@@ -214,17 +239,21 @@ class Airlock:
 
         Raises:
             ExportNotFound: when there is no such file.
-            ExportNotApproved: when somebody who may not decide it asks before it is approved.
+            ExportOthers: when the caller is neither of the team nor one who decides.
+            ExportNotApproved: when the team's own people ask before it is approved.
             ExportGone: when it was removed.
         """
         async with self.database.read(scope.principal) as uow:
             row = await self.find(uow, scope, id_)
-            inspects = bool(scope.roles & DECIDERS) and not await self._is_own(uow, scope, row)
+            own = await self._is_own(uow, scope, row)
+            inspects = bool(scope.roles & DECIDERS) and not own
+        if not inspects and not own:
+            raise ExportOthers
         if number >= len(row.files):
             raise ExportNotFound
         if not inspects and row.state != "approved":
             raise ExportNotApproved
-        if not row.kept:
+        if not row.kept or (row.kept_until is not None and row.kept_until <= self.clock.now()):
             raise ExportGone
         about = row.files[number]
         await self.recorder.record(

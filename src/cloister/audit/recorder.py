@@ -38,6 +38,7 @@ class Recorder:
         self._waiting: list[tuple[Draft, asyncio.Future[None] | None]] = []
         self._writer: asyncio.Task[None] | None = None
         self._awaited = asyncio.Event()
+        self._flushing = 0
 
     async def record(self, draft: Draft) -> None:
         """Make a record durable.
@@ -69,7 +70,7 @@ class Recorder:
 
     async def _write(self) -> None:
         while self._waiting:
-            if all(done is None for _, done in self._waiting):
+            if not self._flushing and len(self._waiting) < GROUP and all(done is None for _, done in self._waiting):
                 self._awaited.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(NOTE_SECONDS):
@@ -92,6 +93,10 @@ class Recorder:
 
     async def flush(self) -> None:
         """Wait until all that was noted is on disk."""
-        while self._writer is not None and not self._writer.done():
+        self._flushing += 1
+        try:
             self._awaited.set()
-            await asyncio.shield(self._writer)
+            while self._writer is not None and not self._writer.done():
+                await asyncio.shield(self._writer)
+        finally:
+            self._flushing -= 1

@@ -35,7 +35,7 @@ ROWS: tuple[type[Base], ...] = (
 
 
 class StillRunning(Conflict):
-    """Some of the space's sandboxes did not stop in time. Ask again."""
+    """Some of the space's sandboxes or exports did not end in time. Ask again."""
 
     code = "space.still_running"
 
@@ -99,10 +99,14 @@ class Endings:
         loop = asyncio.get_running_loop()
         until = loop.time() + STOP_SECONDS
         live = scoped_select(Sandbox, in_space(slug)).where(Sandbox.state.in_([state.value for state in LIVE]))
+        copied = scoped_select(Export, in_space(slug)).where(Export.state == "copying").limit(1)
         while True:
             async with self.database.read() as uow:
-                if (await uow.session.scalars(live.limit(1))).first() is None:
-                    return
+                running = (await uow.session.scalars(live.limit(1))).first() or (
+                    await uow.session.scalars(copied)
+                ).first()
+            if running is None:
+                return
             if loop.time() > until:
                 raise StillRunning
             await asyncio.sleep(0.1)  # a bounded poll: the sandboxes may be another process's
@@ -117,8 +121,7 @@ class Endings:
 
     async def _objects(self, slug: str) -> Removed:
         prefix = f"spaces/{slug}"
-        keys = await self.objects.keys(prefix)
-        await self.objects.delete(keys)
+        keys = await self.objects.remove(prefix)
         return Removed("stored objects", len(keys), len(await self.objects.keys(prefix)))
 
     async def _outputs(self, slug: str) -> Removed:

@@ -148,12 +148,12 @@ class Platform:
         self.proxy = EgressProxy(settings, self.recorder)
         self.inner = InnerApi(settings, self.recorder, self.proxy, self.box.derive("sandbox access tokens"))
         self.sandboxes = Sandboxes(settings, self.backend, self.environments, self.disks, self.clock)
-        self.snapshots = Snapshots(self.database, self.sandboxes, self.clock)
         self.sandbox_controller = SandboxController(
             settings, self.database, self.backend, self.inner, self.disks, self.bus, self.clock, self.recorder
         )
         controller = self.sandbox_controller
-        self.volume_files = VolumeFiles(self.database, self.sandboxes, controller.volumes)
+        self.volume_files = VolumeFiles(self.database, self.sandboxes, controller.volumes, controller.swept.wait)
+        self.snapshots = Snapshots(self.database, self.sandboxes, controller.volumes, self.clock)
         self.sandboxes.blanks = controller.blanks
         self.workshop = Workshop(
             settings, self.backend, self.inner, self.disks, controller.place, controller.swept.wait

@@ -108,6 +108,14 @@ class ObjectStore:
         if keys:
             await obstore.delete_async(self._store, keys)
 
+    async def remove(self, prefix: str) -> list[str]:
+        """Delete all under a prefix, with what a killed process left of an upload there; return the keys there were."""
+        keys = await self.keys(prefix)
+        await self.delete(keys)
+        if self._root is not None:  # no listing shows the partial files
+            await asyncio.to_thread(remove_tree, self._root / prefix)
+        return keys
+
     async def local_file(self, key: str, sha256: str) -> Path:
         """A read-only file with this object's content, fetched and verified once per machine.
 

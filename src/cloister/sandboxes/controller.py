@@ -149,8 +149,10 @@ class SandboxController(Controller):
         for id_ in await self._backend.known() - live:
             log.warning("sandbox.reaped", sandbox=id_)
             await self._backend.remove(id_, self.place(id_))
-        in_use = {row.spec.get("volume") for row in await self._claim() if row.spec.get("volume")}
-        for volume in self._disks.all_mounted() - in_use:
+        in_use = {row.id: str(row.spec["volume"]) for row in await self._claim() if row.spec.get("volume")}
+        for id_, volume in in_use.items():
+            self.volumes.expect(volume, id_)
+        for volume in self._disks.all_mounted() - set(in_use.values()):
             await self._disks.unmount(volume)
 
     async def _recheck(self, rows: list[Sandbox]) -> None:

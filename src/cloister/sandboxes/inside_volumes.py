@@ -63,15 +63,18 @@ def _folder(root: Path, parts: list[str], *, make_for: int | None = None) -> Ite
 
 
 def entries(root: Path, path: str) -> list[Entry]:
-    """The files and folders in a folder, by name; links and other things are left out.
+    """The files and folders in a folder, by name, hidden ones last; links and other things are left out.
 
     Raises:
         FileNotThere: when there is no such folder.
     """
     found = []
     with _folder(root, _parts(path)) as here:
-        for name in sorted(os.listdir(here))[:MAX_ENTRIES]:  # noqa: PTH208  (of a descriptor)
-            about = os.stat(name, dir_fd=here, follow_symlinks=False)
+        for name in sorted(os.listdir(here), key=lambda name: (name[:1] == ".", name))[:MAX_ENTRIES]:  # noqa: PTH208
+            try:
+                about = os.stat(name, dir_fd=here, follow_symlinks=False)
+            except FileNotFoundError:  # it went meanwhile
+                continue
             if stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode):
                 changed = datetime.fromtimestamp(about.st_mtime, UTC)
                 text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -16,6 +16,7 @@ from cloister.sandboxes.errors import VolumeAsleep, VolumeBusy, VolumeNotFound
 from cloister.sandboxes.inside_volumes import Entry, bring_back, entries
 from cloister.sandboxes.models import Volume
 from cloister.sandboxes.service import Sandboxes
+from cloister.sandboxes.volume_use import VolumeUse
 from cloister.sandboxes.volumes_privileged import SNAPSHOT_NAME
 
 SCHEDULED = "-scheduled"
@@ -43,6 +44,7 @@ class Snapshots:
 
     database: Database
     sandboxes: Sandboxes
+    use: VolumeUse
     clock: Clock
 
     def of(self, volume: str) -> list[Snapshot]:
@@ -110,12 +112,11 @@ class Snapshots:
         """
         volume = await self._volume(scope, id_)
         snapshot = self._find(volume, name)
-        disks = self.sandboxes.disks
-        if disks.backend != "directory" and not disks.mounted(volume.id):
+        if not self.use.used(volume.id):
             raise VolumeAsleep
-        target = await disks.mount(volume.id)
         uid, stamp = self.sandboxes.uid_of(volume.team), self.clock.now().strftime("%Y%m%dT%H%M%S")
-        async with disks.look_into(volume.id, snapshot.name) as root:
+        looking = self.sandboxes.disks.look_into(volume.id, snapshot.name)
+        async with self.use.visited(volume, uid) as target, looking as root:
             kept = await asyncio.to_thread(bring_back, root, target, path, uid, stamp)
         await self._record(scope.principal, volume, "file restored", name, path)
         return kept

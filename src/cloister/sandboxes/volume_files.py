@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from cloister.core.principal import Scope
@@ -22,6 +22,8 @@ class VolumeFiles:
     database: Database
     sandboxes: Sandboxes
     use: VolumeUse
+    ready: Callable[[], Awaitable[object]]
+    """Returns when it is known which sandboxes of an earlier process use which volumes."""
 
     async def entries(self, scope: Scope, id_: str, path: str) -> list[Entry]:
         """What is in a folder.
@@ -55,5 +57,6 @@ class VolumeFiles:
             yield read
 
     async def _volume(self, scope: Scope, id_: str) -> Volume:
+        await self.ready()
         async with self.database.read() as uow:
             return await self.sandboxes.volume(uow, scope, id_)

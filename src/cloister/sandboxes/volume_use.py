@@ -23,7 +23,15 @@ class VolumeUse:
         self._database = database
         self._disks = disks
         self._users: dict[str, set[str]] = defaultdict(set)
-        self._lock = asyncio.Lock()
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def expect(self, volume: str, sandbox: str) -> None:
+        """Count a user of an earlier process's, before it is taken up: nobody may unmount under it."""
+        self._users[volume].add(sandbox)
+
+    def used(self, volume: str) -> bool:
+        """Whether anybody has it mounted."""
+        return bool(self._users[volume])
 
     async def mount(self, row: Sandbox, spec: SandboxSpec) -> Path:
         """Mount a sandbox's volume; return where.
@@ -35,7 +43,7 @@ class VolumeUse:
             volume = await scoped_get(uow, Volume, EVERYTHING, id=spec.volume)
         if volume is None or volume.space != row.space or volume.team != row.team:
             raise VolumeNotFound
-        async with self._lock:
+        async with self._locks[volume.id]:
             await self._disks.create(volume.id, volume.size_bytes, row.uid)
             path = await self._disks.mount(volume.id)
             self._users[volume.id].add(row.id)
@@ -45,7 +53,7 @@ class VolumeUse:
     async def visited(self, volume: Volume, uid: int) -> AsyncIterator[Path]:
         """A volume's files for as long as the block lasts, whether or not a sandbox uses it, too."""
         visit = new_id("visit")
-        async with self._lock:
+        async with self._locks[volume.id]:
             await self._disks.create(volume.id, volume.size_bytes, uid)
             path = await self._disks.mount(volume.id)
             self._users[volume.id].add(visit)
@@ -56,7 +64,7 @@ class VolumeUse:
 
     async def release(self, volume: str, sandbox: str) -> None:
         """One user less. A sandbox that ended before this process knew it was no user here."""
-        async with self._lock:
+        async with self._locks[volume]:
             users = self._users[volume]
             if sandbox in users:
                 users.remove(sandbox)

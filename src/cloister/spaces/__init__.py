@@ -16,6 +16,7 @@ from cloister.spaces.errors import SpaceNotFound, TeamNotFound
 from cloister.spaces.lifecycle import Spaces
 from cloister.spaces.models import Enrolment, Space, Team
 from cloister.spaces.store import active_space, declared, get_space, get_team, in_space
+from cloister.spaces.teams import members
 
 __all__ = [
     "JUPYTERLAB",
@@ -39,5 +40,6 @@ __all__ = [
     "get_space",
     "get_team",
     "in_space",
+    "members",
     "parse_bytes",
 ]

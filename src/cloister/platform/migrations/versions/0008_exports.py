@@ -17,6 +17,7 @@ def upgrade() -> None:
     sa.Column('space', sa.String(), nullable=False),
     sa.Column('team', sa.Integer(), nullable=False),
     sa.Column('person', sa.Integer(), nullable=False),
+    sa.Column('insiders', sa.JSON(), nullable=False),
     sa.Column('why', sa.String(), nullable=False),
     sa.Column('files', sa.JSON(), nullable=False),
     sa.Column('state', sa.String(), nullable=False),

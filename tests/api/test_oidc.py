@@ -1,6 +1,7 @@
 """Sign-in with a real OpenID provider (npm's oidc-provider), as a browser does it."""
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import re
@@ -27,17 +28,18 @@ pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="Node.js and
 
 @pytest.fixture(scope="session")
 def packages():
-    """The provider's packages, as locked, installed once."""
+    """The provider's packages, as locked, installed once; other workers of the same run wait for it."""
     lock = (HERE / "package-lock.json").read_bytes()
     folder = ROOT / ".cache" / "oidc-provider" / hashlib.sha256(lock).hexdigest()[:12]
-    if not (folder / "done").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, folder)
-        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
-        (folder / "done").touch()
-    shutil.copy(HERE / "provider.mjs", folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(HERE / name, folder)
+            subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
+            (folder / "done").touch()
+        shutil.copy(HERE / "provider.mjs", folder)
     return folder
 
 

@@ -118,7 +118,7 @@ async def test_files_leave_as_they_were_when_asked_for_once_a_reviewer_let_them(
     assert (await ana.get(f"{path}/files/2")).json()["code"] == "export.not_found"
     names = [record["name"] for record in await api.records(space="course") if record["subject"] == id_]
     assert names == [
-        "airlock:file:download", "airlock:export:decide", "airlock:file:inspect", "airlock:export:ask",
+        "airlock:file:download", "airlock:export:decide", "airlock:file:inspect", "airlock:file:refuse", "airlock:export:ask",
     ]  # fmt: skip
     assert await letters(api, "counts only")
 

@@ -371,6 +371,8 @@ const texts = {
   noFindings: ["The rules found nothing. They look for mining, scraping and repeated attempts at the walls.", "Die Regeln fanden nichts. Sie suchen nach Schürfen, Abgreifen und wiederholten Ausbruchsversuchen."],
   closeFinding: ["Close it", "Abschließen"],
   closedBy: ["closed by {who}: {why}", "abgeschlossen von {who}: {why}"],
+  requests: ["Requests", "Anfragen"],
+  yourTeam: ["your team", "Ihr Team"],
   exports: ["Exports", "Ausfuhr"],
   exportsText: ["Where files may not simply be downloaded, they leave through here: you choose them and say what for, somebody else looks at them, and once they are approved you can download them.", "Wo Dateien nicht einfach heruntergeladen werden dürfen, verlassen sie den Bereich hier: Sie wählen sie aus und sagen, wofür; jemand anderes sieht sie an, und sobald sie genehmigt sind, können Sie sie herunterladen."],
   exportsReview: ["Look at what is asked for, and let it out or not. What you open is recorded, as is what you decide.", "Sehen Sie an, was angefragt ist, und geben Sie es frei oder nicht. Was Sie öffnen und entscheiden, wird aufgezeichnet."],

@@ -246,21 +246,20 @@ class Airlock:
         async with self.database.read(scope.principal) as uow:
             row = await self.find(uow, scope, id_)
             own = await self._is_own(uow, scope, row)
-            inspects = bool(scope.roles & DECIDERS) and not own
-        if not inspects and not own:
-            raise ExportOthers
         if number >= len(row.files):
             raise ExportNotFound
-        if not inspects and row.state != "approved":
-            raise ExportNotApproved
+        inspects = bool(scope.roles & DECIDERS) and not own
+        about = row.files[number]
+        draft = Draft(
+            name=Name.EXPORT_INSPECTED if inspects else Name.EXPORT_TAKEN, person=scope.principal.person,
+            actor=scope.principal.kind, space=row.space, team=row.team, subject=row.id, request_id=request_id,
+            details=dict(about),
+        )  # fmt: skip
+        if not inspects and (not own or row.state != "approved"):
+            draft.name, draft.outcome = Name.EXPORT_DENIED, Outcome.REFUSED
+            self.recorder.note(draft)
+            raise ExportNotApproved if own else ExportOthers
         if not row.kept or (row.kept_until is not None and row.kept_until <= self.clock.now()):
             raise ExportGone
-        about = row.files[number]
-        await self.recorder.record(
-            Draft(
-                name=Name.EXPORT_INSPECTED if inspects else Name.EXPORT_TAKEN, person=scope.principal.person,
-                actor=scope.principal.kind, space=row.space, team=row.team, subject=row.id, request_id=request_id,
-                details=dict(about),
-            )
-        )  # fmt: skip
+        await self.recorder.record(draft)
         return about, self.objects.stream(self.key(row.space, row.id, number))

@@ -77,6 +77,7 @@ class Name(StrEnum):
     EXPORT_WITHDRAWN = "airlock:export:withdraw"
     EXPORT_DECIDED = "airlock:export:decide"
     EXPORT_INSPECTED = "airlock:file:inspect"
+    EXPORT_DENIED = "airlock:file:refuse"
     EXPORT_TAKEN = "airlock:file:download"
     EXPORT_REMOVED = "airlock:export:remove"
     MODULE_CREATED = "modules:module:create"

@@ -78,6 +78,7 @@ WALLS = {
     Name.ACCESS_DENIED: 1.0,
     Name.QUERY_REFUSED: 1.0,
     Name.DOWNLOAD_REFUSED: 1.0,
+    Name.EXPORT_DENIED: 1.0,
     Name.TOKEN_REFUSED: 10.0,  # an instance token is never used twice by accident
 }
 READ = (*WALLS, Name.CODE_RUN, Name.TERMINAL_TYPED, Name.EGRESS_ALLOWED, Name.QUERY_ANSWERED, Name.ANOMALY_FOUND)

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from cloister.audit.checkpoints import Checkpoint, read_checkpoints, statement
 from cloister.audit.models import AuditHead, AuditRecord
 from cloister.audit.record import COLUMNS, GENESIS, link
 from cloister.platform import Database
 
-_FIELDS = tuple(getattr(AuditRecord, name) for name in COLUMNS)
+# Of the table instead of the class: the ORM's way takes half as long again for each record.
+_TABLE = cast("Table", AuditRecord.__table__)
+_READ = select(*(_TABLE.c[name] for name in COLUMNS), _TABLE.c.hash).order_by(_TABLE.c.seq)
 _PAGE = 20_000
 
 
@@ -83,8 +85,7 @@ async def verify(
         total = head.seq if head else 0
 
         async def page(after: int) -> Sequence[Any]:
-            query = select(*_FIELDS, AuditRecord.hash).where(AuditRecord.seq > after)
-            return (await uow.session.execute(query.order_by(AuditRecord.seq).limit(_PAGE))).all()
+            return (await uow.session.execute(_READ.where(_TABLE.c.seq > after).limit(_PAGE))).all()
 
         rows = await page(0)
         while rows:

@@ -165,6 +165,8 @@ async def test_nobody_lets_out_what_is_their_own_team_s(api):
         await api.platform.bindings.revoke(uow, number, space="course", role=Role.MEMBER)
     answer = await both.post(f"/spaces/course/exports/{id_}/decision", json={"approve": True})
     assert (answer.status_code, answer.json()["code"]) == (403, "export.own")
+    refused = [r for r in await api.records(space="course", name="airlock:file:refuse") if r["subject"] == id_]
+    assert [r["details"].get("code") for r in refused] == ["export.own", None, "export.own"]
     owner = await api.sign_in("owner")
     assert (await owner.get(f"/spaces/course/exports/{id_}")).status_code == 200
     assert (await owner.get(f"/spaces/course/exports/{id_}/files/0")).json()["code"] == "export.others"

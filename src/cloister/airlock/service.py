@@ -206,6 +206,12 @@ class Airlock:
         row = await self._waiting(uow, scope, id_)
         me = scope.principal.person
         if await self._is_own(uow, scope, row):
+            self.recorder.note(
+                Draft(
+                    name=Name.EXPORT_DENIED, outcome=Outcome.REFUSED, person=me, actor=scope.principal.kind,
+                    space=row.space, team=row.team, subject=row.id, details={"code": ExportOwn.code},
+                )
+            )  # fmt: skip
             raise ExportOwn
         row.state, row.reason = "approved" if approve else "refused", reason
         row.decided_by, row.decided_at = me, self.clock.now()

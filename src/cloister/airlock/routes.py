@@ -9,11 +9,10 @@ from fastapi.responses import StreamingResponse
 from cloister.airlock.schemas import ExportDecisionIn, ExportIn, ExportOut, ExportPage
 from cloister.airlock.service import Airlock
 from cloister.core.actions import Action, guard
-from cloister.core.ids import parse_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.platform import Call
 from cloister.platform.call import current_call
-from cloister.spaces import TeamNotFound
+from cloister.spaces import team_number
 
 CallDep = Annotated[Call, Depends(current_call)]
 Slug = Annotated[str, Path(max_length=60)]
@@ -34,11 +33,7 @@ def router(airlock: Airlock) -> APIRouter:
     async def ask_export(space: Slug, team: str, body: ExportIn, call: CallDep) -> ExportOut:
         """Ask to take files of your workspace out. They are copied as they are now; a steward or reviewer decides."""
         del space
-        try:
-            number = parse_label(team, "t")
-        except ValueError as error:
-            raise TeamNotFound from error
-        return ExportOut.of(await airlock.ask(call.scope, number, body.paths, body.why, volume=body.volume))
+        return ExportOut.of(await airlock.ask(call.scope, team_number(team), body.paths, body.why, volume=body.volume))
 
     @api.get("/spaces/{space}/exports", openapi_extra=guard(Action.EXPORT_READ))
     async def list_exports(

@@ -32,9 +32,10 @@ from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
 from cloister.core.events import ExportChanged
 from cloister.core.ids import new_id
-from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.pagination import Page
 from cloister.core.principal import Role, Scope
 from cloister.platform import Database, ObjectStore, Settings, UnitOfWork
+from cloister.platform.paging import page_by
 from cloister.platform.ratelimit import RateLimit
 from cloister.sandboxes import VolumeFiles, VolumeNotFound
 from cloister.spaces import Team, active_space, get_team, in_space, members
@@ -88,9 +89,7 @@ class Airlock:
             try:
                 files = await self._copy(scope, found, id_, paths)
                 return await self._end(scope, id_, "waiting", files, None)
-            except (
-                BaseException
-            ) as error:  # a caller who hangs up included: whoever looks at it must see what became of it
+            except BaseException as error:  # also when the caller hangs up: whoever looks must see what became of it
                 told = error.detail if isinstance(error, CloisterError) else "The files could not be copied. Ask again."
                 await self._end(scope, id_, "failed", [], told)
                 raise
@@ -176,13 +175,9 @@ class Airlock:
     ) -> Page[Export]:
         """The exports that a scope reaches, newest first."""
         query = scoped_select(Export, scope)
-        before = decode_cursor(cursor, str)
-        if before is not None:
-            query = query.where(Export.id < before)
         if state is not None:
             query = query.where(Export.state == state)
-        rows = (await uow.session.scalars(query.order_by(Export.id.desc()).limit(limit + 1))).all()
-        return page_of(rows, limit, lambda row: row.id)
+        return await page_by(uow, query, Export.id, cursor, limit, newest_first=True)
 
     async def withdraw(self, uow: UnitOfWork, scope: Scope, id_: str) -> Export:
         """Take a request back.
@@ -206,12 +201,7 @@ class Airlock:
         row = await self._waiting(uow, scope, id_)
         me = scope.principal.person
         if await self._is_own(uow, scope, row):
-            self.recorder.note(
-                Draft(
-                    name=Name.EXPORT_DENIED, outcome=Outcome.REFUSED, person=me, actor=scope.principal.kind,
-                    space=row.space, team=row.team, subject=row.id, details={"code": ExportOwn.code},
-                )
-            )  # fmt: skip
+            self.recorder.note(_draft(Name.EXPORT_DENIED, scope, row, {"code": ExportOwn.code}))
             raise ExportOwn
         row.state, row.reason = "approved" if approve else "refused", reason
         row.decided_by, row.decided_at = me, self.clock.now()
@@ -256,16 +246,20 @@ class Airlock:
             raise ExportNotFound
         inspects = bool(scope.roles & DECIDERS) and not own
         about = row.files[number]
-        draft = Draft(
-            name=Name.EXPORT_INSPECTED if inspects else Name.EXPORT_TAKEN, person=scope.principal.person,
-            actor=scope.principal.kind, space=row.space, team=row.team, subject=row.id, request_id=request_id,
-            details=dict(about),
-        )  # fmt: skip
         if not inspects and (not own or row.state != "approved"):
-            draft.name, draft.outcome = Name.EXPORT_DENIED, Outcome.REFUSED
-            self.recorder.note(draft)
+            self.recorder.note(_draft(Name.EXPORT_DENIED, scope, row, about, request_id))
             raise ExportNotApproved if own else ExportOthers
         if not row.kept or (row.kept_until is not None and row.kept_until <= self.clock.now()):
             raise ExportGone
-        await self.recorder.record(draft)
+        name = Name.EXPORT_INSPECTED if inspects else Name.EXPORT_TAKEN
+        await self.recorder.record(_draft(name, scope, row, about, request_id))
         return about, self.objects.stream(self.key(row.space, row.id, number))
+
+
+def _draft(name: Name, scope: Scope, row: Export, details: dict[str, Any], request_id: str | None = None) -> Draft:
+    """A record about an export that belongs to no transaction."""
+    return Draft(
+        name=name, outcome=Outcome.REFUSED if name is Name.EXPORT_DENIED else Outcome.OK, person=scope.principal.person,
+        actor=scope.principal.kind, space=row.space, team=row.team, subject=row.id, request_id=request_id,
+        details=dict(details),
+    )  # fmt: skip

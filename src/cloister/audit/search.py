@@ -9,8 +9,9 @@ from sqlalchemy import Select, select
 from cloister.audit.models import AuditHead, AuditRecord
 from cloister.audit.names import Name
 from cloister.audit.record import timestamp
-from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.pagination import Page
 from cloister.platform import Database, UnitOfWork
+from cloister.platform.paging import page_by
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,7 @@ class Filter:
 
 async def search(uow: UnitOfWork, wanted: Filter, cursor: str | None, limit: int) -> Page[AuditRecord]:
     """A page of records, newest first."""
-    before = decode_cursor(cursor, int)
-    query = wanted.apply(select(AuditRecord)).order_by(AuditRecord.seq.desc()).limit(limit + 1)
-    if before is not None:
-        query = query.where(AuditRecord.seq < before)
-    rows = (await uow.session.scalars(query)).all()
-    return page_of(rows, limit, lambda row: row.seq)
+    return await page_by(uow, wanted.apply(select(AuditRecord)), AuditRecord.seq, cursor, limit, newest_first=True)
 
 
 async def head(uow: UnitOfWork) -> int:

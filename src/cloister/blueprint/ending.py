@@ -99,14 +99,11 @@ class Endings:
         loop = asyncio.get_running_loop()
         until = loop.time() + STOP_SECONDS
         live = scoped_select(Sandbox, in_space(slug)).where(Sandbox.state.in_([state.value for state in LIVE]))
-        copied = scoped_select(Export, in_space(slug)).where(Export.state == "copying").limit(1)
+        copied = scoped_select(Export, in_space(slug)).where(Export.state == "copying")
         while True:
             async with self.database.read() as uow:
-                running = (await uow.session.scalars(live.limit(1))).first() or (
-                    await uow.session.scalars(copied)
-                ).first()
-            if running is None:
-                return
+                if not any([(await uow.session.scalars(query.limit(1))).first() for query in (live, copied)]):
+                    return
             if loop.time() > until:
                 raise StillRunning
             await asyncio.sleep(0.1)  # a bounded poll: the sandboxes may be another process's

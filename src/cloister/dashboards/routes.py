@@ -12,7 +12,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from cloister.access import Decider, scoped_get
 from cloister.core.actions import Action, guard
 from cloister.core.errors import CloisterError, NotFound, PreconditionFailed, PreconditionRequired
-from cloister.core.ids import parse_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document, without_secrets
@@ -52,7 +51,7 @@ from cloister.modules import Described
 from cloister.platform import Call, Database, Settings
 from cloister.platform.call import current_call
 from cloister.platform.ratelimit import RateLimit
-from cloister.spaces import TeamNotFound
+from cloister.spaces import TeamNotFound, team_number
 
 CallDep = Annotated[Call, Depends(current_call)]
 Slug = Annotated[str, Path(max_length=60)]
@@ -62,13 +61,6 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 IfMatch = Annotated[str | None, Header()]
 READ, WRITE = guard(Action.DASHBOARD_READ), guard(Action.DASHBOARD_WRITE)
 MAX_WORD = 2000
-
-
-def _team(label: str) -> int:
-    try:
-        return parse_label(label, "t")
-    except ValueError as error:
-        raise TeamNotFound from error
 
 
 def router(
@@ -87,7 +79,7 @@ def router(
     async def create_dashboard(space: Slug, body: DashboardIn, call: CallDep) -> DashboardOut:
         """Make a dashboard; also the way to import one."""
         del space
-        made = await dashboards.create(call.uow, call.scope, _team(body.team), call.person, body.document)
+        made = await dashboards.create(call.uow, call.scope, team_number(body.team), call.person, body.document)
         return DashboardOut.of(made)
 
     @api.get("/spaces/{space}/dashboards/{dashboard}", openapi_extra=READ)
@@ -183,7 +175,7 @@ def router(
         space: Slug, module: Annotated[str, Path(max_length=60)], body: TrialIn, call: CallDep
     ) -> TrialOut:
         """Run your own draft as it is now, or draw it. Again takes the place of what ran before."""
-        team = _team(body.team)
+        team = team_number(body.team)
         if call.scope.teams is not None and team not in call.scope.teams:
             raise TeamNotFound
         found = await frames.modules.own(call.uow, module, call.person)

@@ -1,7 +1,6 @@
 """Keeping dashboards: checked, sealed, versioned."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,14 @@ from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.events import DashboardChanged
 from cloister.core.ids import new_id
-from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.pagination import Page
 from cloister.core.principal import Scope
 from cloister.dashboards.document import SECRET, Document, Integration, Use, is_sealed, without_secrets
 from cloister.dashboards.errors import DashboardNotFound
 from cloister.dashboards.models import Dashboard, DashboardVersion, Share
 from cloister.modules import BadConfiguration, Described, Entry, Modules, check_values
 from cloister.platform import SecretBox, UnitOfWork
+from cloister.platform.paging import page_by
 from cloister.spaces import get_team, in_space
 
 PURPOSE = "configurations of modules"
@@ -44,11 +44,7 @@ class Dashboards:
 
     async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Dashboard]:
         query = scoped_select(Dashboard, scope)
-        after = decode_cursor(cursor, str)
-        if after is not None:
-            query = query.where(Dashboard.id > after)
-        rows: Sequence[Dashboard] = (await uow.session.scalars(query.order_by(Dashboard.id).limit(limit + 1))).all()
-        return page_of(rows, limit, lambda row: row.id)
+        return await page_by(uow, query, Dashboard.id, cursor, limit)
 
     async def create(self, uow: UnitOfWork, scope: Scope, team: int, person: int, document: Document) -> Dashboard:
         """Make a dashboard of a team.

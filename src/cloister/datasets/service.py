@@ -15,7 +15,7 @@ from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.events import VersionWanted
 from cloister.core.ids import new_id
-from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.pagination import Page
 from cloister.core.principal import Scope
 from cloister.datasets.declaration import Metadata, Table
 from cloister.datasets.errors import (
@@ -28,6 +28,7 @@ from cloister.datasets.models import Dataset, DatasetVersion
 from cloister.platform import ObjectStore, UnitOfWork
 from cloister.platform.objects import Stored
 from cloister.platform.operations import Operations
+from cloister.platform.paging import page_by
 from cloister.spaces import get_space, in_space
 
 FORMATS = {
@@ -181,11 +182,7 @@ class Datasets:
                 func.lower(Dataset.name).like(pattern, escape="\\")
                 | func.lower(cast(Dataset.metadata_, String)).like(pattern, escape="\\")
             )
-        after = decode_cursor(cursor, str)
-        if after is not None:
-            query = query.where(Dataset.name > after)
-        rows = (await uow.session.scalars(query.order_by(Dataset.name).limit(limit + 1))).all()
-        return page_of(rows, limit, lambda row: row.name)
+        return await page_by(uow, query, Dataset.name, cursor, limit)
 
     async def versions(self, uow: UnitOfWork, scope: Scope, name: str) -> list[DatasetVersion]:
         query = scoped_select(DatasetVersion, scope).where(DatasetVersion.dataset == name)

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from cloister.core.actions import Action, guard
 from cloister.core.errors import NotFound
-from cloister.core.ids import parse_label, team_label
+from cloister.core.ids import team_label
 from cloister.platform import Call, Database
 from cloister.platform.call import current_call
 from cloister.query.broker import FORMS, Answer, Broker, Open, Question
@@ -22,7 +22,7 @@ from cloister.query.schemas import (
     OpenQuery,
     QueryIn,
 )
-from cloister.spaces import TeamNotFound
+from cloister.spaces import team_number
 
 CallDep = Annotated[Call, Depends(current_call)]
 Slug = Annotated[str, Path(max_length=60)]
@@ -82,10 +82,7 @@ def router(broker: Broker, relations: Relations, database: Database) -> APIRoute
     ) -> StreamingResponse:
         """Ask governed data. Only what is granted to you is there; what you ask is recorded before you get an answer."""
         del space
-        try:
-            team = None if body.team is None else parse_label(body.team, "t")
-        except ValueError as error:
-            raise TeamNotFound from error
+        team = None if body.team is None else team_number(body.team)
         media = next((name for name in FORMS if name in accept), "application/json")
         question = Question(body.sql, body.params, FORMS[media], team, request_id=call.request_id)
         answer = await _unless_gone(request, broker.ask(call.scope, question))

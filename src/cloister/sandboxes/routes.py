@@ -8,7 +8,6 @@ from fastapi.responses import StreamingResponse
 
 from cloister.access import scoped_select
 from cloister.core.actions import Action, guard
-from cloister.core.ids import parse_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.platform import Call, Database
 from cloister.platform.call import current_call
@@ -34,7 +33,7 @@ from cloister.sandboxes.schemas import (
 from cloister.sandboxes.service import RunRequest, Sandboxes
 from cloister.sandboxes.snapshots import Snapshots
 from cloister.sandboxes.volume_files import VolumeFiles
-from cloister.spaces import TeamNotFound
+from cloister.spaces import team_number
 
 CallDep = Annotated[Call, Depends(current_call)]
 Slug = Annotated[str, Path(max_length=60)]
@@ -51,10 +50,7 @@ def router(
     async def run(space: Slug, body: RunIn, call: CallDep) -> SandboxOut:
         """Run a command of your team in a sandbox."""
         del space
-        try:
-            team = None if body.team is None else parse_label(body.team, "t")
-        except ValueError as error:
-            raise TeamNotFound from error
+        team = None if body.team is None else team_number(body.team)
         wanted = RunRequest(
             command=tuple(body.command), environment=body.environment, size=body.size, team=team, files=body.files,
             volume=body.volume, seconds=body.seconds,

@@ -2,7 +2,6 @@
 
 import base64
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ from cloister.core.clock import Clock
 from cloister.core.errors import Invalid
 from cloister.core.events import SandboxWanted
 from cloister.core.ids import new_id
-from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.pagination import Page
 from cloister.core.principal import Scope
 from cloister.platform import Settings, UnitOfWork
 from cloister.platform.logs import logger
+from cloister.platform.paging import page_by
 from cloister.sandboxes.blanks import Blanks
 from cloister.sandboxes.environments_privileged import Environments
 from cloister.sandboxes.errors import (
@@ -287,11 +287,7 @@ class Sandboxes:
         query = scoped_select(Sandbox, scope)
         if live:
             query = query.where(Sandbox.state.in_([state.value for state in LIVE]))
-        before = decode_cursor(cursor, str)
-        if before is not None:
-            query = query.where(Sandbox.id < before)
-        rows: Sequence[Sandbox] = (await uow.session.scalars(query.order_by(Sandbox.id.desc()).limit(limit + 1))).all()
-        return page_of(rows, limit, lambda row: row.id)
+        return await page_by(uow, query, Sandbox.id, cursor, limit, newest_first=True)
 
     async def stop(self, uow: UnitOfWork, scope: Scope, id_: str) -> Sandbox:
         """Ask for a sandbox's end. Asking twice is asking once."""

@@ -15,7 +15,7 @@ from cloister.spaces.enrolment import Application, Enrolments
 from cloister.spaces.errors import SpaceNotFound, TeamNotFound
 from cloister.spaces.lifecycle import Spaces
 from cloister.spaces.models import Enrolment, Space, Team
-from cloister.spaces.store import active_space, declared, get_space, get_team, in_space
+from cloister.spaces.store import active_space, declared, get_space, get_team, in_space, team_number
 from cloister.spaces.teams import members
 
 __all__ = [
@@ -42,4 +42,5 @@ __all__ = [
     "in_space",
     "members",
     "parse_bytes",
+    "team_number",
 ]

@@ -9,7 +9,7 @@ from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.errors import Conflict, Invalid
 from cloister.core.events import EnrolmentWanted, SpaceChanged
-from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.pagination import Page
 from cloister.core.principal import EVERYTHING, Role, Scope
 from cloister.identity import (
     BadAddress,
@@ -19,6 +19,7 @@ from cloister.identity import (
     person_by_address,
 )
 from cloister.platform import OidcProvider, UnitOfWork
+from cloister.platform.paging import page_by
 from cloister.spaces import agreements
 from cloister.spaces.declaration import SpaceDeclaration
 from cloister.spaces.enrolment import ALLOW_LIST
@@ -143,11 +144,7 @@ class Spaces:
                 else set()
             )
             query = query.where(Space.listed | Space.space.in_(mine))
-        after = decode_cursor(cursor, str)
-        if after is not None:
-            query = query.where(Space.space > after)
-        rows = (await uow.session.scalars(query.order_by(Space.space).limit(limit + 1))).all()
-        return page_of(rows, limit, lambda row: row.space)
+        return await page_by(uow, query, Space.space, cursor, limit)
 
     async def add_to_allow_list(self, uow: UnitOfWork, slug: str, text: str) -> list[RowReport]:
         """Add the addresses of a CSV (address, then anything) and report on every row."""
@@ -188,11 +185,7 @@ class Spaces:
 async def list_teams(uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Team]:
     """The teams that a scope reaches."""
     query = scoped_select(Team, scope)
-    after = decode_cursor(cursor, int)
-    if after is not None:
-        query = query.where(Team.team > after)
-    rows = (await uow.session.scalars(query.order_by(Team.team).limit(limit + 1))).all()
-    return page_of(rows, limit, lambda row: row.team)
+    return await page_by(uow, query, Team.team, cursor, limit)
 
 
 async def list_enrolments(
@@ -202,8 +195,4 @@ async def list_enrolments(
     query = scoped_select(Enrolment, scope)
     if state is not None:
         query = query.where(Enrolment.state == state)
-    after = decode_cursor(cursor, int)
-    if after is not None:
-        query = query.where(Enrolment.id > after)
-    rows = (await uow.session.scalars(query.order_by(Enrolment.id).limit(limit + 1))).all()
-    return page_of(rows, limit, lambda row: row.id)
+    return await page_by(uow, query, Enrolment.id, cursor, limit)

@@ -18,7 +18,7 @@ from cloister.platform.markdown import to_html
 from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import agreements, teams
 from cloister.spaces.enrolment import Application, Enrolments
-from cloister.spaces.errors import EnrolmentNotFound, TeamNotFound
+from cloister.spaces.errors import EnrolmentNotFound
 from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams
 from cloister.spaces.membership import memberships
 from cloister.spaces.models import Enrolment
@@ -54,7 +54,7 @@ from cloister.spaces.schemas import (
     TeamOut,
     TeamPage,
 )
-from cloister.spaces.store import active_space, current_agreements, get_space, get_team
+from cloister.spaces.store import active_space, current_agreements, get_space, get_team, team_number
 
 CallDep = Annotated[Call, Depends(current_call)]
 Slug = Annotated[str, Path(max_length=60)]
@@ -68,13 +68,6 @@ def _person(label: str) -> int:
         return parse_label(label, "p")
     except ValueError as error:
         raise EnrolmentNotFound from error
-
-
-def _team(label: str) -> int:
-    try:
-        return parse_label(label, "t")
-    except ValueError as error:
-        raise TeamNotFound from error
 
 
 def _etag(row: Enrolment) -> str:
@@ -316,7 +309,7 @@ def _team_routes(api: APIRouter, enrolments: Enrolments) -> None:
     @api.get("/spaces/{space}/teams/{team}/members", openapi_extra=guard(Action.TEAM_READ))
     async def team_members(space: Slug, team: str, call: CallDep) -> MemberList:
         """Who is in a team."""
-        found = await get_team(call.uow, call.scope, _team(team))
+        found = await get_team(call.uow, call.scope, team_number(team))
         rows = await teams.members(call.uow, space, found.team)
         out = [EnrolmentOut.of(row) for row in rows]
         return MemberList(items=[MemberOut(person=row.person, state=row.state) for row in out])
@@ -324,7 +317,7 @@ def _team_routes(api: APIRouter, enrolments: Enrolments) -> None:
     @api.post("/spaces/{space}/teams/{team}/invitations", openapi_extra=guard(Action.TEAM_CHANGE), status_code=201)
     async def invite(space: Slug, team: str, call: CallDep) -> InvitationOut:
         """Make a code that lets one person join your team."""
-        found = await get_team(call.uow, call.scope, _team(team))
+        found = await get_team(call.uow, call.scope, team_number(team))
         invitation, code = await teams.invite(call.uow, found, clock)
         return InvitationOut(code=code, expires_at=invitation.expires_at)
 
@@ -339,4 +332,4 @@ def _team_routes(api: APIRouter, enrolments: Enrolments) -> None:
     async def leave(space: Slug, team: str, call: CallDep) -> None:
         """Leave your team. Its files stay with it."""
         _, declaration = await active_space(call.uow, space)
-        await teams.leave(call.uow, declaration, call.person, _team(team), bindings)
+        await teams.leave(call.uow, declaration, call.person, team_number(team), bindings)

@@ -3,6 +3,7 @@
 from sqlalchemy import bindparam, select
 
 from cloister.access import scoped_get
+from cloister.core.ids import parse_label
 from cloister.core.principal import EVERYTHING, Scope
 from cloister.platform import UnitOfWork
 from cloister.spaces.declaration import SpaceDeclaration
@@ -77,6 +78,18 @@ async def unsigned(uow: UnitOfWork, space: str, people: list[int]) -> dict[int, 
         for person, agreement, number in (await uow.session.execute(query)).all():
             signed[person, agreement] = max(number, signed.get((person, agreement), 0))
     return {person: [a for a in required if signed.get((person, a.name), 0) < a.floor] for person in people}
+
+
+def team_number(label: str) -> int:
+    """The number in a team's label, such as ``t-000012``.
+
+    Raises:
+        TeamNotFound: when it is none.
+    """
+    try:
+        return parse_label(label, "t")
+    except ValueError as error:
+        raise TeamNotFound from error
 
 
 async def get_team(uow: UnitOfWork, scope: Scope, number: int) -> Team:

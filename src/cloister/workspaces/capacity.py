@@ -7,9 +7,10 @@ from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, Outcome, record
 from cloister.core.clock import Clock
 from cloister.core.ids import new_id
-from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.pagination import Page
 from cloister.core.principal import Scope
 from cloister.platform import UnitOfWork
+from cloister.platform.paging import page_by
 from cloister.sandboxes import check_size
 from cloister.spaces import SpaceDeclaration, active_space, in_space, parse_bytes
 from cloister.workspaces.errors import RequestDecided, RequestNotFound, WorkspaceNotFound
@@ -114,11 +115,7 @@ class Capacity:
     async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[CapacityRequest]:
         """The wishes that a scope reaches, newest first."""
         query = scoped_select(CapacityRequest, scope)
-        before = decode_cursor(cursor, str)
-        if before is not None:
-            query = query.where(CapacityRequest.id < before)
-        rows = (await uow.session.scalars(query.order_by(CapacityRequest.id.desc()).limit(limit + 1))).all()
-        return page_of(rows, limit, lambda row: row.id)
+        return await page_by(uow, query, CapacityRequest.id, cursor, limit, newest_first=True)
 
     async def decide(
         self, uow: UnitOfWork, scope: Scope, id_: str, *, approve: bool, reason: str

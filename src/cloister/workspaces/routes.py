@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 
 from cloister.core.actions import Action, guard
-from cloister.core.ids import parse_label, person_label, team_label
+from cloister.core.ids import person_label, team_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.platform import Call
 from cloister.platform.call import current_call
-from cloister.spaces import TeamNotFound, declared, get_space, get_team, in_space, parse_bytes
+from cloister.spaces import declared, get_space, get_team, in_space, parse_bytes, team_number
 from cloister.workspaces.capacity import Capacity, price_of
 from cloister.workspaces.models import Workspace
 from cloister.workspaces.schemas import (
@@ -36,13 +36,6 @@ Origin = Callable[[str, str], str]
 """The address of a team's workspace in a space."""
 
 
-def _team(label: str) -> int:
-    try:
-        return parse_label(label, "t")
-    except ValueError as error:
-        raise TeamNotFound from error
-
-
 def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRouter:
     api = APIRouter(tags=["workspaces"])
 
@@ -63,7 +56,7 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
     async def show_workspace(space: Slug, team: str, call: CallDep) -> WorkspaceOut:
         """A team's workspace, and why it runs or does not."""
         del space
-        return await out(call, await workspaces.find(call.uow, call.scope, _team(team)))
+        return await out(call, await workspaces.find(call.uow, call.scope, team_number(team)))
 
     @api.post(
         "/spaces/{space}/teams/{team}/workspace/start", openapi_extra=guard(Action.WORKSPACE_MANAGE), status_code=202
@@ -72,7 +65,7 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
         """Start a team's workspace; made on the first call."""
         del space
         safe = body is not None and body.safe
-        return await out(call, await workspaces.open(call.uow, call.scope, _team(team), safe=safe))
+        return await out(call, await workspaces.open(call.uow, call.scope, team_number(team), safe=safe))
 
     @api.post(
         "/spaces/{space}/teams/{team}/workspace/stop", openapi_extra=guard(Action.WORKSPACE_MANAGE), status_code=202
@@ -80,7 +73,7 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
     async def stop_workspace(space: Slug, team: str, call: CallDep) -> WorkspaceOut:
         """Stop a team's workspace. Its files stay."""
         del space
-        row = await workspaces.find(call.uow, call.scope, _team(team))
+        row = await workspaces.find(call.uow, call.scope, team_number(team))
         return await out(call, await workspaces.stop(call.uow, row, "Stopped by a member or an organiser."))
 
     @api.post(
@@ -89,7 +82,7 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
     async def restart_workspace(space: Slug, team: str, call: CallDep, body: StartIn | None = None) -> WorkspaceOut:
         """Stop a team's workspace and start it anew."""
         del space
-        row = await workspaces.find(call.uow, call.scope, _team(team))
+        row = await workspaces.find(call.uow, call.scope, team_number(team))
         safe = body is not None and body.safe
         return await out(call, await workspaces.restart(call.uow, call.scope, row, safe=safe))
 
@@ -97,7 +90,7 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
     async def change_workspace(space: Slug, team: str, body: WorkspaceIn, call: CallDep) -> WorkspaceOut:
         """Choose another environment or size (from the next start), a larger disk, or for how long it stays awake."""
         del space
-        row = await workspaces.find(call.uow, call.scope, _team(team))
+        row = await workspaces.find(call.uow, call.scope, team_number(team))
         wanted = Change(body.environment, body.size, _bytes(body.disk), body.keep_until)
         return await out(call, await workspaces.change(call.uow, row, wanted, steward=_is_steward(call)))
 
@@ -118,13 +111,13 @@ def _capacity_routes(api: APIRouter, workspaces: Workspaces, capacity: Capacity)
     ) -> QuoteOut:  # fmt: skip
         """What a size and disk would cost, and whether a steward would have to approve."""
         del space
-        row = await workspaces.find(call.uow, call.scope, _team(team))
+        row = await workspaces.find(call.uow, call.scope, team_number(team))
         return QuoteOut(**asdict(await capacity.quote(call.uow, row, size, _bytes(disk))))
 
     @api.post("/spaces/{space}/teams/{team}/workspace/capacity", openapi_extra=guard(Action.WORKSPACE_MANAGE))
     async def ask_capacity(space: Slug, team: str, body: CapacityIn, call: CallDep) -> CapacityOut:
         """Ask for a larger size or disk: at once within the team's budget, above it when a steward approves."""
-        row = await workspaces.find(call.uow, call.scope, _team(team))
+        row = await workspaces.find(call.uow, call.scope, team_number(team))
         quote = await capacity.quote(call.uow, row, body.size, _bytes(body.disk))
         if quote.needs_approval and not _is_steward(call):
             return CapacityOut.of(await capacity.ask(call.uow, call.scope, row, body.size, _bytes(body.disk), body.why))

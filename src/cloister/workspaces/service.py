@@ -1,6 +1,5 @@
 """Opening, stopping and changing workspaces: desired state, for the controller to make true."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,9 +8,10 @@ from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.events import WorkspaceWanted
 from cloister.core.ids import new_id
-from cloister.core.pagination import Page, decode_cursor, page_of
+from cloister.core.pagination import Page
 from cloister.core.principal import Scope
 from cloister.platform import UnitOfWork
+from cloister.platform.paging import page_by
 from cloister.sandboxes import (
     EnvironmentNotReady,
     EnvironmentUnknown,
@@ -74,11 +74,7 @@ class Workspaces:
     async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Workspace]:
         """The workspaces that a scope reaches, oldest first."""
         query = scoped_select(Workspace, scope)
-        after = decode_cursor(cursor, str)
-        if after is not None:
-            query = query.where(Workspace.id > after)
-        rows: Sequence[Workspace] = (await uow.session.scalars(query.order_by(Workspace.id).limit(limit + 1))).all()
-        return page_of(rows, limit, lambda row: row.id)
+        return await page_by(uow, query, Workspace.id, cursor, limit)
 
     async def open(self, uow: UnitOfWork, scope: Scope, team: int, *, safe: bool = False) -> Workspace:
         """Want a team's workspace to run; made on the first call. Asking twice is asking once.

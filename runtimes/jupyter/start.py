@@ -125,6 +125,7 @@ def settings(gateway, safe, token=None):
     c.ServerApp.websocket_ping_interval = 30000
     gateway.secret = token or app_token()
     c.IdentityProvider.token = ""  # JupyterLab puts it into its page, from which it would come back with each request
+    c.ServerApp.contents_manager_class = "cloister_contents.WholeFiles"
     c.ContentsManager.allow_hidden = True
     c.KernelSpecManager.ensure_native_kernel = False
     if os.environ.get("CLOISTER_KERNELS", "").startswith("r"):
@@ -168,6 +169,9 @@ def prepare_environ(safe):
 
 def preload():
     """Import what a server needs. Nothing in it knows of a team, so it may happen before there is one."""
+    if HERE not in sys.path:
+        sys.path.append(HERE)
+    import cloister_contents  # noqa: F401 - named in the settings
     from jupyter_server.auth.identity import IdentityProvider, User
     from jupyterlab.labapp import LabApp
 
@@ -246,8 +250,6 @@ def main(token=None):
     if "python" in kernels:
         python = base if safe else f"{VENV}/bin/python"
         environ = write_kernel(python)
-        if HERE not in sys.path:
-            sys.path.append(HERE)
         from cloister_spares import install
 
         gateway.spares = install(python, environ, SITE)

@@ -132,6 +132,45 @@ async def test_what_people_install_and_write_survives_a_restart_and_a_crash(cup,
         assert (await kernel.run("print(open('notes.txt').read())"))[0] == "kept\n"
 
 
+async def test_whoever_reads_a_file_while_it_is_saved_gets_the_old_or_the_new_one_whole(cup, desk):
+    ada = await desk("ada")
+    await ada.enter()
+    await ada.start()
+
+    def notebook(mark):
+        cell = {"cell_type": "markdown", "id": "one", "metadata": {}, "source": mark * 300_000}
+        content = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        return {"type": "notebook", "content": content}
+
+    async def save(mark):
+        status, _, body = await ada.get("/api/contents/first.ipynb", "PUT", json=notebook(mark))
+        assert status in (200, 201), body
+
+    await save("a")
+    read, done = [], asyncio.Event()
+
+    async def reader():
+        while not done.is_set():
+            status, _, body = await ada.get("/api/contents/first.ipynb")
+            read.append(status == 200 and set(json.loads(body)["content"]["cells"][0]["source"]))
+
+    readers = [asyncio.create_task(reader()) for _ in range(3)]
+    for mark in "bcdefghijklmnopqrst":
+        await save(mark)
+    done.set()
+    await asyncio.gather(*readers)
+    assert read and all(found and len(found) == 1 for found in read), read
+    async with await ada.kernel() as kernel:
+        code = """import os
+os.link('first.ipynb', 'second.ipynb')
+os.chmod('first.ipynb', 0o600)
+print([n for n in sorted(os.listdir()) if n.endswith('.ipynb') or n.startswith('.~')])"""
+        assert (await kernel.run(code))[0] == "['first.ipynb', 'second.ipynb']\n", "nothing half-written is left"
+        await save("z")
+        code = "print(open('second.ipynb').read().count('z'), oct(os.stat('first.ipynb').st_mode))"
+        assert (await kernel.run(code))[0] == "300000 0o100600\n", "a file of two names keeps both, and its mode"
+
+
 async def test_terminals_are_recorded_by_line_and_person(cup, desk):
     ada = await desk("ada")
     await ada.enter()

@@ -1,6 +1,7 @@
 """The audit chain: what verification finds, that writers never fork it, and that nothing is told before it is written."""
 
 import asyncio
+import hashlib
 import itertools
 import json
 
@@ -329,6 +330,13 @@ def test_moving_a_fields_end_changes_the_hash(row, where):
         joined = (left or "") + (right or "")
         other = [*row[:where], joined[:cut], joined[cut:], *row[where + 2 :]]
         assert spelled(other) == spelled(row) or link(GENESIS, other) != link(GENESIS, row)
+
+
+@given(ROW)
+def test_the_encoding_is_netstrings_that_anybody_can_recompute(row):
+    fields = ["-" if value is None else f"{len(str(value))}:{value}" for value in row]
+    encoded = ",".join(fields).encode("utf-8", "surrogatepass")
+    assert link(GENESIS, row) == hashlib.sha256(GENESIS + encoded).digest()
 
 
 @given(ROW)

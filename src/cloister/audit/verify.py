@@ -14,10 +14,9 @@ from cloister.audit.models import AuditHead, AuditRecord
 from cloister.audit.record import COLUMNS, GENESIS, link
 from cloister.platform import Database
 
-# Of the table instead of the class: the ORM's way takes half as long again for each record.
 _TABLE = cast("Table", AuditRecord.__table__)
 _READ = select(*(_TABLE.c[name] for name in COLUMNS), _TABLE.c.hash).order_by(_TABLE.c.seq)
-_PAGE = 20_000
+_PAGE = 5_000
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,10 @@ class _Walk:
         """Go on along some records; return what is wrong with the one that it stops at. Takes processor time alone."""
         for row in rows:
             self.seq += 1
-            *values, stored = row
-            if values[0] != self.seq:
+            if row[0] != self.seq:
                 return f"record {self.seq} is missing"
-            self.last = link(self.last, values)
-            if self.last != stored:
+            self.last = link(self.last, row[:-1])
+            if self.last != row[-1]:
                 return f"record {self.seq} was changed, inserted or reordered"
             if self.seq in self.points and any(point.hash != self.last for point in self.points[self.seq]):
                 return f"the chain up to record {self.seq} is not the one signed"
@@ -84,17 +82,9 @@ async def verify(
         head = (await uow.session.execute(select(AuditHead.seq, AuditHead.hash))).one_or_none()
         total = head.seq if head else 0
 
-        async def page(after: int) -> Sequence[Any]:
-            return (await uow.session.execute(_READ.where(_TABLE.c.seq > after).limit(_PAGE))).all()
-
-        rows = await page(0)
-        while rows:
-            # The database reads the next records while these are followed: in a sound log their numbers have no gap.
-            following = asyncio.create_task(page(walk.seq + len(rows)))
-            try:
-                fault = await asyncio.to_thread(walk.follow, rows)
-            finally:
-                rows = await following
+        # One after the other: the interpreter lets a thread that hashes and one that reads rows take turns, at a price.
+        while rows := await uow.plain_rows(_READ.where(_TABLE.c.seq > walk.seq).limit(_PAGE)):
+            fault = await asyncio.to_thread(walk.follow, rows)
             if fault:
                 return Verdict(walk.seq - 1, checked, fault, walk.seq)
             if progress:

@@ -6,14 +6,14 @@ of racing for the file's lock; readers have connections of their own and never w
 
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, DateTime, Dialect, MetaData, String, event, text
+from sqlalchemy import JSON, DateTime, Dialect, MetaData, Select, String, event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -97,6 +97,20 @@ class UnitOfWork:
         """
         if self.reading:
             await self.session.commit()  # nothing is expired by it, unlike by a rollback
+
+    async def plain_rows(self, statement: Select[Any]) -> Sequence[Sequence[Any]]:
+        """Rows of numbers, text and bytes as the driver gives them, in this transaction: half the time of `execute`.
+
+        For reading a table from end to end. Parameters become part of the statement's text.
+        """
+        connection = await self.session.connection()
+        await connection.exec_driver_sql("SELECT 1")  # a transaction begins with its first statement
+        asked = str(statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        rows: Sequence[Sequence[Any]] = await (
+            driver.execute_fetchall(asked) if connection.dialect.name == "sqlite" else driver.fetch(asked)
+        )
+        return rows
 
     def attempt(self) -> AbstractAsyncContextManager[Any]:
         """A part that may lose a race for a unique key and be undone alone.

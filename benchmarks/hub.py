@@ -95,10 +95,14 @@ class Hub:
         except aiohttp.ClientError:
             return False
 
+    async def create(self, name: str) -> None:
+        """Make somebody an account."""
+        async with self.http.post(f"{self.url}/hub/api/users/{name}") as answer:
+            assert answer.status == 201, await answer.text()
+
     async def spawn(self, name: str) -> float | None:
         """Start somebody's server and wait until it answers through the proxy; return when, or None if it never does."""
-        async with self.http.post(f"{self.url}/hub/api/users/{name}") as answer:
-            await answer.read()
+        await self.create(name)
         async with self.http.post(f"{self.url}/hub/api/users/{name}/server") as answer:
             await answer.read()
         try:

@@ -15,7 +15,7 @@ demo: ui
 	@scripts/setup --system crun
 	@$(RUN)/cloister demo $(if $(CHECK),--check) $(if $(PORT),--port $(PORT))
 
-check: ui
+check: setup
 	@scripts/check
 
 test: check

@@ -21,6 +21,14 @@ def push(sock, data):
     return data
 
 
+def serve(selector, seconds):
+    """Call whoever is ready. What an earlier call of the same round took away, or put anew, is not: what it was ready for
+    may be over."""
+    for key, mask in selector.select(seconds):
+        if selector.get_map().get(key.fileobj) is key:
+            key.data(mask)
+
+
 class Pump:
     """One direction of a forwarded connection."""
 

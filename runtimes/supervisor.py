@@ -19,7 +19,7 @@ import sys
 import time
 
 from channel import BROKEN, OPENED, PING, PONG, TEXT, Channel
-from forwards import HIGH_WATER, READ, WRITE, Forwards, push
+from forwards import HIGH_WATER, READ, WRITE, Forwards, push, serve
 from output import Output
 
 RUN = "/run/cloister"
@@ -358,8 +358,7 @@ class Agent:
                 self.kill_all()
             waits = [self.retry_at - now] if self.sock is None else []
             waits += [self.kill_at - now] if self.kill_at is not None else []
-            for key, mask in self.selector.select(max(0.0, min(waits)) if waits else None):
-                key.data(mask)
+            serve(self.selector, max(0.0, min(waits)) if waits else None)
             self.reap()
             if self.exit is not None and not self.output.levels and not self.exit_sent and self.ready:
                 self.exit_sent = True

@@ -332,6 +332,9 @@ class SandboxController(Controller):
                 await self._set(row, State.STOPPING, exit_code=exit_code, reason=reason)
             elif gone.done():
                 state, reason = State.FAILED, "it was killed, most likely for using more memory than its size allows"
+                if "Traceback" in (said := await asyncio.to_thread(tail, connected.place.agent_log)):
+                    log.error("sandbox.agent_failed", sandbox=row.id, agent=said)
+                    reason = "the platform's agent in it failed"
                 await self._set(row, State.STOPPING, reason=reason)
             else:
                 state = State.STOPPED

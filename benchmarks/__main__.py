@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from benchmarks.table import RESULTS, machine, show
 
-NAMES = ("audit", "sandbox", "sql", "workspaces", "live", "ui", "registration")
+NAMES = ("audit", "sandbox", "sql", "gateway", "workspaces", "live", "ui", "registration")
 
 
 def main(names: list[str]) -> int:

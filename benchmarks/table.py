@@ -70,6 +70,8 @@ def show(rows: list[Row]) -> None:
 
 
 def percentile(values: list[float], part: float) -> float:
+    """The value below which a part (0 to 1) of all are."""
+    assert 0 <= part <= 1, part
     return sorted(values)[min(len(values) - 1, round(part * (len(values) - 1)))]
 
 

@@ -1,12 +1,10 @@
-"""Workspaces: asked for to JupyterLab's API answering through the gateway; memory; a cell's round trip; the gateway's rate.
+"""Workspaces: asked for to JupyterLab's API answering through the gateway; memory; a cell's round trip.
 
 Beside JupyterHub with its local spawner, in the same run.
 """
 
 import asyncio
 import json
-import re
-import subprocess
 import time
 import uuid
 from pathlib import Path
@@ -24,28 +22,10 @@ RUNS = 8
 POLL = 0.05
 """Seconds between looks when many start at once, of ours and of the peer's: asking twenty times faster is work for the very
 processors that start them."""
-FAST_APP = """
-import asyncio
-class Answer(asyncio.Protocol):
-    def connection_made(self, transport):
-        self.transport, self.data = transport, b""
-    def data_received(self, data):
-        self.data += data
-        while b"\\r\\n\\r\\n" in self.data:
-            _, self.data = self.data.split(b"\\r\\n\\r\\n", 1)
-            self.transport.write(b"HTTP/1.1 200 OK\\r\\nContent-Type: text/plain\\r\\nContent-Length: 2\\r\\n\\r\\nok")
-async def main():
-    server = await asyncio.get_running_loop().create_unix_server(Answer, "/run/app/app.sock")
-    await server.serve_forever()
-asyncio.run(main())
-"""
 
 
 def space() -> Any:
-    environments = [
-        {"name": "lab", "packages": ARROW, "app": "jupyterlab"},
-        {"name": "fast", "app": {"command": ["python3", "-c", FAST_APP]}},
-    ]
+    environments = [{"name": "lab", "packages": ARROW, "app": "jupyterlab"}]
     sizes = {"small": {"cpus": 2.0, "memory": "1G", "disk": "128M", "scratch": "64M", "processes": 256}}
     policies = {"workspace_disk": "128M", "downloads": "allowed"}
     return blueprint(environments=environments, sizes=sizes, policies=policies)
@@ -193,15 +173,15 @@ async def measure() -> list[Row]:
     with folder() as place:
         async with hub(place) as peer:
             beside = await hub_figures(peer)
-        cold = await with_server(place / "c", place, _cold, warm_starts="false")
+        cold = await with_server(place / "c", place, space(), _cold, warm_starts="false")
         rows += [
             Row("workspace, cold: asked → API through the gateway, p50", middle(cold), "ms", "JupyterHub", beside["one"], 2000),
         ]  # fmt: skip
-        rows += await with_server(place / "w", place, lambda server, http: _warm(server, http, beside))
+        rows += await with_server(place / "w", place, space(), lambda server, http: _warm(server, http, beside))
     return rows
 
 
-async def with_server(state: Path, place: Path, work: Any, **settings: str) -> Any:
+async def with_server(state: Path, place: Path, declared: Any, work: Any, **settings: str) -> Any:
     server = Server(
         state,
         gateway="managed",
@@ -211,7 +191,7 @@ async def with_server(state: Path, place: Path, work: Any, **settings: str) -> A
         log_format="json",
         **settings,
     )
-    server.declare(place, space())
+    server.declare(place, declared)
     server.start()
     try:
         async with aiohttp.ClientSession(
@@ -253,7 +233,7 @@ async def hub_figures(peer: Hub) -> dict[str, float]:
 async def _cold(server: Server, http: aiohttp.ClientSession) -> list[float]:
     member = Member(http, server.url, 1)
     await member.enrol()
-    await _until_built(member)
+    await until_built(member)
     times = []
     for _ in range(4):
         times.append(await member.start())
@@ -262,7 +242,7 @@ async def _cold(server: Server, http: aiohttp.ClientSession) -> list[float]:
     return times[1:]
 
 
-async def _until_built(member: Member) -> None:
+async def until_built(member: Member) -> None:
     """The first start waits until the environment controller has seen what is built."""
     async with asyncio.timeout(120):
         while True:
@@ -278,7 +258,7 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
     members = [Member(http, server.url, number) for number in range(TEAMS)]
     await asyncio.gather(*(member.enrol() for member in members))
     first = members[0]
-    await _until_built(first)
+    await until_built(first)
     async with asyncio.timeout(60):
         while "zygote.ready" not in server.log.read_text():
             await asyncio.sleep(0.1)
@@ -300,7 +280,6 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
     say(f"first cell: {middle(firsts):,.0f} ms")
     for member in members:
         await member.stop()
-    rate, p99 = await _rate(first)
     return [
         Row("workspace, warm: asked → API through the gateway, p50", middle(one), "ms", "JupyterHub", beside["one"], 150),
         Row("  p95", percentile(one, 0.95), "ms"),
@@ -309,24 +288,4 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
         Row("a cell's round trip through gateway and relay, on record, p50", middle(cells), "ms", "JupyterHub", beside["cell"], 5),
         Row("  p95", percentile(cells, 0.95), "ms"),
         Row("a new notebook's kernel asked for → its first cell's reply, p50", middle(firsts), "ms", "JupyterHub", beside["first"], 100),
-        Row("gateway with its decision, 64 connections", rate, "/s", "configurable-http-proxy (BASELINES)", 5816, 5816, at_least=True),
-        Row("  p99", p99, "ms", "configurable-http-proxy (BASELINES)", 15.8),
     ]  # fmt: skip
-
-
-async def _rate(member: Member) -> tuple[float, float]:
-    """Requests a second and p99 (ms) of a small answer, asked for with wrk over 64 connections."""
-    await member.post("", {"environment": "fast"}, "PATCH")
-    await member.start()
-    command = ["wrk", "-t1", "-c64", "-d8s", "--latency", "-H", f"Host: {member.host}"]
-    for name, value in member.headers.items():
-        command += ["-H", f"{name}: {value}"]
-    done = await asyncio.to_thread(
-        subprocess.run, [*command, f"{member._url}/x"], capture_output=True, text=True, check=True
-    )
-    await member.stop()
-    assert "Non-2xx" not in done.stdout, done.stdout
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    late = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
-    assert rate and late, done.stdout
-    return float(rate[1]), float(late[1]) * {"us": 0.001, "ms": 1, "s": 1000}[late[2]]

@@ -126,6 +126,7 @@ def settings(gateway, safe, token=None):
     gateway.secret = token or app_token()
     c.IdentityProvider.token = ""  # JupyterLab puts it into its page, from which it would come back with each request
     c.ServerApp.contents_manager_class = "cloister_contents.WholeFiles"
+    c.ContentsManager.checkpoints_class = "cloister_contents.WholeCheckpoints"
     c.ContentsManager.allow_hidden = True
     c.KernelSpecManager.ensure_native_kernel = False
     if os.environ.get("CLOISTER_KERNELS", "").startswith("r"):
@@ -174,6 +175,9 @@ def preload():
     import cloister_contents  # noqa: F401 - named in the settings
     from jupyter_server.auth.identity import IdentityProvider, User
     from jupyterlab.labapp import LabApp
+    from notebook_shim import shim
+
+    shim.IGNORED_TRAITS += ("static_url_prefix",)  # or each start says that Jupyter's notebook app has one, too
 
     class Gateway(IdentityProvider):
         """Whoever shows the token is the gateway; it says, by number, whom it let in."""

@@ -50,7 +50,7 @@ async def _built(server, ann, choice):
         async def begun():
             return server.containers()
 
-        await until(begun, 120, 0.05)
+        await until(begun, 60, 0.05)
         await asyncio.sleep(choice.uniform(0, 1))  # somewhere in the build
         server.kill()
         server.start()
@@ -60,4 +60,4 @@ async def _built(server, ann, choice):
         assert found["state"] != "failed", found["reason"]
         return found["state"] == "ready"
 
-    await until(ready, 180, 0.1)
+    await until(ready, 80, 0.1)

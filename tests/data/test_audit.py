@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import importlib
 import itertools
 import json
 
@@ -66,6 +67,16 @@ async def test_a_whole_chain_is_sound(database):
     await checkpoints(database).sign_now()
     verdict = await verify(database, PUBLIC)
     assert (verdict.sound, verdict.records, verdict.checkpoints) == (True, 20, 1)
+
+
+async def test_a_log_that_goes_on_meanwhile_is_sound(database, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("cloister.audit.verify"), "_PAGE", 5)
+    await append(database)
+    going_on = asyncio.create_task(append(database))
+    while not going_on.done():
+        verdict = await verify(database, None)
+        assert verdict.sound, verdict
+    assert (await verify(database, None)).records == 40
 
 
 async def test_an_empty_log_is_sound(database):

@@ -17,6 +17,7 @@ ARGUMENTS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--host-resolver-rules=MAP *.localhost 127.0.0.1",
 ]  # fmt: skip
+expect.set_options(timeout=20_000)  # a slow machine is no fault; Playwright's own 5 s is about as long as one takes
 LONG = 60_000
 """Milliseconds that a sandbox and a cold JupyterLab may take on a slow machine."""
 SETTLED = """async (path) => (await (await fetch('/api/sessions')).json()).some((session) => session.path === path)"""

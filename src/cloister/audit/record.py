@@ -123,7 +123,7 @@ def link(previous: bytes, row: Sequence[object]) -> bytes:
     seq, time, name, outcome, actor, person, team, space, sandbox, subject, request_id, details = row
     n, often = _netstring, _OFTEN
     text = (
-        f"{n(seq)},{n(time)},{often[name]},{often[outcome]},{often[actor]},{often[person]},{often[team]},"
+        f"{n(seq)},{n(time)},{often[name]},{often[outcome]},{often[actor]},{n(person)},{n(team)},"
         f"{often[space]},{n(sandbox)},{n(subject)},{n(request_id)},{n(details)}"
     )
     return hashlib.sha256(previous + text.encode("utf-8", "surrogatepass")).digest()
@@ -137,7 +137,7 @@ def _netstring(value: object) -> str:
 
 
 class _Often(dict[object, str]):
-    """The netstrings of values that come again and again."""
+    """The netstrings of texts that come again and again. (Of numbers, 1 and 1.0 would be one.)"""
 
     def __missing__(self, value: object) -> str:
         if len(self) > _OFTEN_KEPT:

@@ -79,6 +79,7 @@ async def verify(
         checked += 1
     walk = _Walk(points)
     async with database.read() as uow:
+        await uow.one_moment()  # or what is recorded meanwhile would lie behind the head
         head = (await uow.session.execute(select(AuditHead.seq, AuditHead.hash))).one_or_none()
         total = head.seq if head else 0
 

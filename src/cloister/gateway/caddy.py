@@ -192,7 +192,6 @@ handle {{
 \treverse_proxy {{http.request.header.Cloister-Upstream}} {{
 \t\theader_up -Cloister-Upstream
 \t\theader_up Cookie "{cookie}=[^;]*;?" ""
-\t\tflush_interval -1
 \t\ttransport http {{
 \t\t\tkeepalive_idle_conns_per_host 256
 \t\t}}

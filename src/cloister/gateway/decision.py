@@ -7,7 +7,7 @@ updated.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from time import monotonic
+from typing import TypeAlias
 
 from cloister.access import Decider, scoped_get
 from cloister.core.actions import Action
@@ -25,6 +25,7 @@ from cloister.workspaces import Workspace, app_of, environment_of
 
 REMEMBER_SECONDS = 0.5
 REMEMBER_MANY = 20_000
+Ground: TypeAlias = tuple[str | int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Decisions:
     def remembered(self, asked: Asked) -> Allowed | None:
         """What was allowed a moment ago, if that still counts."""
         found = self._memory.get(asked)
+        self._memory.look_ahead(asked, self._look)
         return None if isinstance(found, CloisterError) else found
 
     async def decide(self, asked: Asked) -> Allowed:
@@ -101,20 +103,20 @@ class Decisions:
             Unauthenticated: when nobody known asks.
             CloisterError: why they may not.
         """
-        answer = self._memory.get(asked)
-        if answer is None:
-            begun = monotonic()
-            with self._memory.looking() as news:
-                try:
-                    answer = await self._look(asked)
-                except CloisterError as error:
-                    answer = error
-            self._memory.keep(asked, answer, begun, _grounds(asked, answer), news)
+        answer = await self._memory.ask(asked, self._look)
         if isinstance(answer, CloisterError):
             raise answer.with_traceback(None)
         return answer
 
-    async def _look(self, asked: Asked) -> Allowed:
+    async def _look(self, asked: Asked) -> tuple[Allowed | CloisterError, list[Ground]]:
+        """Find the answer, which may be why not, and what it rests on."""
+        try:
+            answer: Allowed | CloisterError = await self._find(asked)
+        except CloisterError as error:
+            answer = error
+        return answer, _grounds(asked, answer)
+
+    async def _find(self, asked: Asked) -> Allowed:
         async with self._database.read() as uow:
             team = await self._entering.team_at(uow, asked.address)
             principal = await self._principal(uow, asked, team.team)
@@ -152,12 +154,12 @@ class Decisions:
         return Principal(person=session.person, session=session.session, address=asked.client)
 
 
-def _grounds(asked: Asked, answer: Allowed | CloisterError) -> list[tuple[str | int | None, ...]]:
+def _grounds(asked: Asked, answer: Allowed | CloisterError) -> list[Ground]:
     """What a decision rests on."""
     if isinstance(answer, CloisterError):
         space = asked.address.space
         return [("space", space), ("refused", space), ("workspace", None)]
-    grounds: list[tuple[str | int | None, ...]] = [
+    grounds: list[Ground] = [
         ("space", answer.space), ("person", answer.space, answer.person), ("workspace", answer.workspace),
     ]  # fmt: skip
     return grounds if answer.sandbox is None else [*grounds, ("sandbox", answer.sandbox)]

@@ -61,6 +61,27 @@ async def test_rounds_dates_enrolment_and_policies(api):
     assert (await api.platform.blueprints.export("course")).enrolment.code_sha256 == export.enrolment.code_sha256
 
 
+async def test_an_owner_appoints_and_dismisses_people_by_their_addresses(api):
+    owner, settings, etag = await opened(api)
+    assert settings["roles"]["steward"] == ["steward@test.example"]
+    ann = await api.sign_in("ann")
+    assert (await ann.get("/spaces/course/enrolments")).status_code == 403
+    settings["roles"] |= {"steward": ["Ann@Test.example", "ann@test.example", "new@test.example"]}
+    changed = await owner.put(PATH, json=settings, headers={"If-Match": etag})
+    assert changed.status_code == 200, changed.text
+    assert changed.json()["roles"]["steward"] == ["ann@test.example", "new@test.example"], "each once"
+    assert (await ann.get("/spaces/course/enrolments")).status_code == 200, "at once"
+    new = await api.sign_in("new")
+    assert (await new.get("/spaces/course/enrolments")).status_code == 200, "with the first sign-in"
+    before = await api.sign_in("steward")
+    assert (await before.get("/spaces/course/enrolments")).status_code == 403
+    without = {key: value for key, value in settings.items() if key != "roles"}
+    kept = await owner.put(PATH, json=without, headers={"If-Match": changed.headers["etag"]})
+    assert kept.json()["roles"] == changed.json()["roles"], "who does not speak of roles leaves them"
+    granted = await api.records(name="access:role:grant")
+    assert (await owner.get("/me")).json()["number"] in {record["person"] for record in granted}
+
+
 async def test_what_is_wrong_is_said_and_changes_nothing(api):
     owner, settings, etag = await opened(api)
     one = {"name": "one", "starts": "2026-12-01T00:00:00Z", "ends": "2026-12-31T00:00:00Z"}
@@ -70,7 +91,9 @@ async def test_what_is_wrong_is_said_and_changes_nothing(api):
         ({"rounds": [one, {**one, "name": "two"}]}, "overlap"), ({"rounds": [{**one, "environment": "none"}]}, "pins"),
         ({"agreements": [*settings["agreements"], *settings["agreements"]]}, "declared twice"),
         ({"starts": "2027-01-01T00:00:00Z", "ends": "2026-01-01T00:00:00Z"}, "after starts"),
-        ({"enrolment": "code"}, "needs a code"), ({"title": ""}, "title"), ({"slug": "other"}, "slug"),
+        ({"enrolment": "code"}, "needs a code"), ({"title": ""}, "title"), ({"roles": {"owner": []}}, "at least one owner"),
+        ({"roles": {"owner": ["owner@test.example"], "steward": ["nobody"]}}, "no e-mail address"),
+        ({"roles": {"operator": ["owner@test.example"]}}, "roles"), ({"slug": "other"}, "slug"),
     ):  # fmt: skip
         refused = await owner.put(PATH, json={**settings, **change}, headers={"If-Match": etag})
         assert refused.status_code == 422, change

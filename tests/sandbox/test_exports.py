@@ -170,6 +170,8 @@ async def test_nobody_lets_out_what_is_their_own_team_s(api):
     owner = await api.sign_in("owner")
     assert (await owner.get(f"/spaces/course/exports/{id_}")).status_code == 200
     assert (await owner.get(f"/spaces/course/exports/{id_}/files/0")).json()["code"] == "export.others"
+    async with api.platform.database.write() as uow:
+        await api.platform.bindings.revoke(uow, number, space="course", role=Role.STEWARD)
 
 
 async def test_what_is_refused_or_withdrawn_is_removed_and_who_asked_is_told(api, ana, rita):
@@ -220,6 +222,24 @@ async def test_many_that_wait_are_enough(api):
     assert len([letter for letter in about if "rita@test.example" in letter]) == 1  # not one for each
     await api.platform.recorder.flush()
     assert (await verify(api.platform.database, None)).sound
+
+
+async def test_owners_are_told_when_nobody_may_decide(api):
+    dora, owner = await api.member("dora"), await api.sign_in("owner")
+    path = "/spaces/course/settings"
+    found = await owner.get(path)
+    before = found.json()
+    alone = {**before, "roles": {"owner": before["roles"]["owner"]}}
+    changed = await owner.put(path, json=alone, headers={"If-Match": found.headers["etag"]})
+    assert changed.status_code == 200, changed.text
+    id_ = await asked(api, dora)
+    [letter] = await letters(api, "Nobody may decide on an export")
+    assert "owner@test.example" in letter
+    assert f"team {await team_of(dora)} " in letter.replace("=\n", "")
+    back = await owner.put(path, json=before, headers={"If-Match": changed.headers["etag"]})
+    assert back.status_code == 200, back.text
+    rita = await api.sign_in("rita")
+    assert (await rita.post(f"/spaces/course/exports/{id_}/decision", json={"approve": True})).status_code == 200
 
 
 async def test_the_end_of_a_space_removes_its_exports(api):

@@ -12,22 +12,37 @@ from cloister.spaces import get_space
 
 
 async def tell_reviewers(uow: UnitOfWork, clock: Clock, bindings: Bindings, row: Export, public_url: str) -> None:
-    """Tell those who may decide that something waits. Neither names of files nor reasons: letters leave the platform."""
+    """Tell those who may decide that something waits; where nobody may, those who can appoint somebody.
+
+    Neither names of files nor reasons: letters leave the platform.
+    """
     title = (await get_space(uow, row.space)).title
-    deciders = {
-        binding.person
-        for role in (Role.STEWARD, Role.REVIEWER)
-        for binding in await bindings.in_space(uow, row.space, role)
-        if binding.until is None or binding.until > clock.now()
-    }
-    for number in sorted(deciders - {row.person, *row.insiders}):
+    asks = f"team {team_label(row.team)} ({person_label(row.person)}) asks to take {len(row.files)} file(s) out of {title}."
+    here = f"{public_url}/s/{row.space}"
+    deciders = await _with_role(uow, clock, bindings, row.space, Role.STEWARD, Role.REVIEWER)
+    if told := deciders - {row.person, *row.insiders}:
+        subject = f"Files wait for your review in {title}"
+        text = f"{asks} Look at them here:\n\n{here}/exports\n"
+    else:
+        told = await _with_role(uow, clock, bindings, row.space, Role.OWNER)
+        subject = f"Nobody may decide on an export from {title}"
+        text = (
+            f"{asks} Only a steward or reviewer who is not in that team may decide, and there is none. "
+            f"Appoint somebody here:\n\n{here}/settings\n"
+        )
+    for number in sorted(told):
         person = await get_person(uow, number)
         if person.email:
-            queue_letter(
-                uow, clock, to=person.email, subject=f"Files wait for your review in {title}",
-                text=f"Hello {person.name},\n\nteam {team_label(row.team)} ({person_label(row.person)}) asks to take "
-                f"{len(row.files)} file(s) out of {title}. Look at them here:\n\n{public_url}/s/{row.space}/exports\n",
-            )  # fmt: skip
+            queue_letter(uow, clock, to=person.email, subject=subject, text=f"Hello {person.name},\n\n{text}")
+
+
+async def _with_role(uow: UnitOfWork, clock: Clock, bindings: Bindings, space: str, *roles: Role) -> set[int]:
+    return {
+        binding.person
+        for role in roles
+        for binding in await bindings.in_space(uow, space, role)
+        if binding.until is None or binding.until > clock.now()
+    }
 
 
 async def tell_asker(uow: UnitOfWork, clock: Clock, row: Export, public_url: str) -> None:

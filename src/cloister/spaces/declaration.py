@@ -5,7 +5,7 @@ import itertools
 import re
 import zoneinfo
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import pycountry
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -37,6 +37,10 @@ def parse_bytes(text: str | int) -> int:
         message = f"“{text}” is no size; write for example 512M or 2G"
         raise ValueError(message)
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+RoleName: TypeAlias = Literal["owner", "steward", "reviewer", "viewer"]
+"""The roles in a space that are given to addresses; members come by enrolment."""
 
 
 class Declared(BaseModel):
@@ -330,7 +334,7 @@ class SpaceDeclaration(Declared):
     )
     rounds: list[Round] = Field(default_factory=list)
     policies: Policies = Policies()
-    roles: dict[Literal["owner", "steward", "reviewer", "viewer"], list[str]] = Field(default_factory=dict)
+    roles: dict[RoleName, list[str]] = Field(default_factory=dict)
     """Role to e-mail addresses; it is given at the first sign-in with a verified one."""
 
     @model_validator(mode="after")

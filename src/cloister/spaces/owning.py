@@ -5,12 +5,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from cloister.core.errors import Invalid
-from cloister.spaces.declaration import AgreementDeclaration, Declared, Policies, Round, SpaceDeclaration
+from cloister.identity import BadAddress, canonical_email
+from cloister.spaces.declaration import AgreementDeclaration, Declared, Policies, RoleName, Round, SpaceDeclaration
 
 POLICIES = (
     "terminals", "downloads", "download_per_person", "download_per_team", "view", "upload", "idle_minutes", "keep_hours",
     "grace_minutes", "snapshot_hours", "snapshots_kept",
 )  # fmt: skip
+
+ROLES: tuple[RoleName, ...] = ("owner", "steward", "reviewer", "viewer")
+Address = Annotated[str, Field(max_length=320)]
 
 
 class BadSettings(Invalid):
@@ -34,6 +38,8 @@ class SpaceSettings(Declared):
     agreements: Annotated[list[AgreementDeclaration], Field(max_length=20)] = Field(default_factory=list)
     rounds: Annotated[list[Round], Field(max_length=100)] = Field(default_factory=list)
     policies: Annotated[dict[str, str | float | None], Field(max_length=len(POLICIES))] = Field(default_factory=dict)
+    roles: dict[RoleName, Annotated[list[Address], Field(max_length=200)]] | None = None
+    """Role to e-mail addresses; left as they are when they are not given."""
 
     @classmethod
     def of(cls, declaration: SpaceDeclaration) -> "SpaceSettings":
@@ -43,6 +49,7 @@ class SpaceSettings(Declared):
             title=declaration.title, description=declaration.description, listed=declaration.listed,
             starts=declaration.starts, ends=declaration.ends, enrolment=declaration.enrolment.mode,
             days=declaration.enrolment.days, agreements=declaration.agreements, rounds=declaration.rounds, policies=policies,
+            roles={name: declaration.roles.get(name, []) for name in ROLES},
         )  # fmt: skip
 
     def applied(self, declaration: SpaceDeclaration) -> SpaceDeclaration:
@@ -65,6 +72,8 @@ class SpaceSettings(Declared):
             "ends": self.ends, "enrolment": enrolment, "agreements": [one.model_dump() for one in self.agreements],
             "rounds": [one.model_dump() for one in self.rounds],
         }  # fmt: skip
+        if self.roles is not None:
+            data["roles"] = self._appointed(declaration)
         try:
             Policies.model_validate({**data.get("policies", {}), **self.policies})
             data["policies"] = {**data.get("policies", {}), **self.policies}
@@ -74,3 +83,15 @@ class SpaceSettings(Declared):
             where = ".".join(str(part) for part in first["loc"])
             said = str(first["msg"]).removeprefix("Value error, ")
             raise BadSettings(f"{where}: {said}." if where else f"{said[:1].upper()}{said[1:]}.") from error
+
+    def _appointed(self, declaration: SpaceDeclaration) -> dict[RoleName, list[str]]:
+        """Who has which role from now on: each address once, and never nobody who could change it again."""
+        roles = {name: addresses for name, addresses in (self.roles or {}).items() if addresses}
+        for name, addresses in roles.items():
+            try:
+                roles[name] = list({canonical_email(address): address.strip() for address in addresses}.values())
+            except BadAddress as error:
+                raise BadSettings(f"{name}: {error.detail}") from error
+        if declaration.roles.get("owner") and not roles.get("owner"):
+            raise BadSettings("A space keeps at least one owner.")
+        return roles

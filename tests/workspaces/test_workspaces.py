@@ -90,7 +90,7 @@ async def test_leaving_a_team_closes_what_is_open_within_a_second_and_says_why(c
         while frame.type is aiohttp.WSMsgType.TEXT:
             frame = await kernel.ws.receive(5)
         assert asyncio.get_running_loop().time() - begun < 1
-        assert kernel.ws.close_code == 4403
+        assert (frame.type, frame.data) == (aiohttp.WSMsgType.CLOSE, 4403)
         assert (await bob.get("/api/status"))[0] == 403
 
 

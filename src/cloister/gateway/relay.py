@@ -57,9 +57,12 @@ class Channel:
     notebook: str | None = None
     looked: float = 0.0
     """When the app was last asked which notebook this is."""
+    ending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the two sides say farewell."""
 
     async def end(self, code: int, why: str) -> None:
-        await self.here.close(code=code, message=why.encode()[:120].decode("utf-8", "ignore").encode())
+        async with self.ending:
+            await self.here.close(code=code, message=why.encode()[:120].decode("utf-8", "ignore").encode())
 
 
 class Relay:
@@ -125,9 +128,10 @@ class Relay:
                     await channel.end(SPENT, ended.detail)
                 elif isinstance(ended, Exception) and not isinstance(ended, (ConnectionError, aiohttp.ClientError)):
                     log.error("relay.failed", path=channel.path, error=repr(ended))
-            if not channel.here.closed:
-                code = there.close_code
-                await channel.here.close(code=1001 if code is None or code in UNSENDABLE else code)
+            async with channel.ending:  # or the connection would go before the other side has answered the farewell
+                if not channel.here.closed:
+                    code = there.close_code
+                    await channel.here.close(code=1001 if code is None or code in UNSENDABLE else code)
 
     async def _inward(self, channel: Channel, there: aiohttp.ClientWebSocketResponse) -> None:
         v1 = channel.protocol == V1

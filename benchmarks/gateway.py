@@ -12,11 +12,11 @@ from typing import Any
 
 import aiohttp
 from tests.chaos.server import Server
-from tests.support import blueprint, free_port
+from tests.support import free_port
 
 from benchmarks.hub import PEERS, install
 from benchmarks.table import Row, folder, say
-from benchmarks.workspaces import Member, until_built, with_server
+from benchmarks.workspaces import Member, space, until_built, with_server
 
 CONNECTIONS = 64
 SECONDS = 8
@@ -86,11 +86,7 @@ async def peer() -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 async def measure() -> list[Row]:
-    declared = blueprint(
-        environments=[{"name": "fast", "app": {"command": ["python3", "-c", APP]}}],
-        sizes={"small": {"cpus": 2.0, "memory": "1G", "disk": "128M", "scratch": "64M", "processes": 256}},
-        policies={"workspace_disk": "128M"},
-    )
+    declared = space({"name": "fast", "app": {"command": ["python3", "-c", APP]}})
     with folder() as place:
         say("configurable-http-proxy and the server alone")
         alone, behind = await peer()

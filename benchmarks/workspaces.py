@@ -24,11 +24,13 @@ POLL = 0.05
 processors that start them."""
 
 
-def space() -> Any:
-    environments = [{"name": "lab", "packages": ARROW, "app": "jupyterlab"}]
+LAB = {"name": "lab", "packages": ARROW, "app": "jupyterlab"}
+
+
+def space(environment: dict[str, Any]) -> Any:
     sizes = {"small": {"cpus": 2.0, "memory": "1G", "disk": "128M", "scratch": "64M", "processes": 256}}
     policies = {"workspace_disk": "128M", "downloads": "allowed"}
-    return blueprint(environments=environments, sizes=sizes, policies=policies)
+    return blueprint(environments=[environment], sizes=sizes, policies=policies)
 
 
 class Member:
@@ -173,11 +175,11 @@ async def measure() -> list[Row]:
     with folder() as place:
         async with hub(place) as peer:
             beside = await hub_figures(peer)
-        cold = await with_server(place / "c", place, space(), _cold, warm_starts="false")
+        cold = await with_server(place / "c", place, space(LAB), _cold, warm_starts="false")
         rows += [
             Row("workspace, cold: asked → API through the gateway, p50", middle(cold), "ms", "JupyterHub", beside["one"], 2000),
         ]  # fmt: skip
-        rows += await with_server(place / "w", place, space(), lambda server, http: _warm(server, http, beside))
+        rows += await with_server(place / "w", place, space(LAB), lambda server, http: _warm(server, http, beside))
     return rows
 
 

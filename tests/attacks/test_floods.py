@@ -70,7 +70,7 @@ async def test_a_flood_of_output_is_slowed_and_bounded(arena, flood):
     assert (state["state"], state["exit_code"]) == ("stopped", 0), state["reason"]
     assert "last words\n" in output
     assert peak - before < 64 << 20
-    assert slowest < 2, "the platform goes on meanwhile"
+    assert slowest < 0.5, "the platform goes on meanwhile"
     log = arena.platform.sandbox_controller.place(sandbox["id"]).log
     assert sum(path.stat().st_size for path in log.iterdir()) <= 1.2 * 2**20
     assert len(output) > 100_000

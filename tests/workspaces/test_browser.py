@@ -188,7 +188,9 @@ async def test_who_leaves_the_team_is_told_so_in_the_open_page(cup, desk, browse
     await visitor.new_notebook("mine.ipynb")
     await expect(await visitor.run(0, "print('still here')")).to_have_text("still here\n")
     assert (await bob.client.delete(f"/spaces/cup/teams/{bob.team}/members/me")).status_code == 204
-    await expect(visitor.banner).to_contain_text("You can no longer work here. You are not in this team, or no longer.")
+    await expect(visitor.banner).to_contain_text(
+        "You can no longer work here. You are not in this team, or no longer.", timeout=2000
+    )
     await visitor.picture("ended")
     await visitor.page.get_by_role("button", name="To the front page").click()
     await visitor.page.wait_for_url(lambda url: url.startswith(f"http://localhost:{bob.port}/"))
@@ -205,7 +207,9 @@ async def test_a_workspace_that_was_stopped_says_that_it_rests_and_wakes_at_the_
     await visitor.save("kept.ipynb", r"before\n")  # the output, which comes after the code
     stopped = await ada.client.post(f"/spaces/cup/teams/{ada.team}/workspace/stop")
     assert stopped.status_code == 202, stopped.text
-    await expect(visitor.banner).to_contain_text("This workspace rests. Stopped by a member or an organiser.")
+    await expect(visitor.banner).to_contain_text(
+        "This workspace rests. Stopped by a member or an organiser.", timeout=5000
+    )
     await ada.becomes("stopped")
     await visitor.page.get_by_role("button", name="Wake it").click()
     await expect(visitor.banner).to_be_hidden(timeout=LONG)

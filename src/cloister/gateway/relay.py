@@ -60,7 +60,8 @@ class Channel:
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the two sides say farewell."""
 
-    async def end(self, code: int, why: str) -> None:
+    async def end(self, code: int, why: str = "") -> None:
+        """Close it, unless it is closed; either way return when the other side has answered."""
         async with self.ending:
             await self.here.close(code=code, message=why.encode()[:120].decode("utf-8", "ignore").encode())
 
@@ -128,10 +129,8 @@ class Relay:
                     await channel.end(SPENT, ended.detail)
                 elif isinstance(ended, Exception) and not isinstance(ended, (ConnectionError, aiohttp.ClientError)):
                     log.error("relay.failed", path=channel.path, error=repr(ended))
-            async with channel.ending:  # or the connection would go before the other side has answered the farewell
-                if not channel.here.closed:
-                    code = there.close_code
-                    await channel.here.close(code=1001 if code is None or code in UNSENDABLE else code)
+            code = there.close_code
+            await channel.end(1001 if code is None or code in UNSENDABLE else code)
 
     async def _inward(self, channel: Channel, there: aiohttp.ClientWebSocketResponse) -> None:
         v1 = channel.protocol == V1

@@ -1,6 +1,6 @@
 """What a space's owners may change of it by themselves. The rest costs, or opens a way out, and is an operator's."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AwareDatetime, Field, ValidationError
 
@@ -13,7 +13,7 @@ POLICIES = (
     "grace_minutes", "snapshot_hours", "snapshots_kept",
 )  # fmt: skip
 
-ROLES: tuple[RoleName, ...] = ("owner", "steward", "reviewer", "viewer")
+ROLES: tuple[RoleName, ...] = get_args(RoleName)
 Address = Annotated[str, Field(max_length=320)]
 
 

@@ -32,6 +32,26 @@ c.JupyterHub.services = [{{"name": "bench", "api_token": "benchbenchbench"}}]
 c.JupyterHub.load_roles = [{{"name": "bench", "services": ["bench"], "scopes": ["admin:users", "admin:servers", "access:servers"]}}]
 c.JupyterHub.log_level = "ERROR"
 """
+ZMQ = """
+import time
+from jupyter_client.manager import start_new_kernel
+manager, client = start_new_kernel(kernel_name="python3")
+times = []
+for _ in range(105):
+    begun = time.perf_counter()
+    asked = client.execute("1")
+    while client.get_shell_msg(timeout=30)["parent_header"].get("msg_id") != asked:
+        pass
+    times.append((time.perf_counter() - begun) * 1000)
+    idle = False
+    while not idle:
+        said = client.get_iopub_msg(timeout=30)
+        idle = said["parent_header"].get("msg_id") == asked and said["content"].get("execution_state") == "idle"
+client.stop_channels()
+manager.shutdown_kernel(now=True)
+print(sorted(times[5:])[50])
+"""
+"""What a cell takes without any server: from a client of the kernel's own protocol, on this machine."""
 HEADERS = {"Authorization": "token benchbenchbench"}
 
 
@@ -45,6 +65,13 @@ def install() -> None:
         run(uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(PEERS / "bin" / "python"), *PACKAGES)
     if not (PEERS / "node_modules").exists():
         subprocess.run(["npm", "install", "--silent", "--prefix", str(PEERS), PROXY], check=True, capture_output=True)
+
+
+def zmq_round_trip() -> float:
+    """Milliseconds from sending a cell over ZMQ straight to a kernel to its reply, p50."""
+    install()
+    done = subprocess.run([str(PEERS / "bin" / "python"), "-c", ZMQ], check=True, capture_output=True, text=True)
+    return float(done.stdout)
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ import aiohttp
 from tests.chaos.server import Server
 from tests.support import ARROW, blueprint
 
-from benchmarks.hub import Hub, hub, pss
+from benchmarks.hub import Hub, hub, pss, zmq_round_trip
 from benchmarks.table import Row, folder, middle, percentile, say
 
 TEAMS = 20
@@ -175,6 +175,8 @@ async def measure() -> list[Row]:
     with folder() as place:
         async with hub(place) as peer:
             beside = await hub_figures(peer)
+        beside["zmq"] = await asyncio.to_thread(zmq_round_trip)
+        say(f"ZMQ to the kernel: {beside['zmq']:.1f} ms")
         cold = await with_server(place / "c", place, space(LAB), _cold, warm_starts="false")
         rows += [
             Row("workspace, cold: asked → API through the gateway, p50", middle(cold), "ms", "JupyterHub", beside["one"], 2000),
@@ -287,7 +289,8 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
         Row("  p95", percentile(one, 0.95), "ms"),
         Row(f"{TEAMS} workspaces at once, warm, all answering", many, "ms", "JupyterHub", beside["many"], 2000),
         Row("memory (PSS) of one that is idle, of 20", used, "MB", "JupyterHub's server", beside["memory"], 45),
-        Row("a cell's round trip through gateway and relay, on record, p50", middle(cells), "ms", "JupyterHub", beside["cell"], 5),
+        Row("a cell's round trip through gateway and relay, on record, p50", middle(cells), "ms",
+            f"JupyterHub {beside['cell']:,.1f}; ZMQ straight to the kernel:", beside["zmq"], 5),
         Row("  p95", percentile(cells, 0.95), "ms"),
         Row("a new notebook's kernel asked for → its first cell's reply, p50", middle(firsts), "ms", "JupyterHub", beside["first"], 100),
     ]  # fmt: skip

@@ -4,12 +4,15 @@ Whoever holds that lock is the only writer of the chain, so numbers have no gaps
 database and with several processes. The lock is held for the commit and no longer.
 """
 
-from typing import cast
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
 
 from sqlalchemy import Table, bindparam, insert, select, update
 
 from cloister.audit.models import AuditHead, AuditRecord
-from cloister.audit.record import COLUMNS, link, place, timestamp
+from cloister.audit.record import COLUMNS, Draft, link, place, timestamp
 from cloister.core.clock import Clock
 from cloister.platform import UnitOfWork, metrics
 
@@ -22,16 +25,36 @@ _ADD = insert(_RECORDS)
 _MOVE = update(_HEAD).values(seq=bindparam("last_seq"), hash=bindparam("last_hash"))
 
 
+_COUNT = f"SELECT {_HEAD.c.seq.name}, {_HEAD.c.hash.name} FROM {_HEAD.name}"
+_APPEND = f"INSERT INTO {_RECORDS.name} ({', '.join(_KEYS)}) VALUES ({', '.join('?' * len(_KEYS))})"
+_ADVANCE = f"UPDATE {_HEAD.name} SET {_HEAD.c.seq.name} = ?, {_HEAD.c.hash.name} = ?"
+
+
 async def seal(uow: UnitOfWork) -> None:
-    """Append a transaction's records to the chain; the last thing before its commit."""
-    seq, last = (await uow.session.execute(_LOCK)).one()
+    """Append a transaction's records to the chain; the last thing before its commit (and on SQLite with it)."""
+    if uow.is_sqlite:
+        await uow.finish(partial(_append, uow.records))
+    else:
+        seq, last = (await uow.session.execute(_LOCK)).one()
+        rows = _chained(uow.records, seq, last)
+        await uow.session.execute(_ADD, [dict(zip(_KEYS, row, strict=True)) for row in rows])
+        await uow.session.execute(_MOVE, {"last_seq": rows[-1][0], "last_hash": rows[-1][-1]})
+    metrics.AUDIT_RECORDS.inc(len(uow.records))
+
+
+def _append(drafts: Sequence[Draft], database: sqlite3.Connection) -> None:
+    """The same on SQLite, whose writing transaction is the lock."""
+    seq, last = database.execute(_COUNT).fetchone()
+    rows = _chained(drafts, seq, last)
+    database.executemany(_APPEND, rows)
+    database.execute(_ADVANCE, (rows[-1][0], rows[-1][-1]))
+
+
+def _chained(drafts: Sequence[Draft], seq: int, last: bytes) -> list[tuple[Any, ...]]:
     now = timestamp(_CLOCK.now())
     rows = []
-    for draft in uow.records:
-        seq += 1
-        values = place(draft, seq, now)
+    for number, draft in enumerate(drafts, seq + 1):
+        values = place(draft, number, now)
         last = link(last, values)
-        rows.append(dict(zip(_KEYS, (*values, last), strict=True)))
-    await uow.session.execute(_ADD, rows)
-    await uow.session.execute(_MOVE, {"last_seq": seq, "last_hash": last})
-    metrics.AUDIT_RECORDS.inc(len(rows))
+        rows.append((*values, last))
+    return rows

@@ -57,7 +57,13 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t}}
 \tlog {{
 \t\toutput stderr
-\t\tformat json
+\t\tformat filter {{
+\t\t\tfields {{
+\t\t\t\t# Its address may carry a code; and it is encoded with every request, whether anything is said or not.
+\t\t\t\trequest delete
+\t\t\t}}
+\t\t\twrap json
+\t\t}}
 \t\tlevel WARN
 \t}}
 }}
@@ -65,8 +71,10 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 {address} {{
 \tbind {settings.listen_host}
 {_indent(_tls(settings))}\trequest_header -Cloister-*
-\theader -Server
-\theader -Via
+\theader {{
+\t\t-Server
+\t\t-Via
+\t}}
 \trequest_body {{
 \t\tmax_size {settings.gateway_upload_bytes}
 \t}}

@@ -175,7 +175,6 @@ def _pass_on(line: bytes) -> None:
     try:
         said = json.loads(line)
         level, message = str(said.pop("level", "warn")), str(said.pop("msg", ""))
-        said.pop("request", None)  # whose address may carry a code
     except (ValueError, AttributeError):
         level, message, said = "warn", line.decode("utf-8", "replace").strip(), {}
     write = log.error if level in {"error", "fatal", "panic"} else log.warning

@@ -6,6 +6,7 @@ of racing for the file's lock; readers have connections of their own and never w
 
 import json
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from sqlalchemy import JSON, DateTime, Dialect, MetaData, Select, String, event,
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator
 
@@ -100,7 +101,7 @@ class UnitOfWork:
 
     async def one_moment(self) -> None:
         """Let all that this transaction reads be of one moment; to be called before it reads. SQLite's always is."""
-        if self.session.get_bind().dialect.name != "sqlite":
+        if not self.is_sqlite:
             await self.session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
     async def plain_rows(self, statement: Select[Any]) -> Sequence[Sequence[Any]]:
@@ -113,16 +114,31 @@ class UnitOfWork:
         asked = str(statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
         driver: Any = (await connection.get_raw_connection()).driver_connection
         rows: Sequence[Sequence[Any]] = await (
-            driver.execute_fetchall(asked) if connection.dialect.name == "sqlite" else driver.fetch(asked)
+            driver.execute_fetchall(asked) if self.is_sqlite else driver.fetch(asked)
         )
         return rows
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.session.get_bind().dialect.name == "sqlite"
+
+    async def finish(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        """Do this transaction's last work and commit it, on SQLite: in the connection's own thread, which is one
+        crossing to it instead of one for each statement.
+        """
+
+        def there(session: Session) -> None:
+            raw: Any = session.connection().connection.dbapi_connection
+            raw.finish(work)
+
+        await self.session.run_sync(there)
 
     def attempt(self) -> AbstractAsyncContextManager[Any]:
         """A part that may lose a race for a unique key and be undone alone.
 
         SQLite's one writer has nobody to race with, so there it costs nothing.
         """
-        if self.session.get_bind().dialect.name == "sqlite":
+        if self.is_sqlite:
             return nullcontext()
         return self.session.begin_nested()
 

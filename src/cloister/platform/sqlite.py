@@ -109,6 +109,16 @@ class Connection(AsyncAdapt_aiosqlite_connection):
         except Exception as error:  # noqa: BLE001 - the adapter sorts them
             self._handle_exception(error)
 
+    def finish(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        """Do the transaction's last work and commit it, in one crossing."""
+
+        def there(raw: sqlite3.Connection) -> None:
+            work(raw)
+            raw.commit()
+
+        self.cross(there)
+        self._open = False
+
     def cursor(self, server_side: bool = False) -> Any:
         return super().cursor(server_side=True) if server_side else Cursor(self)
 

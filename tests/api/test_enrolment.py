@@ -6,8 +6,11 @@ from datetime import timedelta
 
 import pytest
 
+from cloister.access import scoped_select
 from cloister.core.clock import ManualClock
 from cloister.sandboxes.backends.fake import FakeBackend
+from cloister.spaces import in_space
+from cloister.spaces.models import Signature
 from tests.support import blueprint, declare, served, until
 
 FIELDS = [
@@ -308,3 +311,37 @@ async def test_who_leaves_the_operators_list_is_no_operator_after_the_next_start
         async with served(changed, backend=backend) as api:
             boss = await api.sign_in("boss")
             assert (await boss.get("/audit")).status_code == status
+
+
+async def test_a_new_end_of_a_space_counts_for_those_who_are_in(api):
+    soon, late = "2030-01-01T00:00:00Z", "2031-06-01"
+    await declare(api.platform, contest(ends=late))
+    ana = await api.member("ana", "contest")
+    assert (await state(ana))["expires_at"].startswith("2031-06-01T00:00:00")  # a plain date is its first moment, in UTC
+    await declare(api.platform, contest(ends=soon))
+    assert (await state(ana))["expires_at"].startswith("2030-01-01")
+    await declare(api.platform, contest(ends="2020-01-01"))
+    await becomes(ana, "expired")
+    assert (await ana.get("/spaces/contest/datasets")).status_code == 403
+
+
+async def test_times_without_a_zone_are_in_utc(api):
+    await declare(api.platform, contest(enrolment={"opens": "2026-01-01", "closes": "2040-01-01T10:00:00"}))
+    assert (await api.apply(await api.sign_in("ana"), "contest")).status_code == 202
+
+
+async def test_every_row_of_a_list_is_reported_on(api):
+    await declare(api.platform, contest(enrolment={"mode": "allow-list"}))
+    steward = await api.sign_in("steward")
+    text = "\ufeffemail,name\nana@test.example,Ana\n,Jane Doe\n\n"
+    rows = (await steward.post("/spaces/contest/allow-list", json={"csv": text})).json()["rows"]
+    assert [(row["row"], row["outcome"]) for row in rows] == [(2, "added"), (3, "wrong")]
+
+
+async def test_a_signature_keeps_the_answers_it_came_with(api):
+    await declare(api.platform, contest(registration=FIELDS))
+    ana = await api.sign_in("ana")
+    assert (await api.apply(ana, "contest", answers=GOOD)).status_code == 202
+    async with api.platform.database.read() as uow:
+        signed = (await uow.session.scalars(scoped_select(Signature, in_space("contest")))).one()
+    assert signed.answers["land"] == "PT"

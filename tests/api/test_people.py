@@ -74,3 +74,9 @@ async def test_who_may_and_who_may_not(api):
     settings = {one["name"]: one for one in (await operator.get("/platform/settings")).json()["items"]}
     assert settings["mode"]["value"] == "demo"
     assert "secret_key" in settings
+
+
+async def test_operators_are_told_that_they_are(api):
+    operator, ana = await api.sign_in("operator"), await api.sign_in("ana")
+    assert (await operator.get("/me/spaces")).json()["operator"]
+    assert not (await ana.get("/me/spaces")).json()["operator"]

@@ -74,7 +74,11 @@ def decide(  # noqa: PLR0911  (one return for each reason)
     if principal.person is None and not principal.operator:
         return Unauthenticated()
     if rule.who is Who.SIGNED_IN:
-        return scope if principal.person is not None else RoleMissing("This is for people, not for the platform.")
+        return (
+            scope
+            if principal.person is not None or rule.operator
+            else RoleMissing("This is for people, not for the platform.")
+        )
     if stands.operator and rule.operator:
         return scope
     if rule.who is Who.OPERATORS:
@@ -92,7 +96,7 @@ def decide(  # noqa: PLR0911  (one return for each reason)
 def token_allows(principal: Principal, action: Action) -> bool:
     """Whether the token used, if any, covers an action. Every token may read who it is."""
     scopes = principal.token_scopes
-    if scopes is None or action in {Action.PUBLIC_READ, Action.SELF_READ}:
+    if scopes is None or action in {Action.PUBLIC_READ, Action.SELF_READ, Action.OPERATION_READ}:
         return True
     return action.value in scopes or action.value.split(".")[0] + ".*" in scopes
 

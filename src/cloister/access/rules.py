@@ -42,6 +42,7 @@ RULES: dict[Action, Rule] = {
     Action.PUBLIC_READ: Rule(Who.ANYBODY),
     Action.SIGN_IN: Rule(Who.ANYBODY),
     Action.SELF_READ: Rule(Who.SIGNED_IN),
+    Action.OPERATION_READ: Rule(Who.SIGNED_IN, operator=True),
     Action.SELF_WRITE: Rule(Who.SIGNED_IN),
     Action.PLATFORM_READ: Rule(Who.OPERATORS, operator=True),
     Action.PLATFORM_WRITE: Rule(Who.OPERATORS, operator=True),

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 
 from cloister.audit.models import AuditHead, AuditRecord
 from cloister.audit.names import Name
@@ -26,6 +26,8 @@ class Filter:
     name: str | None = None
     outcome: str | None = None
     request_id: str | None = None
+    dataset: str | None = None
+    """Records about a dataset, and of all that touched it: queries, mounts, downloads."""
     seq: int | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -41,6 +43,11 @@ class Filter:
                 if self.name.endswith("*")
                 else AuditRecord.name == self.name
             )
+        if self.dataset is not None:
+            # Details are text with sorted keys (`place`), so a name in the list of datasets can be looked for as it stands.
+            name = self.dataset.replace("_", r"\_").replace("%", r"\%")
+            touched = AuditRecord.details.like(f'%"datasets":[%"{name}"%', escape="\\")
+            query = query.where(or_(AuditRecord.subject == self.dataset, touched))
         if self.since is not None:
             query = query.where(AuditRecord.time >= timestamp(self.since))
         if self.until is not None:

@@ -2,10 +2,10 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from cloister.core.errors import Invalid
 from cloister.datasets import DatasetDeclaration, GrantDeclaration
@@ -25,6 +25,17 @@ class Blueprint(SpaceDeclaration):
     """The version of this format."""
     datasets: list[DatasetDeclaration] = Field(default_factory=list)
     grants: list[GrantDeclaration] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        tables = [f"table “{d.name}.{t.name}”" for d in self.datasets for t in d.tables]
+        names = [*(f"dataset “{d.name}”" for d in self.datasets), *tables]
+        names += [f"grant of “{grant.dataset}” to “{grant.to}”" for grant in self.grants]
+        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        if twice is not None:
+            message = f"there are two: {twice}"
+            raise ValueError(message)
+        return self
 
     def space(self) -> SpaceDeclaration:
         return SpaceDeclaration.model_validate(

@@ -12,6 +12,7 @@ from cloister.audit import Name, record
 from cloister.blueprint.document import Blueprint, BlueprintError
 from cloister.core.principal import Principal
 from cloister.datasets import (
+    Dataset,
     DatasetDeclaration,
     Datasets,
     DatasetVersion,
@@ -20,6 +21,7 @@ from cloister.datasets import (
     Metadata,
     Source,
     Table,
+    digest_of,
     format_of,
 )
 from cloister.platform import Database, Settings, UnitOfWork
@@ -31,7 +33,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Change:
-    """One difference: ``+`` will be made, ``~`` changed, ``-`` ended."""
+    """One difference: ``+`` will be made, ``~`` changed, ``-`` ended, ``=`` left alone."""
 
     sign: str
     what: str
@@ -54,6 +56,7 @@ class Blueprints:
         """What `apply` would do."""
         async with self.database.read() as uow:
             present = await self._present(uow, blueprint.slug)
+            await self._check_grants(uow, blueprint)
             changes = _compare_space(present, blueprint)
             changes += await self._compare_datasets(uow, present, blueprint, folder)
         have = {(g.to, g.dataset): g for g in present.grants} if present else {}
@@ -68,20 +71,36 @@ class Blueprints:
         self, uow: UnitOfWork, present: Blueprint | None, blueprint: Blueprint, folder: Path
     ) -> list[Change]:
         have = {dataset.name: dataset for dataset in present.datasets} if present else {}
-        changes = []
+        declared = {declaration.name for declaration in blueprint.datasets}
+        changes = [Change("=", f"dataset {name} is not in the file and stays") for name in have if name not in declared]
         for declaration in blueprint.datasets:
             earlier = have.get(declaration.name)
+            wanted = digest_of([await self._source(table, folder) for table in declaration.tables])
             if earlier is None:
                 changes.append(Change("+", f"dataset {declaration.name} with {len(declaration.tables)} table(s)"))
                 continue
             if earlier.metadata != declaration.metadata:
                 changes.append(Change("~", f"description of dataset {declaration.name}"))
             versions = await self.datasets.versions(uow, in_space(blueprint.slug), declaration.name)
-            wanted = {await self._sum(table, folder) for table in declaration.tables}
-            latest = {str(source["sha256"]) for source in versions[0].sources} if versions else set()
-            if wanted != latest or versions[0].state == "failed":
-                changes.append(Change("~", f"content of dataset {declaration.name}: a new version"))
+            latest = next((version for version in versions if version.state != "failed"), None)
+            if latest is None or latest.digest != wanted:
+                changes.append(Change("~", f"content or columns of dataset {declaration.name}: a new version"))
         return changes
+
+    async def _source(self, table: Table, folder: Path) -> Source:
+        """A table's original as it would be stored."""
+        return Source(table, Stored("", 0, await self._sum(table, folder)), format_of(table.source, table.format))
+
+    async def _check_grants(self, uow: UnitOfWork, blueprint: Blueprint) -> None:
+        """Refuse grants of datasets that there are not, before anything is changed.
+
+        Raises:
+            BlueprintError: naming the dataset.
+        """
+        known = {declaration.name for declaration in blueprint.datasets}
+        for name in {grant.dataset for grant in blueprint.grants} - known:
+            if await scoped_get(uow, Dataset, in_space(blueprint.slug), name=name) is None:
+                raise BlueprintError(f"grants: there is no dataset “{name}”. Declare it under “datasets”.")
 
     async def _sum(self, table: Table, folder: Path) -> str:
         digest = hashlib.sha256()
@@ -105,6 +124,8 @@ class Blueprints:
             CloisterError: whatever the domains refuse.
         """
         sums = {(d.name, table.name): await self._sum(table, folder) for d in blueprint.datasets for table in d.tables}
+        async with self.database.read() as uow:
+            await self._check_grants(uow, blueprint)
         async with self.database.write(actor) as uow:
             changed = await self.spaces.declare(uow, blueprint.space())
             record(uow, Name.BLUEPRINT_APPLIED, space=blueprint.slug, subject=blueprint.slug, changed=changed)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from cloister.audit import Filter, Name, Verdict, stream, verify
+from cloister.audit import Filter, Name, Verdict, record, stream, verify
 from cloister.audit.checkpoints import Checkpoint
 from cloister.audit.models import AuditRecord
 from cloister.audit.schemas import RecordOut
@@ -26,7 +26,7 @@ app = typer.Typer(no_args_is_help=True, help="The audit log.")
 Person = Annotated[str | None, typer.Option(help="A person's number, such as p-000123.")]
 Team = Annotated[str | None, typer.Option(help="A team's number, such as t-000123.")]
 SpaceOption = Annotated[str | None, typer.Option(help="A space's slug.")]
-Dataset = Annotated[str | None, typer.Option(help="A dataset, or whatever else the record is about.")]
+Dataset = Annotated[str | None, typer.Option(help="A dataset: what was done with it, and who asked it.")]
 NameOption = Annotated[str | None, typer.Option(help="A record's name; may end in *.")]
 Since = Annotated[datetime | None, typer.Option(help="From this time (UTC) on.")]
 Until = Annotated[datetime | None, typer.Option(help="Until this time (UTC).")]
@@ -41,7 +41,7 @@ def _filter(
     try:
         return Filter(
             space=space, person=parse_label(person, "p") if person else None,
-            team=parse_label(team, "t") if team else None, subject=dataset, name=name,
+            team=parse_label(team, "t") if team else None, dataset=dataset, name=name,
             since=since.replace(tzinfo=UTC) if since else None, until=until.replace(tzinfo=UTC) if until else None,
         )  # fmt: skip
     except ValueError as error:
@@ -71,15 +71,20 @@ def findings(space: SpaceOption = None) -> None:
 
 
 @app.command()
-def tail(count: Annotated[int, typer.Option("-n", help="How many.")] = 20, space: SpaceOption = None) -> None:
-    """Print the last records."""
+def tail(
+    count: Annotated[int, typer.Option("-n", help="How many.")] = 20,
+    person: Person = None, team: Team = None, space: SpaceOption = None, dataset: Dataset = None,
+    name: NameOption = None, since: Since = None, until: Until = None,
+) -> None:  # fmt: skip
+    """Print the last records that match."""
+    wanted = _filter(person, team, space, dataset, name, since, until)
 
     async def run() -> None:
         from cloister.audit import search as find  # noqa: PLC0415
 
         platform = Platform(load())
         async with platform.database.read() as uow:
-            page = await find(uow, Filter(space=space), None, count)
+            page = await find(uow, wanted, None, count)
         await platform.database.close()
         for row in reversed(page.items):
             typer.echo(_line(row))
@@ -143,6 +148,9 @@ def export(
 
 async def _export(file: Path, wanted: Filter) -> int:
     platform = Platform(load())
+    async with platform.database.write() as uow:
+        wished = {name: str(value) for name, value in asdict(wanted).items() if value is not None}
+        record(uow, Name.LOG_EXPORTED, space=wanted.space, filter=wished)
     pages = stream(platform.database, replace(wanted))
     count = await (_to_parquet(file, pages) if file.suffix == ".parquet" else _to_lines(file, pages))
     await platform.database.close()

@@ -11,6 +11,7 @@ class Action(StrEnum):
     SIGN_IN = "public.sign_in"
     # Anybody signed in, about themselves
     SELF_READ = "self.read"
+    OPERATION_READ = "operation.read"
     SELF_WRITE = "self.write"
     # Operators, about the platform
     PLATFORM_READ = "platform.read"

@@ -20,7 +20,7 @@ from cloister.datasets.loading import VersionController
 from cloister.datasets.models import Dataset, DatasetVersion, Edition, Grant
 from cloister.datasets.periods import GrantPeriodController
 from cloister.datasets.ports import Converted, Converter, Progress
-from cloister.datasets.service import Datasets, Source, format_of
+from cloister.datasets.service import Datasets, Source, digest_of, format_of
 
 __all__ = [
     "BadGrant",
@@ -46,5 +46,6 @@ __all__ = [
     "TablePolicy",
     "VersionController",
     "VersionNotFound",
+    "digest_of",
     "format_of",
 ]

@@ -1,9 +1,11 @@
 """Datasets and grants as they are declared: the part of ``space.yaml`` that this domain owns, and FAIR metadata."""
 
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloister.spaces import Moment
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A plain SQL identifier, so that nobody needs quotes."""
@@ -94,12 +96,18 @@ class GrantDeclaration(Declared):
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     min_group: Annotated[int, Field(ge=2)] | None = None
     """Only aggregates over groups of at least so many rows."""
-    valid_from: datetime | None = None
-    valid_until: datetime | None = None
+    valid_from: Moment | None = None
+    valid_until: Moment | None = None
 
     @model_validator(mode="after")
-    def _groups_only_by_query(self) -> Self:
+    def _only_what_can_be_held(self) -> Self:
         if self.min_group is not None and set(self.allow) != {"query"}:
             message = "min_group can be held for queries only: allow is then [query]"
+            raise ValueError(message)
+        if {self.max_rows, self.max_bytes, self.max_seconds} != {None} and set(self.allow) != {"query"}:
+            message = "max_rows, max_bytes and max_seconds can be held for queries only: allow is then [query]"
+            raise ValueError(message)
+        if self.tables is not None and "download" in self.allow:
+            message = "what is downloaded is whole: without “tables”, or without “download”"
             raise ValueError(message)
         return self

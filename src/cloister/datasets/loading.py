@@ -1,6 +1,8 @@
 """The controller that loads versions: original to Parquet, in a sandbox, with progress, checksummed."""
 
 import asyncio
+import hashlib
+from pathlib import Path
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, Outcome, record
@@ -61,6 +63,7 @@ class VersionController(Controller):
         name, count = str(table["name"]), len(version.sources)
         declared: dict[str, dict[str, str | None]] = table["columns"]  # type: ignore[assignment]
         original = await self._objects.local_file(str(source["key"]), str(source["sha256"]))
+        await asyncio.to_thread(_verify, original, str(source["sha256"]))
         types = {column: str(about["type"]) for column, about in declared.items() if about.get("type")}
 
         async def progress(part: float, message: str) -> None:
@@ -113,3 +116,15 @@ class VersionController(Controller):
             await self._operations.fail(version.operation, error)
         else:
             await self._operations.finish(version.operation, {"dataset": version.dataset, "version": version.number})
+
+
+def _verify(original: Path, sha256: str) -> None:
+    """Check that an original is what it was said to be; the checksum is on record.
+
+    Raises:
+        BadSource: when it is not.
+    """
+    with original.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise BadSource(f"The file has another checksum than was said: {found}.")

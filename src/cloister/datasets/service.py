@@ -70,9 +70,9 @@ class Source:
 
 
 def digest_of(sources: list[Source]) -> str:
-    """Names a set of originals and how they are to be read."""
+    """Names a set of originals, how they are to be read, and what is said of their columns."""
     parts = [
-        [s.table.name, s.stored.sha256, s.format, s.table.null, {n: c.type for n, c in s.table.columns.items()}]
+        [s.table.name, s.stored.sha256, s.format, s.table.null, {n: c.model_dump() for n, c in s.table.columns.items()}]
         for s in sources
     ]
     return hashlib.sha256(json.dumps(sorted(parts, key=str), sort_keys=True).encode()).hexdigest()

@@ -123,7 +123,7 @@ class ObjectStore:
             ObjectDamaged: when the content does not have the expected checksum.
         """
         if self._root is not None:
-            return self._root / key
+            return self._root / key  # what was stored here was checksummed on the way
         target = self._cache / sha256
         if not target.exists():
             partial = self._cache / new_id("part")

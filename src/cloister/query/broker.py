@@ -340,7 +340,10 @@ class Broker:
         return Draft(
             name=name, person=query.principal.person, team=query.team, actor=query.principal.kind, space=query.space,
             sandbox=question.sandbox, subject=query.id, request_id=question.request_id,
-            details={"sql": question.sql, "tables": list(touched), "cached": cached},
+            details={
+                "sql": question.sql, "tables": list(touched), "datasets": sorted({name.split(".")[0] for name in touched}),
+                "cached": cached,
+            },
         )  # fmt: skip
 
     # -- cancellation

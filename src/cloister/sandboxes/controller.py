@@ -340,7 +340,9 @@ class SandboxController(Controller):
                 state = State.STOPPED
                 reason = live.revoked or ("stopped on request" if live.stop.is_set() else "its time limit was reached")
                 await self._set(row, State.STOPPING, reason=reason)
-                if connected.started.is_set():  # else there is no program yet that could end by itself
+                if (
+                    connected.started.is_set() and live.revoked is None
+                ):  # else it has no program, or no time, to end by itself
                     exit_code = await self._stop_gently(connected, gone)
         finally:
             gone.cancel()

@@ -166,7 +166,8 @@ class Sandboxes:
         if spec.datasets:
             record(
                 uow, Name.SANDBOX_MOUNTED, person=person, team=team, space=space, sandbox=row.id,
-                datasets=list(spec.datasets),
+                datasets=sorted({edition.partition("@")[0].partition(".")[0] for edition in spec.datasets}),
+                editions=list(spec.datasets),
             )  # fmt: skip
         uow.publish(SandboxWanted(row.id))
         return row

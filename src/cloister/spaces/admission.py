@@ -7,7 +7,6 @@ matched the value "NA" and shared an account. Here nothing is gathered and no ab
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from sqlalchemy import Select, func, select
 
@@ -126,7 +125,7 @@ class AdmissionController(Controller):
     def _admit_one(self, uow: UnitOfWork, row: Enrolment, declaration: SpaceDeclaration, person: Person) -> None:
         now = self._clock.now()
         row.state, row.admitted_at, row.version = "active", now, row.version + 1
-        row.expires_at = _end(now, declaration)
+        row.expires_at = declaration.end_for(now)
         uow.session.add(
             RoleBinding(
                 person=row.person,
@@ -215,12 +214,6 @@ def _missing(row: Enrolment, declaration: SpaceDeclaration, gate: _Gate) -> str 
     if mode == "allow-list":
         return None if gate.people[row.person].canonical_email in gate.listed else ALLOW_LIST
     return APPROVAL
-
-
-def _end(now: datetime, declaration: SpaceDeclaration) -> datetime | None:
-    days = declaration.enrolment.days
-    ends = [end for end in (now + timedelta(days=days) if days else None, declaration.ends) if end is not None]
-    return min(ends, default=None)
 
 
 async def _listed(uow: UnitOfWork, slug: str) -> set[str]:

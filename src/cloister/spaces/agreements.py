@@ -158,9 +158,10 @@ async def sign(
 
 
 async def sign_all(
-    uow: UnitOfWork, space: str, person: int, hashes: dict[str, str], address: str | None, clock: Clock
-) -> None:
-    """Sign the agreements, by name and hash of the version read, that come with an application.
+    uow: UnitOfWork, space: str, person: int, hashes: dict[str, str], answers: dict[str, Any], address: str | None,
+    clock: Clock,
+) -> None:  # fmt: skip
+    """Sign the agreements, by name and hash of the version read, that come with an application and its answers.
 
     Raises:
         AgreementNotFound: when there is no agreement of a name.
@@ -174,7 +175,7 @@ async def sign_all(
     for name, version_hash in hashes.items():
         current = _current(known, name, version_hash)
         if (name, current.number) not in signed:
-            _new_signature(uow, current, person, {}, address, clock)
+            _new_signature(uow, current, person, answers, address, clock)
 
 
 def _current(known: list[AgreementVersion], name: str, version_hash: str) -> AgreementVersion:

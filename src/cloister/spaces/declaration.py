@@ -4,11 +4,11 @@ import hashlib
 import itertools
 import re
 import zoneinfo
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import pycountry
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cloister.core.errors import Invalid
 from cloister.core.principal import Role
@@ -41,6 +41,14 @@ def parse_bytes(text: str | int) -> int:
 
 RoleName: TypeAlias = Literal["owner", "steward", "reviewer", "viewer"]
 """The roles in a space that are given to addresses; members come by enrolment."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time. One without a zone is in UTC; a plain date is its first moment."""
 
 
 class Declared(BaseModel):
@@ -111,8 +119,8 @@ class EnrolmentPolicy(Declared):
     code_sha256: str | None = None
     days: Annotated[int, Field(ge=1, le=3660)] | None = None
     """How long an enrolment lasts; until the space ends when absent."""
-    opens: datetime | None = None
-    closes: datetime | None = None
+    opens: Moment | None = None
+    closes: Moment | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -298,8 +306,8 @@ class Round(Declared):
 
     name: Slug
     title: str = ""
-    starts: datetime
-    ends: datetime
+    starts: Moment
+    ends: Moment
     environment: EnvironmentName | None = None
 
     @model_validator(mode="after")
@@ -320,8 +328,8 @@ class SpaceDeclaration(Declared):
     kind: Literal["competition", "course", "study"]
     title: Annotated[str, Field(min_length=1, max_length=200)]
     description: str = ""
-    starts: datetime | None = None
-    ends: datetime | None = None
+    starts: Moment | None = None
+    ends: Moment | None = None
     listed: bool = True
     """Whether the front page shows it to everybody."""
     enrolment: EnrolmentPolicy = EnrolmentPolicy()
@@ -369,6 +377,12 @@ class SpaceDeclaration(Declared):
             if later.starts < earlier.ends:
                 message = f"rounds “{earlier.name}” and “{later.name}” overlap"
                 raise ValueError(message)
+
+    def end_for(self, admitted: datetime) -> datetime | None:
+        """When the time of somebody ends who was admitted then; None when it does not."""
+        days = self.enrolment.days
+        ends = [end for end in (admitted + timedelta(days=days) if days else None, self.ends) if end is not None]
+        return min(ends, default=None)
 
     def pinned(self, now: datetime) -> Round | None:
         """The round of this moment, if it says which environment all run in."""

@@ -102,7 +102,7 @@ class Enrolments:
                 uow, slug, person, application.invitation, declaration, self.bindings, self.clock
             )
         record(uow, Name.ENROLMENT_APPLIED, person=person, space=slug, subject=person_label(person))
-        await agreements.sign_all(uow, slug, person, application.signatures, address, self.clock)
+        await agreements.sign_all(uow, slug, person, application.signatures, answers, address, self.clock)
         uow.publish(EnrolmentWanted(slug))
         return enrolment
 

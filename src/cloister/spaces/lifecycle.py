@@ -3,12 +3,13 @@
 import csv
 import io
 from dataclasses import dataclass
+from datetime import datetime
 
 from cloister.access import Bindings, scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.errors import Conflict, Invalid
-from cloister.core.events import EnrolmentWanted, SpaceChanged
+from cloister.core.events import AccessChanged, EnrolmentWanted, SpaceChanged
 from cloister.core.pagination import Page
 from cloister.core.principal import EVERYTHING, Role, Scope
 from cloister.identity import (
@@ -83,6 +84,11 @@ class Spaces:
             await self._give_roles(uow, declaration)
         if before is not None and before.enrolment != declaration.enrolment:
             await self._judge_again(uow, declaration.slug)
+        if before is not None and (before.ends, before.enrolment.days) != (
+            declaration.ends,
+            declaration.enrolment.days,
+        ):
+            await self._move_ends(uow, declaration)
         uow.publish(SpaceChanged(declaration.slug))
         return True
 
@@ -106,6 +112,18 @@ class Spaces:
         for row in (await uow.session.scalars(waiting)).all():
             row.waiting_for = None
         uow.publish(EnrolmentWanted(slug))
+
+    async def _move_ends(self, uow: UnitOfWork, declaration: SpaceDeclaration) -> None:
+        """Let the new dates count for those who are in already, too."""
+        inside = scoped_select(Enrolment, in_space(declaration.slug)).where(Enrolment.state == "active")
+        until: dict[int, datetime | None] = {}
+        for row in (await uow.session.scalars(inside)).all():
+            until[row.person] = row.expires_at = declaration.end_for(row.admitted_at or self.clock.now())
+        for binding in await self.bindings.in_space(uow, declaration.slug, Role.MEMBER):
+            if binding.source == "enrolment" and binding.person in until:
+                binding.until = until[binding.person]
+        uow.publish(EnrolmentWanted(declaration.slug))  # whose controller waits for the next end
+        uow.publish(AccessChanged(declaration.slug))
 
     async def on_sign_in(
         self,
@@ -155,12 +173,12 @@ class Spaces:
         }
         reports, added = [], []
         try:
-            lines = list(csv.reader(io.StringIO(text)))
+            lines = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"))))
         except csv.Error as error:
             raise Invalid(f"This is no CSV: {error}.") from error
         for number, cells in enumerate(lines, start=1):
             address = cells[0].strip() if cells else ""
-            if not address or (number == 1 and address.lower() in {"email", "e-mail", "address"}):
+            if not any(cells) or (number == 1 and address.lower() in {"email", "e-mail", "address"}):
                 continue
             try:
                 canonical = canonical_email(address)

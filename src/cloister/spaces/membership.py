@@ -36,5 +36,5 @@ async def memberships(uow: UnitOfWork, bindings: Bindings, person: int) -> tuple
     for row in enrolments:
         if row.space in found:
             found[row.space].enrolment = row
-    operates = any(role.space is None and role.role == Role.OPERATOR for role in roles)
+    operates = any(not role.space and role.role == Role.OPERATOR for role in roles)
     return sorted(found.values(), key=lambda one: one.space.title), operates

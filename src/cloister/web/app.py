@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from cloister import __version__
 from cloister.airlock.routes import router as airlock_routes
+from cloister.audit import Draft, Name, Outcome
 from cloister.bootstrap import Platform
 from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
 from cloister.dashboards.frames import Frames
@@ -20,6 +21,7 @@ from cloister.dashboards.routes import frame_router, live_route
 from cloister.dashboards.routes import router as dashboard_routes
 from cloister.datasets.routes import router as dataset_routes
 from cloister.gateway.routes import router as gateway_routes
+from cloister.identity import SignInRefused
 from cloister.identity.routes import router as identity_routes
 from cloister.insight.routes import router as insight_routes
 from cloister.modules.routes import router as module_routes
@@ -160,6 +162,11 @@ def _handle_errors(app: FastAPI, platform: Platform, authoriser: Authoriser) -> 
 
     @app.exception_handler(CloisterError)
     async def _cloister(request: Request, error: CloisterError) -> Response:
+        if isinstance(error, SignInRefused):
+            details = {"code": error.code, "why": error.detail}
+            request_id = request.scope["state"]["request_id"]
+            draft = Draft(name=Name.SIGN_IN_REFUSED, outcome=Outcome.REFUSED, request_id=request_id, details=details)
+            platform.recorder.note(draft)
         return answer(request, error)
 
     @app.exception_handler(RequestValidationError)

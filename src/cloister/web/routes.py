@@ -92,6 +92,7 @@ class RecordQuery(BaseModel):
     name: str | None = None
     outcome: str | None = None
     request: str | None = None
+    dataset: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -106,17 +107,18 @@ class RecordQuery(BaseModel):
                 raise Invalid("Times need a time zone, for example 2026-11-21T10:00:00Z.")
         return Filter(
             space=space, person=person, team=team, sandbox=self.sandbox, subject=self.subject, name=self.name,
-            outcome=self.outcome, request_id=self.request, since=self.since, until=self.until,
+            outcome=self.outcome, request_id=self.request, dataset=self.dataset, since=self.since, until=self.until,
         )  # fmt: skip
 
 
 async def _record_query(
     person: Text = None, team: Text = None, sandbox: Text = None, subject: Text = None, name: Text = None,
-    outcome: Text = None, request: Text = None, since: datetime | None = None, until: datetime | None = None,
+    outcome: Text = None, request: Text = None, dataset: Text = None, since: datetime | None = None,
+    until: datetime | None = None,
 ) -> RecordQuery:  # fmt: skip
     return RecordQuery(
         person=person, team=team, sandbox=sandbox, subject=subject, name=name, outcome=outcome, request=request,
-        since=since, until=until,
+        dataset=dataset, since=since, until=until,
     )  # fmt: skip
 
 
@@ -124,7 +126,7 @@ def platform_router(platform: Platform) -> APIRouter:
     api = APIRouter(tags=["platform"])
     query_dep = Depends(_record_query)
 
-    @api.get("/operations/{operation}", openapi_extra=guard(Action.SELF_READ))
+    @api.get("/operations/{operation}", openapi_extra=guard(Action.OPERATION_READ))
     async def show_operation(operation: str, call: CallDep) -> OperationOut:
         """How far a long operation of yours is; operators see everybody's."""
         stands = await platform.decider.standing(call.uow, call.scope.principal, None)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,7 +34,7 @@ def examine(settings: Settings) -> Examination:
     walls = [_runtime(settings.oci_runtime)]
     walls += [_namespace(name, flag) for name, flag in NAMESPACES.items()]
     walls += [_cgroup(controller) for controller in CONTROLLERS]
-    walls += [_seccomp(), _user_ids(), _disk(settings)]
+    walls += [_seccomp(), _user_ids(settings), _disk(settings)]
     return Examination(walls)
 
 
@@ -79,10 +80,34 @@ def _cgroup(controller: str) -> Wall:
     probe = path / f"cloister-probe-{os.getpid()}"
     try:
         probe.mkdir()
-        probe.rmdir()
+        try:
+            _limit(probe, controller)
+        finally:
+            probe.rmdir()
     except OSError as error:
         return Wall(f"limit:{controller}", False, required=True, detail=f"cgroup {version}: {error.strerror}")
     return Wall(f"limit:{controller}", True, required=True, detail=f"cgroup {version} at {path}")
+
+
+LIMITS = {
+    "memory": ("memory.limit_in_bytes", "67108864"),
+    "cpu": ("cpu.cfs_quota_us", "50000"),
+    "pids": ("pids.max", "64"),
+}
+"""For each controller of version 1 a limit that is set and read back; version 2's are set by the runtime alone."""
+
+
+def _limit(group: Path, controller: str) -> None:
+    """Set a limit on an empty group.
+
+    Raises:
+        OSError: when it does not take.
+    """
+    name, value = LIMITS.get(controller, ("", ""))
+    if name and (group / name).exists():
+        (group / name).write_text(value)
+        if (group / name).read_text().strip() != value:
+            raise OSError(0, f"{name} does not keep what is set")
 
 
 def _seccomp() -> Wall:
@@ -93,7 +118,10 @@ def _seccomp() -> Wall:
     )
 
 
-def _user_ids() -> Wall:
+def _user_ids(settings: Settings) -> Wall:
+    if os.geteuid() == 0 and not _mapped(settings.sandbox_uid_base + 1):
+        detail = f"user ids from {settings.sandbox_uid_base} on (sandbox_uid_base) do not exist in this user namespace"
+        return Wall("user-ids", False, required=True, detail=detail)
     if os.geteuid() == 0:
         return Wall("user-ids", True, required=True, detail="each team has a host user id of its own")
     return Wall(
@@ -102,6 +130,12 @@ def _user_ids() -> Wall:
         required=True,
         detail="not root: every sandbox runs as your own user id, so teams are kept apart by namespaces alone",
     )
+
+
+def _mapped(uid: int) -> bool:
+    """Whether a user id exists in this process's user namespace: in a container there may be but one."""
+    ranges = [[int(part) for part in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(first <= uid < first + count for first, _, count in ranges)
 
 
 def _disk(settings: Settings) -> Wall:
@@ -118,26 +152,28 @@ def volume_backend(settings: Settings) -> Literal["loop", "fuse", "directory"]:
     """How volumes are kept here: the one that is set, or the best that works."""
     if settings.volume_backend != "auto":
         return settings.volume_backend
-    if (
-        os.geteuid() == 0
-        and Path("/dev/loop-control").exists()
-        and shutil.which("mkfs.ext4", path=environment()["PATH"]) is not None
-    ):
+    if os.geteuid() == 0 and loop_works():
         return "loop"
     return "fuse" if fuse_works() else "directory"
 
 
 @functools.cache
+def loop_works() -> bool:
+    """Whether an image can be mounted on a loop device here: tried, as below."""
+    return _mounts(lambda image, point: (("mount", "-o", "loop", image, point), ("umount", point)))
+
+
+@functools.cache
 def fuse_works() -> bool:
     """Whether an image can be mounted through FUSE here: tried, for what is installed may still not be allowed."""
+    return _mounts(lambda image, point: (("fuse2fs", "-o", "fakeroot", image, point), ("fusermount3", "-u", point)))
+
+
+def _mounts(steps: Callable[[str, str], Iterable[tuple[str, ...]]]) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         image, point = Path(folder) / "try.ext4", Path(folder) / "try"
         image.write_bytes(b"")
         os.truncate(image, 1 << 20)
         point.mkdir()
-        steps = (
-            ("mkfs.ext4", "-q", "-F", str(image)),
-            ("fuse2fs", "-o", "fakeroot", str(image), str(point)),
-            ("fusermount3", "-u", str(point)),
-        )
-        return all(_try(*step) is None for step in steps)
+        tried = (("mkfs.ext4", "-q", "-F", str(image)), *steps(str(image), str(point)))
+        return all(_try(*step) is None for step in tried)

@@ -162,7 +162,7 @@ def main(points):
                 "digest": digest,
                 "command": command,
                 "environ": config.get("Env") or [],
-                "cwd": config.get("WorkingDir") or "/",
+                "cwd": os.path.normpath("/" + (config.get("WorkingDir") or "")),
             },
             file,
         )

@@ -128,6 +128,7 @@ def settings(gateway, safe, token=None):
     c.ServerApp.contents_manager_class = "cloister_contents.WholeFiles"
     c.ContentsManager.checkpoints_class = "cloister_contents.WholeCheckpoints"
     c.ContentsManager.allow_hidden = True
+    c.WholeFiles.delete_to_trash = False  # which would keep its place on the disk, and needs some when that is full
     c.KernelSpecManager.ensure_native_kernel = False
     if os.environ.get("CLOISTER_KERNELS", "").startswith("r"):
         c.MultiKernelManager.default_kernel_name = "ir"
@@ -244,9 +245,11 @@ def main(token=None):
     prepare_environ(safe)
     try:
         ensure_venv()
+        os.makedirs(f"{HOME}/.jupyter", exist_ok=True)
     except OSError as error:  # a full disk must not keep a team from its files
-        sys.stderr.write(f"the team's own packages are left out: {error}\n")
+        sys.stderr.write(f"the team's own packages and settings are left out: {error}\n")
         safe = True
+        prepare_environ(safe)
     kernels = os.environ.get("CLOISTER_KERNELS", "python").split(",")
     from zmq import RECONNECT_IVL
 

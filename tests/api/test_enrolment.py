@@ -317,7 +317,9 @@ async def test_a_new_end_of_a_space_counts_for_those_who_are_in(api):
     soon, late = "2030-01-01T00:00:00Z", "2031-06-01"
     await declare(api.platform, contest(ends=late))
     ana = await api.member("ana", "contest")
-    assert (await state(ana))["expires_at"].startswith("2031-06-01T00:00:00")  # a plain date is its first moment, in UTC
+    assert (await state(ana))["expires_at"].startswith(
+        "2031-06-01T00:00:00"
+    )  # a plain date is its first moment, in UTC
     await declare(api.platform, contest(ends=soon))
     assert (await state(ana))["expires_at"].startswith("2030-01-01")
     await declare(api.platform, contest(ends="2020-01-01"))

@@ -9,7 +9,7 @@ from tests.support import blueprint, declare, until
 MAIN = {"main.py": "import cloister\ncloister.output(1)\n"}
 
 
-async def publish(client, name, version="1.0.0", **files):
+async def publish(client, name, version="1.0.0", state="ready", **files):
     texts = {path.replace("__", "."): text for path, text in files.items()} or MAIN
     if (await client.get(f"/modules/{name}")).status_code == 404:
         assert (await client.post("/modules", json={"name": name, "files": texts})).status_code == 201
@@ -17,7 +17,7 @@ async def publish(client, name, version="1.0.0", **files):
     assert asked.status_code == 202, asked.text
 
     async def ready():
-        return (await client.get(f"/modules/{name}/releases/{version}")).json()["state"] == "ready"
+        return (await client.get(f"/modules/{name}/releases/{version}")).json()["state"] == state
 
     await until(ready, 60)
 
@@ -165,3 +165,27 @@ async def test_a_dashboard_can_be_undone_copied_and_taken_elsewhere(api):
         assert answer.json()["code"] == code, answer.text
     assert (await ada.delete(path)).status_code == 204
     assert problem(await ada.get(path)) == (404, "dashboard.not_found")
+
+
+async def test_a_file_cannot_be_where_a_folder_is(api):
+    ana = await api.sign_in("ana")
+    refused = await ana.post("/modules", json={"name": "both", "files": {"main.py": "", "a": "", "a/b": ""}})
+    assert (refused.status_code, refused.json()["code"]) == (422, "module.bad_path")
+    assert "“a”" in refused.json()["detail"]
+
+
+async def test_what_is_not_ready_is_its_authors_alone(api, monkeypatch):
+    ana, ben = await api.sign_in("ana"), await api.sign_in("ben")
+    await ana.post("/modules", json={"name": "mine", "files": {"index.html": "one", "module.yaml": "title: One"}})
+    await publish(ana, "mine", "1.0.0")
+
+    async def broken(*_):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(api.platform.builds, "_build", broken)
+    await ana.put("/modules/mine/files/module.yaml", json={"text": "title: Secret plan"})
+    await publish(ana, "mine", "1.0.1", "failed")
+    assert (await ben.get("/modules/mine")).json()["title"] == "One"
+    for path in ("", "/archive", "/diff/1.0.0"):
+        assert (await ben.get(f"/modules/mine/releases/1.0.1{path}")).status_code == 404, path
+    assert (await ana.get("/modules/mine/releases/1.0.1/archive")).status_code == 200

@@ -30,8 +30,14 @@ def fault(tmp_path, text):
         (GOOD + "enrolment: [\n", "space.yaml:5:"),
         ("- a\n", "space.yaml:1: this should be a mapping"),
         (GOOD + "enrolment: {mode: code}\n", "space.yaml:4: “enrolment”: a code belongs"),
-        (GOOD + "grants:\n" + 2 * "  - {to: everybody, dataset: d, allow: [query]}\n", "space.yaml:1: there are two: grant of “d”"),
-        (GOOD + "grants:\n  - {to: everybody, dataset: d, allow: [query, mount], max_rows: 1}\n", "space.yaml:5: “grants.0”: max_rows"),
+        (
+            GOOD + "grants:\n" + 2 * "  - {to: everybody, dataset: d, allow: [query]}\n",
+            "space.yaml:1: there are two: grant of “d”",
+        ),
+        (
+            GOOD + "grants:\n  - {to: everybody, dataset: d, allow: [query, mount], max_rows: 1}\n",
+            "space.yaml:5: “grants.0”: max_rows",
+        ),
     ],
 )
 def test_errors_name_the_line_and_the_way_out(tmp_path, text, said):

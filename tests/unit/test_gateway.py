@@ -1,5 +1,6 @@
 """Host names, the kernel protocol and Caddy's configuration: pure parts, for any input."""
 
+import contextlib
 import json
 import shutil
 import struct
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from cloister.gateway import Hosts, caddyfile
 from cloister.gateway.hosts import plain
-from cloister.gateway.kernel_protocol import Execute, Reply, read
+from cloister.gateway.kernel_protocol import Execute, Reply, Unreadable, answered, asked
 from cloister.platform.settings import SettingsError, load
 
 HOSTS = Hosts("https", "data.example.org", 8443)
@@ -67,9 +68,9 @@ def test_code_is_read_in_both_forms_of_the_protocol(code, id_, binary):
     header, metadata = {"msg_type": "execute_request", "msg_id": id_}, {"cellId": "c"}
     content = {"code": code}
     if binary:
-        found = read(v1("shell", header, {}, metadata, content), v1=True)
+        found = asked(v1("shell", header, {}, metadata, content), v1=True)
     else:
-        found = read(
+        found = asked(
             json.dumps({"header": header, "parent_header": {}, "metadata": metadata, "content": content}), v1=False
         )
     assert found == Execute(id_[:100], code, "c", False)
@@ -77,15 +78,44 @@ def test_code_is_read_in_both_forms_of_the_protocol(code, id_, binary):
 
 def test_the_end_of_code_is_read():
     header, parent = {"msg_type": "execute_reply"}, {"msg_id": "m"}
-    assert read(v1("shell", header, parent, {}, {"status": "error"}), v1=True) == Reply("m", "error")
+    assert answered(v1("shell", header, parent, {}, {"status": "error"}), v1=True) == Reply("m", "error")
+
+
+def test_whatever_runs_code_is_seen_however_it_is_written():
+    spelled = (
+        '{"header": {"msg_type": "\\u0065xecute_request", "msg_id": "m"}, "metadata": {}, "content": {"code": "1"}}'
+    )
+    assert asked(spelled, v1=False) == Execute("m", "1", None, False)
+    header = {"msg_type": "execute_request", "msg_id": "m"}
+    besides = asked(v1("shell", header, {}, {}, {"code": "", "user_expressions": {"x": "leak()"}}), v1=True)
+    assert besides.also == '{"x": "leak()"}'
+    debugged = {"command": "evaluate", "arguments": {"expression": "leak()"}}
+    assert "leak()" in asked(v1("control", {**header, "msg_type": "debug_request"}, {}, {}, debugged), v1=True).code
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        v1(
+            "shell", {"msg_type": "execute_request", "msg_id": "m"}, {}, {}, json.dumps({"code": "1"})
+        ),  # content as text
+        v1("shell", {"msg_type": "execute_request", "msg_id": "m"}, {}, {}, {"code": ["1"]}),
+        struct.pack("<Q", 5000) + bytes(8 * 5000),
+        b"nothing",
+    ],
+)
+def test_what_cannot_be_told_does_not_reach_a_kernel(frame):
+    with pytest.raises(Unreadable):
+        asked(frame, v1=True)
 
 
 @given(st.one_of(st.binary(), st.text()), st.booleans())
-def test_no_frame_is_an_error(data, binary):
-    read(data, v1=binary)
-    prefix = b'"execute_request"' if isinstance(data, bytes) else '"execute_request"'
-    read(prefix + data, v1=binary)
-    read(struct.pack("<Q", 2**63) + prefix + data if isinstance(data, bytes) else data, v1=True)
+def test_no_frame_is_another_error(data, binary):
+    prefix = b'"execute_reply"' if isinstance(data, bytes) else '"execute_reply"'
+    for frame in (data, prefix + data, struct.pack("<Q", 2**63) + prefix + data if isinstance(data, bytes) else data):
+        answered(frame, v1=binary)
+        with contextlib.suppress(Unreadable):
+            asked(frame, v1=binary)
 
 
 @pytest.mark.parametrize("tls", ["off", "internal", "files", "acme"])

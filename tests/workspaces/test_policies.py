@@ -1,9 +1,13 @@
 """What leaves a workspace and what keeps it awake, by the space's policy."""
 
 import asyncio
+import contextlib
 import io
 import json
+import textwrap
 from datetime import timedelta
+
+import aiohttp
 
 from cloister.access import scoped_select
 from cloister.core.principal import EVERYTHING
@@ -98,12 +102,68 @@ async def test_a_daily_budget_slows_and_then_stops_what_leaves_but_not_saving(tm
         status, _, body = await ada.get("/files/a.txt")
         assert (status, json.loads(body)["code"]) == (429, "gateway.budget_spent")
         assert (await save(ada, "b.txt", "still here"))[0] == 201
+        for path in ("/api/contents/b.txt", "/api/contents", "/api/contents/a.txt?content=0"):
+            assert (await ada.get(path))[0] == 200, f"work goes on: {path}"
+        headers = {"Host": ada.host, "Cookie": ada.cookie}
+        async with ada.http.get(f"http://127.0.0.1:{ada.port}/_cloister/events", headers=headers) as events:
+            assert b"event: budget" in await events.content.readuntil(b"\n\n"), "and the page says why"
 
         async def written():
             async with api.platform.database.read() as uow:
                 return [row.bytes for row in (await uow.session.scalars(scoped_select(Outflow, EVERYTHING))).all()]
 
         assert (await until(written, 10))[0] >= 400_000
+        budget = f"/spaces/cup/teams/{ada.team}/downloads"
+        assert (await ada.client.post(budget)).status_code == 403
+        steward = await api.sign_in("steward")
+        assert (await steward.post(budget)).status_code == 204
+        assert (await ada.get("/files/a.txt"))[0] == 200, "a steward gave more"
+        await ada.close()
+
+
+async def test_what_comes_in_is_bounded_also_in_parts(tmp_path):
+    policies = {"workspace_disk": "128M", "upload": "1M", "downloads": "allowed"}
+    async with gateway_platform(tmp_path, lab_blueprint(policies=policies)) as api:
+        ada = await at_a_desk(api)
+        status, _, body = await save(ada, "large.txt", "x" * 1_500_000)
+        assert (status, json.loads(body)["code"]) == (413, "gateway.upload_too_large")
+        part = lambda number: ada.get(  # noqa: E731
+            "/api/contents/parts.bin", "PUT",
+            json={"type": "file", "format": "base64", "chunk": number, "content": "QUFB" * 200_000},
+        )  # fmt: skip
+        outcomes = [(await part(number))[0] for number in range(1, 12)]
+        assert (outcomes[0], outcomes[-1]) == (201, 413), outcomes
+
+        async def endless():
+            while True:
+                yield b"x" * 65536
+
+        with contextlib.suppress(aiohttp.ClientError):  # it is cut off while it still sends
+            assert (await ada.get("/api/contents/stream.txt", "PUT", data=endless()))[0] == 413
+        assert (await ada.get("/api/contents/stream.txt"))[0] == 404
+        assert (await save(ada, "a.txt", "small"))[0] == 201
+        await ada.close()
+
+
+async def test_no_other_address_of_the_app_hands_out_files(tmp_path):
+    policies = {"workspace_disk": "128M", "downloads": "blocked", "view": "1M"}
+    async with gateway_platform(tmp_path, lab_blueprint(policies=policies)) as api:
+        ada = await at_a_desk(api)
+        code = """
+            import os
+            folder = os.path.expanduser("~/.local/share/jupyter/kernels/x")
+            os.makedirs(folder)
+            open(folder + "/kernel.json", "w").write('{"argv": [], "display_name": "x", "language": "python"}')
+            for name in ("data.csv", "logo-64x64.png"):
+                open(f"{folder}/{name}", "wb").write(b"secret" * 500_000)
+        """
+        async with await ada.kernel() as kernel:
+            await kernel.run(textwrap.dedent(code))
+        status, _, body = await ada.get("/kernelspecs/x/data.csv")
+        assert (status, json.loads(body)["code"]) == (403, "gateway.downloads_blocked")
+        status, _, body = await ada.get("/kernelspecs/x/logo-64x64.png")
+        assert (status, json.loads(body)["code"]) == (403, "gateway.too_large_to_view")
+        assert (await ada.get("/api/kernelspecs"))[0] == 200
         await ada.close()
 
 
@@ -186,4 +246,27 @@ async def test_an_app_that_does_not_start_says_why_and_is_not_tried_for_ever(tmp
         assert "4 times" in failed["reason"]
         output = await client.get(f"/spaces/cup/sandboxes/{failed['sandbox']}/output")
         assert "no luck" in output.text
+        await ada.close()
+
+
+async def test_a_full_disk_keeps_nobody_from_their_files(tmp_path):
+    declared = lab_blueprint(policies={"workspace_disk": "64M", "downloads": "allowed"})
+    async with gateway_platform(tmp_path, declared) as api:
+        ada = await at_a_desk(api)
+        fill = """
+            import os
+            with open(os.path.expanduser("~/big.bin"), "wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(bytes(65536))
+                except OSError as error:
+                    print(error.strerror)
+        """
+        async with await ada.kernel() as kernel:
+            assert "No space left" in (await kernel.run(textwrap.dedent(fill)))[0]
+        await ada.client.post(f"/spaces/cup/teams/{ada.team}/workspace/stop")
+        await ada.becomes("stopped")
+        await ada.start()
+        assert (await ada.get("/api/contents/big.bin", "DELETE"))[0] == 204
+        assert (await save(ada, "a.txt", "x" * 1_000_000))[0] == 201
         await ada.close()

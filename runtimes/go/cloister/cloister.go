@@ -41,12 +41,12 @@ var (
 )
 
 // Output gives all widgets that draw it a new model. It returns when this one, or a newer one, is on its way, so a
-// program cannot run ahead of the platform. What cannot be sent is said on standard error.
-func Output(value any) {
+// program cannot run ahead of the platform. What cannot be sent is said on standard error, too.
+func Output(value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "output:", err)
-		return
+		return err
 	}
 	mutex.Lock()
 	defer mutex.Unlock()
@@ -55,7 +55,7 @@ func Output(value any) {
 		wake.Wait()
 	}
 	if newest == nil {
-		return
+		return nil
 	}
 	body, newest, busy = newest, nil, true
 	mutex.Unlock()
@@ -66,6 +66,7 @@ func Output(value any) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "output:", err)
 	}
+	return err
 }
 
 // SQL asks governed data, as far as the person who added the module may; each row is a value by column's name.

@@ -7,4 +7,4 @@ import "cloister"
 var MODEL = cloister.MODEL
 
 // Output gives all widgets that draw it a new model.
-func Output(value any) { cloister.Output(value) }
+func Output(value any) error { return cloister.Output(value) }

@@ -1,31 +1,43 @@
-// What integrations in Node use: MODEL, the configuration, and output(value), a new model for all widgets that draw it.
+// What integrations in Node use: MODEL, the configuration, output(value), a new model for all widgets that draw it, and
+// sql(query, params), which asks governed data.
 "use strict";
 const fs = require("node:fs");
 const http = require("node:http");
 
-const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+const agent = new http.Agent({ keepAlive: true, maxSockets: 2 });
 let model;
 let next = null; // the newest value that waits; older ones are skipped
 let busy = false;
 
-function post(body) {
+function post(path, body) {
   const token = fs.readFileSync(process.env.CLOISTER_TOKEN_FILE || "/dev/shm/cloister-token", "utf8").trim();
   const options = {
     agent,
     socketPath: process.env.CLOISTER_INNER || "/run/cloister/inner.sock",
-    path: "/v1/output",
+    path,
     method: "POST",
-    headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) },
+    headers: { Authorization: `Bearer ${token}`, Accept: "application/json", "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) },
   };
   return new Promise((resolve, reject) => {
     const request = http.request(options, (response) => {
       let said = "";
+      response.setEncoding("utf8");
       response.on("data", (chunk) => (said += chunk));
-      response.on("end", () => (response.statusCode < 300 ? resolve() : reject(new Error(said || `status ${response.statusCode}`))));
+      response.on("end", () => (response.statusCode < 300 ? resolve(said) : reject(failure(said, response.statusCode))));
     });
     request.on("error", reject);
     request.end(body);
   });
+}
+
+function failure(said, status) {
+  let problem = {};
+  try {
+    problem = JSON.parse(said);
+  } catch {
+    // no answer of the platform's: then the status has to do
+  }
+  return Object.assign(new Error(problem.detail || `status ${status}`), { code: problem.code || "internal" });
 }
 
 async function drain() {
@@ -34,7 +46,7 @@ async function drain() {
     const { body, settle } = next;
     next = null;
     try {
-      await post(body);
+      await post("/v1/output", body);
       settle.resolve();
     } catch (error) {
       console.error(`output: ${error.message}`);
@@ -51,6 +63,12 @@ exports.output = (value) => {
     next = { body, settle: { resolve } };
     if (!busy) drain();
   });
+};
+
+// Governed data, as far as whoever added the module may ask: an array of objects. Rejects with an Error that has a `code`.
+exports.sql = async (query, params = null) => {
+  const { columns, rows } = JSON.parse(await post("/v1/query", JSON.stringify({ sql: query, params })));
+  return rows.map((row) => Object.fromEntries(row.map((value, place) => [columns[place].name, value])));
 };
 
 Object.defineProperty(exports, "MODEL", {

@@ -176,11 +176,17 @@ _channels = []  # at most one: the connection that the last output went by
 def output(value):
     """Publish a new model: anything that JSON can say. Waits until the platform has taken it.
 
+    Of what is common in data, JSON has no word for: not-a-number and infinity become null, bytes base64.
+
     Raises:
         QueryError: when it is too large.
         TypeError, ValueError: when JSON cannot say it.
     """
-    body = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain).encode()
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+    body = text.encode()
     head = (
         "POST /v1/output HTTP/1.1\r\nHost: cloister\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {_token()}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -235,7 +241,30 @@ def _plain(value):
         return value.to_pylist()
     if hasattr(value, "to_dict"):
         return value.to_dict("records")
+    if hasattr(value, "total_seconds"):
+        return value.total_seconds()
+    if hasattr(value, "as_integer_ratio") or hasattr(value, "as_tuple"):  # a Decimal, also one that is not a number
+        return int(value) if value == value and value % 1 == 0 else float(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        from base64 import b64encode
+
+        return b64encode(value).decode()
+    if isinstance(value, (set, frozenset)):
+        return list(value)
     raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
+
+
+def _finite(value):
+    """The same without numbers that JSON has no word for."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return _finite(_plain(value))
 
 
 def load_ipython_extension(ipython):

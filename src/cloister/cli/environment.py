@@ -1,6 +1,7 @@
 """Commands about environments."""
 
 import asyncio
+from pathlib import Path
 
 import typer
 
@@ -11,6 +12,7 @@ from cloister.core.principal import EVERYTHING
 from cloister.modules import recipes
 from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
+from cloister.sandboxes import LIVE, Sandbox, SandboxSpec
 from cloister.spaces import JUPYTERLAB, Space, declared
 
 app = typer.Typer(no_args_is_help=True, help="Environments: what is inside sandboxes.")
@@ -21,6 +23,18 @@ async def _declared(platform: Platform) -> dict[str, list[str]]:
     async with platform.database.read() as uow:
         spaces = (await uow.session.scalars(scoped_select(Space, EVERYTHING).where(Space.state == "active"))).all()
     return {f"{s.space}/{e.name}": e.requirements for s in spaces for e in declared(s).environments if not e.image}
+
+
+async def _mounted(platform: Platform) -> set[str]:
+    """What sandboxes have that run now, though nobody declares it any more."""
+    states = [state.value for state in LIVE]
+    async with platform.database.read() as uow:
+        rows = (await uow.session.scalars(scoped_select(Sandbox, EVERYTHING).where(Sandbox.state.in_(states)))).all()
+    specs = [SandboxSpec.load(row.spec) for row in rows]
+    paths = [
+        path for spec in specs for path in (spec.environment, spec.image, *(m.source for m in spec.mounts)) if path
+    ]
+    return {Path(path).name for path in paths}
 
 
 @app.command("ls")
@@ -69,6 +83,7 @@ def gc() -> None:
         used = {built.id for requirements in wanted if (built := platform.environments.ready(requirements))}
         used |= {image.path.name for image in platform.images.all()}
         used |= await platform.layers.used(await recipes(platform.database))
+        used |= await _mounted(platform)
         gone = await platform.environments.collect(used)
         typer.echo("\n".join(f"removed {id_}" for id_ in gone) or "nothing to remove")
         await platform.database.close()

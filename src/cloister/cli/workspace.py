@@ -110,12 +110,25 @@ def explain(space: SpaceOption, team: str) -> None:
     typer.echo(table(rows, ("", "")))
 
 
+def _percent(text: object) -> float:
+    try:
+        value = float(str(text).strip().removesuffix("%"))
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 100:
+        message = f"{text} is no percentage; an example is 5%"
+        raise typer.BadParameter(message)
+    return value
+
+
 @app.command()
 def upgrade(
     space: SpaceOption,
     environment: Annotated[str, typer.Option("--environment", "-e", help="The environment to move to.")],
-    canary: Annotated[float, typer.Option(help="Percent that go first.", min=0, max=100)] = 5,
-    then: Annotated[float, typer.Option(help="Percent to stop at; the same command again goes on.", max=100)] = 100,
+    canary: Annotated[float, typer.Option(parser=_percent, metavar="PERCENT", help="How many go first: 5%.")] = 5,
+    then: Annotated[
+        float, typer.Option(parser=_percent, metavar="PERCENT", help="Where to stop; the same command again goes on.")
+    ] = 100,
 ) -> None:
     """Move all workspaces of a space to an environment: a few first, then the rest; all back if one does not serve.
 

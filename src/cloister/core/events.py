@@ -54,6 +54,13 @@ class AccessChanged(Event):
 
 
 @dataclass(frozen=True)
+class ReleaseRemoved(Event):
+    """A release of a module was taken away: what runs of it ends."""
+
+    release: str
+
+
+@dataclass(frozen=True)
 class GrantsChanged(Event):
     """Grants or versions changed: narrowed editions may have to be made."""
 

@@ -29,8 +29,11 @@ class Integration(Use):
 
     keep_running: bool = False
     """Whether it goes on when nobody looks."""
+    accepts: Annotated[str, Field(max_length=60)] | None = None
+    """The release whose permissions were seen and accepted: one that asks for more does not run. Absent: the one that is
+    found when this is saved."""
     added_by: int | None = None
-    """The number of the person for whom it runs; set by the platform."""
+    """The number of the person for whom it runs: who last said what it is to do. Set by the platform."""
 
 
 class Source(_Strict):

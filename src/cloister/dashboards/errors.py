@@ -15,6 +15,12 @@ class ShareNotFound(NotFound):
     code = "share.not_found"
 
 
+class ShareUnavailable(Conflict):
+    """This dashboard cannot be shown just now. Whoever shared it can find out why."""
+
+    code = "share.unavailable"
+
+
 class SharePaused(Conflict):
     """This link is paused by whoever shared it."""
 

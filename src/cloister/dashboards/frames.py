@@ -1,24 +1,28 @@
 """Pages of widgets, at an origin of their own, where they can reach nothing but the page that shows them."""
 
 import mimetypes
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from cloister.access import scoped_select
+from cloister.access import scoped_get, scoped_select
 from cloister.core.errors import CloisterError
 from cloister.core.principal import EVERYTHING
-from cloister.dashboards.document import Use
+from cloister.dashboards.document import Integration, Use
 from cloister.dashboards.models import Share
 from cloister.dashboards.trials import Trials
 from cloister.modules import Described, ModuleFileNotFound, Modules, Release
 from cloister.platform import UnitOfWork
 
 STATIC = Path(__file__).parent / "static"
+# It says nothing of who may frame it: that is for the page that shows it to say, which is what has the data. A widget by
+# itself is published code without a cookie, and speaks to nobody but that page.
 FRAME_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; connect-src 'none'; "
-    "worker-src 'none'; frame-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors {home}"
+    "worker-src 'none'; frame-src 'none'; form-action 'none'; base-uri 'none'"
 )
 CONNECTIONS = "(response-origin);webrtc=block"
 """No content security policy stops WebRTC in Chromium; the list of connections that a page may make does."""
@@ -26,6 +30,9 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' {sockets}; "
     "frame-src {widgets}; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
 )
+ABOUT = {"module.yaml", "README.md", "config.json"}
+PAGE, LIBRARY = "index.html", b"/lib/cloister.js"
+_START = re.compile(rb"\s*(<!doctype[^>]*>)?\s*(<html[^>]*>)?\s*(<head[^>]*>)?", re.IGNORECASE)
 OWN = {"charts.js", "cloister.js", "tables.js", "widget.css"}
 LIBRARIES = OWN | {
     "d3.js", "echarts.js", "leaflet.css", "leaflet.js", "three.core.js", "three.js", "topojson.js",
@@ -49,10 +56,19 @@ class Frames:
         found: dict[str, Release | None] = {}
         for use in uses:
             try:
-                _, found[use.id] = await self.modules.resolve(uow, use.module, use.version)
+                accepts = use.accepts if isinstance(use, Integration) else None
+                _, found[use.id] = await self.modules.resolve(uow, use.module, use.version, accepts)
             except CloisterError:
                 found[use.id] = None
         return found
+
+    async def more(self, uow: UnitOfWork, use: Use) -> dict[str, Any]:
+        """The release that an integration would be if what it asks for beyond what was accepted were accepted."""
+        accepts = use.accepts if isinstance(use, Integration) else None
+        if accepts is None:
+            return {}
+        newer, asked = await self.modules.beyond(uow, use.module, use.version, accepts)
+        return {"newer": newer, "asks_more": asked}
 
     def address(self, digest: str | None) -> str | None:
         return None if digest is None else f"{self.origin}/w/{digest}/index.html"
@@ -67,20 +83,22 @@ class Frames:
             files = await self.trials.previewed(uow, digest)
             if path not in files:
                 raise ModuleFileNotFound
-            return files[path], {**self.headers(path), "Cache-Control": "no-store"}
+            return _with_library(path, files[path]), {**self.headers(path), "Cache-Control": "no-store"}
         query = scoped_select(Release, EVERYTHING).where(
             Release.digest == digest, Release.state == "ready", Release.removed.is_(False)
         )
         release = (await uow.session.scalars(query.limit(1))).first()
         if release is None or Described.model_validate(release.described).manifest.kind != "widget":
             raise ModuleFileNotFound
-        return await self.modules.files.file(digest, path), self.headers(path)
+        if path in ABOUT:  # no part of what is drawn, and visitors of a share need not know
+            raise ModuleFileNotFound
+        return _with_library(path, await self.modules.files.file(digest, path)), self.headers(path)
 
     def headers(self, path: str) -> dict[str, str]:
         kind = TYPES.get(Path(path).suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
         return {
             "Content-Type": kind + ("; charset=utf-8" if kind.startswith("text/") else ""),
-            "Content-Security-Policy": FRAME_POLICY.format(home=self.home),
+            "Content-Security-Policy": FRAME_POLICY,
             "Connection-Allowlist": CONNECTIONS,
             "Cache-Control": "public, max-age=31536000, immutable",
             "X-Content-Type-Options": "nosniff",
@@ -111,10 +129,19 @@ class Frames:
         return PAGE_POLICY.format(widgets=self.origin, sockets=sockets, ancestors=ancestors)
 
     @staticmethod
-    async def embedders(uow: UnitOfWork) -> set[str]:
-        """The origins that any share may be embedded by. Which share a page shows is known to the browser alone."""
-        rows = (await uow.session.scalars(scoped_select(Share, EVERYTHING).where(Share.paused.is_(False)))).all()
-        return {origin for row in rows for origin in row.origins}
+    async def embedders(uow: UnitOfWork, share: str) -> set[str]:
+        """The origins that a share may be embedded by; none when there is no such share."""
+        found = await scoped_get(uow, Share, EVERYTHING, id=share)
+        return set() if found is None or found.paused else set(found.origins)
+
+
+def _with_library(path: str, content: bytes) -> bytes:
+    """A widget's page, with our library where it does not ask for it: widgets written for others expect it there."""
+    if path != PAGE or LIBRARY in content:
+        return content
+    tag = b'<script src="' + LIBRARY + b'"></script>'
+    found = _START.match(content)
+    return content[: found.end()] + tag + content[found.end() :] if found else tag + content
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from aiohttp import web
 from cloister.access import scoped_get, scoped_select
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError, Invalid
-from cloister.core.events import AccessChanged, DashboardChanged, Event, SandboxChanged
+from cloister.core.events import AccessChanged, DashboardChanged, Event, ReleaseRemoved, SandboxChanged
 from cloister.core.principal import EVERYTHING, Principal
 from cloister.dashboards.document import Document, Integration
 from cloister.dashboards.errors import OutputNotFound, TooManySessions
@@ -56,7 +56,7 @@ class LiveSessions(Controller):
     """Begins sessions, keeps them what their dashboards say, and ends them."""
 
     name = "live sessions"
-    wakes_on = (AccessChanged, DashboardChanged)
+    wakes_on = (AccessChanged, DashboardChanged, ReleaseRemoved)
     interval = 5.0
 
     def __init__(
@@ -81,7 +81,8 @@ class LiveSessions(Controller):
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._changed: set[str] = set()
         bus.subscribe(SandboxChanged, self._on_sandbox)
-        bus.subscribe(DashboardChanged, self._on_dashboard)
+        for kind in (DashboardChanged, ReleaseRemoved):
+            bus.subscribe(kind, self._on_dashboard)
         inner.register("POST", "/v1/output", self._on_output)
 
     # -- what is heard
@@ -95,6 +96,8 @@ class LiveSessions(Controller):
     def _on_dashboard(self, event: Event) -> None:
         if isinstance(event, DashboardChanged):
             self._changed.add(event.dashboard)
+        elif isinstance(event, ReleaseRemoved):
+            self._changed.update(session.dashboard for session in self.sessions.values())
 
     async def _on_output(self, sandbox: Connected, request: web.Request) -> web.StreamResponse:
         found = self._by_sandbox.get(sandbox.id)
@@ -241,6 +244,8 @@ class LiveSessions(Controller):
             try:
                 release = await self._release(session, integration)
             except CloisterError as error:
+                if id_ in session.instances:
+                    await self._stop(session.instances.pop(id_))
                 self._state(session, id_, "red", error.detail)
                 continue
             described = Described.model_validate(release.described)
@@ -266,7 +271,7 @@ class LiveSessions(Controller):
         if trial is not None:
             return trial.release
         async with self._database.read() as uow:
-            return (await self._modules.resolve(uow, integration.module, integration.version))[1]
+            return (await self._modules.resolve(uow, integration.module, integration.version, integration.accepts))[1]
 
     async def end(self, session: Session, reason: str) -> None:
         """End a session for all who look."""
@@ -300,6 +305,13 @@ class LiveSessions(Controller):
                 self._state(session, id_, "red", error.detail)
                 await instance.again.wait()
                 continue
+            except Exception:  # the boundary of one integration: its team must see that it does not run
+                log.exception("dashboards.integration_failed", integration=id_, dashboard=session.dashboard)
+                self._state(
+                    session, id_, "red", "The platform failed to start it. Its operators find the reason in the log."
+                )
+                await instance.again.wait()
+                continue
             if row is None:
                 continue  # somebody asked for it to be started anew
             if row.exit_code == 0:
@@ -328,7 +340,7 @@ class LiveSessions(Controller):
         needs = manifest.permissions
         folder = await self._modules.files.folder(instance.digest)
         configuration, secrets = self._dashboards.opened(integration, described.model)
-        hosts = needs.reached(integration.values)
+        hosts = needs.reached(json.loads(configuration))
         spec = SandboxSpec(
             command=inside.command, environment=inside.environment, image=inside.image, size=needs.size.model_dump(),
             mounts=(Mount(str(folder), MODULE_MOUNT),), cwd=MODULE_MOUNT,

@@ -125,6 +125,7 @@ def router(
                     title=described.manifest.title or use.module if described else use.module,
                     configuration=[] if described is None else [e.model_dump(exclude_none=True) for e in described.model],
                     frame=frames.address(release.digest) if release is not None and widget else None,
+                    **await frames.more(call.uow, use),
                 )
             )  # fmt: skip
         return PartList(items=items)
@@ -183,7 +184,7 @@ def router(
         described, release = await frames.modules.on_trial(call.uow, found)
         if described.manifest.kind == "widget":
             return TrialOut(live=None, frame=frames.address(frames.trials.preview(found)))
-        trial = frames.trials.begin(found, described, release, call.person, space, team, body.values)
+        trial = frames.trials.begin(found, described, release, call.person, space, team, body.values, dashboards.seal)
         return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None)
 
     _share_routes(api, dashboards, shares, frames.home)
@@ -210,7 +211,7 @@ def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, home: 
         row = await dashboards.get(call.uow, call.scope, dashboard)
         wish = Wish(body.passphrase, tuple(body.origins), body.expires_at, tuple(body.variables))
         share, token = await shares.create(call.uow, row, call.person, wish)
-        return ShareOut.of(share, f"{home}/api/v1/view/view.html#{token}")
+        return ShareOut.of(share, f"{home}/api/v1/view/{share.id}/view.html#{token}")
 
     @api.put("/spaces/{space}/shares/{share}/pause", openapi_extra=WRITE)
     async def pause_share(space: Slug, share: Id, body: SharePauseIn, call: CallDep) -> ShareOut:
@@ -256,12 +257,19 @@ def _visitor_routes(
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     @api.get("/view/{name}", openapi_extra=guard(Action.PUBLIC_READ), include_in_schema=False)
-    async def view_page(name: str, call: CallDep) -> Response:
-        """The page that shows a share; the link's last part, which it needs, never reaches a server."""
+    async def unembedded_page(name: str, call: CallDep) -> Response:
+        """The same for links that do not say which share they are of: no other page may embed it."""
+        return await view_page("", name, call)
+
+    @api.get("/view/{share}/{name}", openapi_extra=guard(Action.PUBLIC_READ), include_in_schema=False)
+    async def view_page(share: Id, name: str, call: CallDep) -> Response:
+        """The page that shows a share, with the rule who may embed it; the link's last part, which opens it, never
+        reaches a server.
+        """
         found = page_asset(name)
         if found is None:
             raise NotFound
-        policy = frames.page_policy(await frames.embedders(call.uow))
+        policy = frames.page_policy(await frames.embedders(call.uow, share))
         headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
         return Response(found[0], media_type=found[1], headers=headers)
 

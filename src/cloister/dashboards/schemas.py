@@ -50,6 +50,10 @@ class PartOut(BaseModel):
     configuration: list[dict[str, Any]]
     frame: str | None
     """Where a widget's page is; None of an integration, and where no release can run."""
+    newer: str | None = None
+    """A newer release that would run, were what it asks for accepted."""
+    asks_more: list[str] = Field(default_factory=list)
+    """What that is."""
 
 
 class PartList(BaseModel):

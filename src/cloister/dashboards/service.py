@@ -107,7 +107,12 @@ class Dashboards:
         found = await scoped_get(uow, DashboardVersion, in_space(row.space), dashboard=row.id, version=version)
         if found is None:
             raise DashboardNotFound(f"There is no version {version} of it.")
-        row.document, row.name = found.document, str(found.document["name"])
+        document, now = Document.model_validate(found.document), Document.model_validate(row.document)
+        runs = {integration.id: integration for integration in now.integrations}
+        for integration in document.integrations:
+            if runs.get(integration.id) != integration:
+                integration.added_by = person  # what was undone and comes back, comes back for whoever brings it
+        row.document, row.name = document.model_dump(mode="json"), document.name
         row.version += 1
         row.updated_at = self.clock.now()
         self._keep(uow, row, person)
@@ -134,15 +139,44 @@ class Dashboards:
                 earlier = None
             if earlier is None:
                 fresh.append(use.module)
-            _, release = await self.modules.resolve(uow, use.module, use.version)
-            model = Described.model_validate(release.described).model
-            use.values = self._values(use, model, earlier)
             if isinstance(use, Integration):
-                use.added_by = earlier.added_by if isinstance(earlier, Integration) else person
+                await self._seal_integration(uow, use, earlier if isinstance(earlier, Integration) else None, person)
+            elif earlier is None or (use.version, use.values) != (earlier.version, _given(earlier)):
+                _, release = await self.modules.resolve(uow, use.module, use.version)
+                use.values = self.seal(use, Described.model_validate(release.described).model, earlier)
+            else:
+                use.values = earlier.values
         await self.modules.used(uow, fresh)
         return copy
 
-    def _values(self, use: Use, model: list[Entry], earlier: Use | None) -> dict[str, Any]:
+    async def _seal_integration(
+        self, uow: UnitOfWork, use: Integration, earlier: Integration | None, person: int
+    ) -> None:
+        """Seal what an integration is given. It runs for whoever last said what it is to do, with their rights."""
+        if earlier is not None and earlier.accepts is not None and use.accepts in {None, earlier.accepts}:
+            same_wish = use.version == earlier.version
+            use.accepts = earlier.accepts if same_wish else None
+            if same_wish and use.values == _given(earlier):
+                use.values, use.added_by = earlier.values, earlier.added_by
+                return  # also when its release is gone: the rest of a dashboard can still be changed
+        if use.accepts is not None and (earlier is None or earlier.accepts != use.accepts):
+            _, accepted = await self.modules.resolve(uow, use.module, use.accepts)
+            if accepted.version != use.accepts:
+                raise BadConfiguration(f"“accepts” is the exact version of a release of {use.module}.")
+        _, release = await self.modules.resolve(uow, use.module, use.version, use.accepts)
+        described = Described.model_validate(release.described)
+        kept = earlier
+        if earlier is not None and earlier.added_by != person and _elsewhere(described, use, earlier):
+            kept = None  # a secret that somebody else gave for one host is not sent to another
+        use.values = self.seal(use, described.model, kept)
+        use.accepts, use.added_by = use.accepts or release.version, person
+
+    def seal(self, use: Use, model: list[Entry], earlier: Use | None) -> dict[str, Any]:
+        """Check what a module is given, and encrypt the secrets in it.
+
+        Raises:
+            BadConfiguration: naming the setting.
+        """
         secrets = {entry.name for entry in model if entry.secret}
         plain = {name: value for name, value in use.values.items() if name not in secrets}
         check_values(model, plain)
@@ -174,3 +208,13 @@ class Dashboards:
         known = {entry.name for entry in model}
         whole = check_values(model, {name: value for name, value in values.items() if name in known})
         return json.dumps(whole), tuple(secret for secret in secrets if len(secret) >= 4)
+
+
+def _given(use: Use) -> dict[str, Any]:
+    """What was given, as people see it."""
+    return {name: {"set": True} if is_sealed(value) else value for name, value in use.values.items()}
+
+
+def _elsewhere(described: Described, use: Use, earlier: Use) -> bool:
+    """Whether a setting that says which host is reached is another now."""
+    return any(use.values.get(name) != earlier.values.get(name) for name in described.manifest.permissions.hosts_from)

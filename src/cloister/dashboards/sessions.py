@@ -99,9 +99,11 @@ def read_output(text: str) -> tuple[str, Any]:
     """
     try:
         model = json.loads(text, parse_constant=_refuse)
+        compact = json.dumps(model, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        compact.encode()  # half a surrogate pair is no text that could be sent on
     except (ValueError, RecursionError) as error:
         raise Invalid("A model is JSON.") from error
-    return json.dumps(model, separators=(",", ":"), ensure_ascii=False), model
+    return compact, model
 
 
 def _refuse(constant: str) -> Any:

@@ -10,11 +10,12 @@ from typing import Any
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
+from cloister.core.errors import CloisterError, Invalid
 from cloister.core.events import DashboardChanged
 from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING, Scope
 from cloister.dashboards.document import Document, Widget, is_sealed
-from cloister.dashboards.errors import DataNotShareable, PassphraseNeeded, ShareNotFound, SharePaused
+from cloister.dashboards.errors import DataNotShareable, PassphraseNeeded, ShareNotFound, SharePaused, ShareUnavailable
 from cloister.dashboards.models import Dashboard, Share
 from cloister.dashboards.variables import Setting, Variable, check_variables, settings_of
 from cloister.datasets import GrantDeclaration, Grants
@@ -51,6 +52,8 @@ class Shares:
             DataNotShareable: when it shows governed data that may not leave.
             BadConfiguration: when a variable is none that strangers may set.
         """
+        if wish.expires_at is not None and wish.expires_at <= self.clock.now():
+            raise Invalid("“expires_at” lies in the past.")
         await self._check_data(uow, row)
         await check_variables(uow, self.modules, Document.model_validate(row.document), wish.variables)
         token = secrets.token_urlsafe(24)
@@ -69,7 +72,12 @@ class Shares:
         """Governed data leave by a share only where every dataset that could be asked may be downloaded."""
         document = Document.model_validate(row.document)
         for integration in document.integrations:
-            _, release = await self.modules.resolve(uow, integration.module, integration.version)
+            try:
+                _, release = await self.modules.resolve(
+                    uow, integration.module, integration.version, integration.accepts
+                )
+            except CloisterError:  # its author took it away: then it asks nothing
+                continue
             if not Described.model_validate(release.described).manifest.permissions.datasets:
                 continue
             grants = await self.grants.effective(uow, row.space, integration.added_by, row.team)
@@ -119,7 +127,7 @@ class Shares:
         """The dashboard that a share shows now.
 
         Raises:
-            ShareNotFound, SharePaused, DataNotShareable: when it shows none.
+            ShareNotFound, SharePaused, ShareUnavailable: when it shows none.
         """
         if share.expires_at is not None and share.expires_at <= self.clock.now():
             raise ShareNotFound
@@ -128,7 +136,10 @@ class Shares:
         row = await scoped_get(uow, Dashboard, EVERYTHING, id=share.dashboard)
         if row is None:
             raise ShareNotFound
-        await self._check_data(uow, row)  # grants may have ended since
+        try:
+            await self._check_data(uow, row)  # grants may have ended since
+        except DataNotShareable as error:
+            raise ShareUnavailable from error  # which data those are is not for visitors
         return row
 
     @staticmethod

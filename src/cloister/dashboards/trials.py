@@ -2,17 +2,19 @@
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 from cloister.access import scoped_get
 from cloister.core.principal import EVERYTHING
-from cloister.dashboards.document import Document, Integration
+from cloister.dashboards.document import Document, Integration, Use
 from cloister.dashboards.models import Dashboard
-from cloister.modules import Described, Module, ModuleNotFound, Modules, Release, check_values
+from cloister.modules import Described, Entry, Module, ModuleNotFound, Modules, Release
 from cloister.platform import UnitOfWork
 
+Seal = Callable[[Use, list[Entry], Use | None], dict[str, Any]]
 PREVIEW_SECONDS = 1800.0
 MOST = 2000
 
@@ -35,15 +37,15 @@ class Trials:
 
     def begin(
         self, module: Module, described: Described, release: Release, person: int, space: str, team: int,
-        values: dict[str, Any],
+        values: dict[str, Any], seal: Seal,
     ) -> Trial:  # fmt: skip
         """Put a draft on trial; once more for the same author takes the place of what ran before.
 
         Raises:
             BadConfiguration: when the values are not what its model asks for.
         """
-        check_values(described.model, values)
         use = Integration(id="draft", module=module.name, version=release.version, values=values, added_by=person)
+        use.values = seal(use, described.model, None)
         document = Document(name=module.name, integrations=[use])
         id_ = f"trial_{person}_{module.number}_{team}"
         board = Dashboard(

@@ -101,8 +101,9 @@ class Asking:
             return response(*self._refuse(question, Internal()))
         if len(self._ready) > 20_000:
             self._ready.clear()
-        self._ready[asked] = ready
-        if question.method not in SAFE:
+        if question.method in SAFE:
+            self._ready[asked] = ready
+        else:
             self._worked(ready.allowed.workspace)
         return ready.answer
 

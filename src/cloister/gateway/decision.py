@@ -21,7 +21,7 @@ from cloister.gateway.models import WorkspaceSession
 from cloister.identity import Sessions, Tokens, secret_hash
 from cloister.platform import Bus, Database, UnitOfWork
 from cloister.spaces import Policies, SpaceNotFound, active_space, in_space
-from cloister.workspaces import Workspace, app_of, environment_of
+from cloister.workspaces import Workspace, app_of, environment_now
 
 REMEMBER_SECONDS = 0.5
 REMEMBER_MANY = 20_000
@@ -129,7 +129,9 @@ class Decisions:
                 raise NotYourTeam
             row = await scoped_get(uow, Workspace, in_space(team.space), team=team.team)
             if row is not None:
-                app_of(environment_of(declaration, row.environment))  # one that is gone, or has no app, is said here
+                app_of(
+                    environment_now(declaration, row, self._decider.clock.now())
+                )  # one that is gone, or has no app, is said here
             return Allowed(
                 principal, principal.person, team.space, team.team, row.id if row else None,
                 row.state if row else "stopped", row.reason if row else None, row.sandbox if row else None,

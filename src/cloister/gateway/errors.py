@@ -57,6 +57,12 @@ class UploadTooLarge(TooLarge):
     code = "gateway.upload_too_large"
 
 
+class UnreadableMessage(Invalid):
+    """This message to a kernel is not in a form that can be recorded, so it does not reach the kernel."""
+
+    code = "gateway.unreadable_message"
+
+
 class CodeInvalid(Forbidden):
     """This way in was used already, or is too old. Open the workspace again."""
 

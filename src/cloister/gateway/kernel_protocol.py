@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 V1 = "v1.kernel.websocket.jupyter.org"
-_NEEDED = b'"execute_re'  # of execute_request and execute_reply: most messages are neither
+_REPLY = b'"execute_reply"'  # as kernels of ours write it: most messages are none
 MAX_PARTS = 4096
+_DEBUG = {"evaluate", "setExpression", "setVariable", "setBreakpoints", "setFunctionBreakpoints"}
+"""What a debugger asks that runs code."""
+
+
+class Unreadable(ValueError):
+    """A message of which it cannot be said what it executes."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class Execute:
     code: str
     cell: str | None
     silent: bool
+    also: str | None = None
+    """Expressions that are evaluated besides, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +41,53 @@ class Reply:
     status: str
 
 
-def read(data: bytes | str, *, v1: bool) -> Execute | Reply | None:
-    """Return what a frame asks or answers; None for all else, also for what is malformed (the kernel refuses it)."""
+def asked(data: bytes | str, *, v1: bool) -> Execute | None:
+    """What a frame from a browser asks to be executed; None when nothing.
+
+    Raises:
+        Unreadable: when that cannot be told. Such a frame must not reach the kernel, which may read it otherwise.
+    """
+    try:
+        header, _, metadata, content = _split(data) if v1 and isinstance(data, bytes) else _join(data)
+        kind = header["msg_type"]
+        if kind == "execute_request":
+            expressions = content.get("user_expressions")
+            return Execute(
+                str(header["msg_id"])[:100], _text(content["code"]), _cell(metadata), bool(content.get("silent")),
+                json.dumps(expressions) if expressions else None,
+            )  # fmt: skip
+        if kind == "debug_request" and content.get("command") in _DEBUG:
+            return Execute(str(header["msg_id"])[:100], json.dumps(content), _cell(metadata), silent=False)
+        _text(kind)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError) as error:
+        raise Unreadable from error
+    return None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        message = "not a text"
+        raise TypeError(message)
+    return value
+
+
+def _cell(metadata: Any) -> str | None:
+    cell = metadata.get("cellId") if isinstance(metadata, dict) else None
+    return str(cell)[:100] if cell else None
+
+
+def answered(data: bytes | str, *, v1: bool) -> Reply | None:
+    """What a frame from a kernel says was run; None when nothing, or when it cannot be told."""
     raw = data.encode() if isinstance(data, str) else data
-    if _NEEDED not in raw:
+    if _REPLY not in raw:
         return None
     try:
-        parts = _split(raw) if v1 and isinstance(data, bytes) else _join(data)
-    except (ValueError, KeyError, TypeError, IndexError, struct.error, RecursionError):
+        header, parent, _, content = _split(raw) if v1 and isinstance(data, bytes) else _join(data)
+        if header["msg_type"] == "execute_reply":
+            return Reply(str(parent["msg_id"])[:100], str(content.get("status", "?"))[:20])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
         return None
-    return _meaning(*parts)
+    return None
 
 
 def _split(raw: bytes) -> tuple[Any, Any, Any, Any]:
@@ -51,7 +96,9 @@ def _split(raw: bytes) -> tuple[Any, Any, Any, Any]:
         message = "not that form"
         raise ValueError(message)
     offsets = struct.unpack_from(f"<{count}Q", raw, 8)
-    header, parent, metadata, content = (json.loads(raw[offsets[i] : offsets[i + 1]]) for i in range(1, 5))
+    # Decoded as kernels do: of bytes, this library would also take other encodings, and read something else.
+    parts = [json.loads(raw[offsets[i] : offsets[i + 1]].decode("utf-8", "replace")) for i in range(1, 5)]
+    header, parent, metadata, content = parts
     return header, parent, metadata, content
 
 
@@ -59,21 +106,6 @@ def _join(data: bytes | str) -> tuple[Any, Any, Any, Any]:
     if isinstance(data, bytes):  # with buffers: a count and offsets, big-endian and 32 bits wide, then the JSON
         count, start = struct.unpack_from("!II", data)
         end = struct.unpack_from("!I", data, 8)[0] if count > 1 else len(data)
-        data = data[start:end].decode()
+        data = data[start:end].decode("utf-8", "replace")
     message = json.loads(data)
     return message["header"], message.get("parent_header"), message.get("metadata"), message.get("content")
-
-
-def _meaning(header: Any, parent: Any, metadata: Any, content: Any) -> Execute | Reply | None:
-    if not isinstance(header, dict) or not isinstance(content, dict):
-        return None
-    kind = header.get("msg_type")
-    if kind == "execute_request" and isinstance(content.get("code"), str):
-        cell = metadata.get("cellId") if isinstance(metadata, dict) else None
-        return Execute(
-            str(header.get("msg_id", ""))[:100], content["code"], str(cell)[:100] if cell else None,
-            bool(content.get("silent")),
-        )  # fmt: skip
-    if kind == "execute_reply" and isinstance(parent, dict):
-        return Reply(str(parent.get("msg_id", ""))[:100], str(content.get("status", "?"))[:20])
-    return None

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import quote, unquote
 
+import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
@@ -10,8 +11,9 @@ from yarl import URL
 from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
 from cloister.gateway.decision import Allowed
-from cloister.gateway.errors import BudgetSpent, DownloadsBlocked, TooLargeToView, UploadTooLarge
+from cloister.gateway.errors import BudgetSpent, DownloadsBlocked, TooLargeToView
 from cloister.gateway.outflow import Outflows
+from cloister.gateway.upload import Body, Uploads
 from cloister.gateway.upstream import Upstreams
 from cloister.spaces import parse_bytes
 
@@ -20,7 +22,8 @@ HOP = {
     "upgrade", "host", "authorization", "cookie", "content-length",
 }  # fmt: skip
 OURS = re.compile(r"^(cloister-|x-forwarded-)", re.IGNORECASE)
-_DOWNLOAD = re.compile(r"^/(files|nbconvert)/")
+_DOWNLOAD = re.compile(r"^/(files|nbconvert)/|^/kernelspecs/[^/]+/(?!logo-)")
+"""What hands out files as they are: also those beside a kernel's description, which anybody can put there."""
 _SESSION = re.compile(r"^/api/collaboration/session/(.+)$")
 _CONTENTS = re.compile(r"^/api/contents(/|$)")
 CHUNK = 64 * 1024
@@ -35,6 +38,7 @@ class Leaving:
         self._upstreams = upstreams
         self._outflows = outflows
         self._recorder = recorder
+        self._uploads = Uploads()
 
     async def serve(self, request: web.Request, allowed: Allowed, *, document: bool) -> web.StreamResponse:
         """Pass a request on, and its answer back as far as the space lets it leave.
@@ -45,9 +49,7 @@ class Leaving:
         download = _DOWNLOAD.match(request.path) is not None and request.method in {"GET", "HEAD"}
         contents = _CONTENTS.match(request.path) is not None and request.method in {"GET", "HEAD"}
         session = _SESSION.match(request.path) if request.method == "PUT" else None
-        said = request.headers.get("Content-Length", "")
-        if said.isdigit() and int(said) > parse_bytes(allowed.policies.upload):
-            raise UploadTooLarge(f"At most {allowed.policies.upload} at once.")
+        upload = await self._uploads.check(request, allowed)
         try:
             if download and allowed.policies.downloads == "blocked":
                 raise DownloadsBlocked
@@ -61,7 +63,12 @@ class Leaving:
         if download:
             await self._check_budget(request, allowed, 0)
             await self._recorder.record(self._draft(request, allowed, Outcome.OK))
-        return await self._forward(request, allowed, metered=download or contents, document=document and not download)
+        try:
+            return await self._forward(request, allowed, upload, download=download, document=document and not download)
+        except aiohttp.ClientError as error:
+            if isinstance(error.__cause__, CloisterError):  # of the body, which was being read meanwhile
+                raise error.__cause__ from error
+            raise
 
     async def _check_budget(self, request: web.Request, allowed: Allowed, size: int) -> None:
         try:
@@ -82,45 +89,73 @@ class Leaving:
             raise TooLargeToView(f"Files of up to {allowed.policies.view} can be opened here; this has {size:,} bytes.")
 
     async def _forward(
-        self, request: web.Request, allowed: Allowed, *, metered: bool, document: bool
-    ) -> web.StreamResponse:
+        self, request: web.Request, allowed: Allowed, upload: Body, *, download: bool,
+        document: bool,
+    ) -> web.StreamResponse:  # fmt: skip
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP and not OURS.match(k)}
         headers |= {**self._upstreams.headers(allowed), "Host": request.host}
-        xsrf = request.cookies.get("_xsrf")
-        if xsrf:
-            headers["Cookie"] = f"_xsrf={xsrf}"
+        cookies = [part.strip() for part in request.headers.get("Cookie", "").split(";")]
+        if theirs := [part for part in cookies if part and "cloister" not in part.lower()]:
+            headers["Cookie"] = "; ".join(theirs)
         if document:
             headers["Accept-Encoding"] = "identity"
-        client = self._upstreams.client(allowed)
-        async with client.request(
+        if request.content_length is not None and upload is not None:
+            headers["Content-Length"] = str(request.content_length)
+        async with self._upstreams.client(allowed).request(
             request.method, URL(f"http://localhost{request.rel_url.raw_path_qs}", encoded=True), headers=headers,
-            data=request.content if request.can_read_body else None, allow_redirects=False,
+            data=upload, allow_redirects=False,
         ) as answer:  # fmt: skip
-            kept = [(k, v) for k, v in answer.headers.items() if k.lower() not in HOP]
-            kept = [(k, v) for k, v in kept if not (k.lower() == "set-cookie" and "cloister" in v.lower())]
-            html = answer.headers.get("Content-Type", "").startswith("text/html")
-            if document and html and answer.status == 200 and (answer.content_length or 0) <= PAGE_BYTES:
-                text = (await answer.read()).replace(b"</head>", BANNER, 1)
-                return web.Response(body=text, status=200, headers=_multi(kept))
-            if metered and answer.status == 200:
-                await self._check_budget(request, allowed, answer.content_length or 0)
-            out = web.StreamResponse(status=answer.status, headers=_multi(kept))
-            if answer.content_length is not None:
-                out.content_length = answer.content_length
-            await out.prepare(request)
-            async for chunk in answer.content.iter_chunked(CHUNK):
-                try:
-                    if metered:
-                        await self._outflows.take(allowed, len(chunk))
-                except (
-                    BudgetSpent
-                ):  # of a length that nobody said, or beside others: it ends unfinished, and visibly so
-                    if request.transport is not None:
-                        request.transport.abort()
-                    break
-                await out.write(chunk)
-            await out.write_eof()
-            return out
+            return await self._answer(request, allowed, answer, download=download, document=document)
+
+    async def _answer(
+        self, request: web.Request, allowed: Allowed, answer: aiohttp.ClientResponse, *, download: bool, document: bool
+    ) -> web.StreamResponse:
+        kept = [(k, v) for k, v in answer.headers.items() if k.lower() not in HOP]
+        kept = [(k, v) for k, v in kept if not (k.lower() == "set-cookie" and "cloister" in v.lower())]
+        size, beginning = answer.content_length or 0, b""
+        html = answer.headers.get("Content-Type", "").startswith("text/html")
+        if document and html and answer.status == 200 and size <= PAGE_BYTES:
+            beginning, whole = await _read_page(answer)
+            beginning = beginning.replace(b"</head>", BANNER, 1)
+            if whole:
+                return web.Response(body=beginning, status=200, headers=_multi(kept))
+        if download and answer.status == 200:
+            await self._check_budget(request, allowed, size)
+        most = None if download or document or not _metered(allowed) else parse_bytes(allowed.policies.view)
+        if most is not None and size > most:
+            raise TooLargeToView(f"Answers of up to {allowed.policies.view} can be looked at here.")
+        out = web.StreamResponse(status=answer.status, headers=_multi(kept))
+        if answer.content_length is not None and not beginning:
+            out.content_length = answer.content_length
+        await out.prepare(request)
+        if beginning:
+            await out.write(beginning)
+        try:
+            await self._stream(answer, out, allowed, most, gently=not download)
+        except (BudgetSpent, TooLargeToView):
+            # Of a length that nobody said, or beside others: it ends unfinished, and visibly so.
+            if request.transport is not None:
+                request.transport.abort()
+        await out.write_eof()
+        return out
+
+    async def _stream(
+        self,
+        answer: aiohttp.ClientResponse,
+        out: web.StreamResponse,
+        allowed: Allowed,
+        most: int | None,
+        *,
+        gently: bool,
+    ) -> None:
+        sent = 0
+        async for chunk in answer.content.iter_chunked(CHUNK):
+            sent += len(chunk)
+            if most is not None and sent > most:
+                raise TooLargeToView
+            if _metered(allowed):
+                await self._outflows.take(allowed, len(chunk), gently=gently)
+            await out.write(chunk)
 
     def _draft(self, request: web.Request, allowed: Allowed, outcome: Outcome, **details: str) -> Draft:
         name = Name.DOWNLOADED if outcome is Outcome.OK else Name.DOWNLOAD_REFUSED
@@ -131,6 +166,20 @@ class Leaving:
 
     def _record(self, request: web.Request, allowed: Allowed, outcome: Outcome, **details: str) -> None:
         self._recorder.note(self._draft(request, allowed, outcome, **details))
+
+
+def _metered(allowed: Allowed) -> bool:
+    return allowed.policies.downloads != "allowed"
+
+
+async def _read_page(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """The beginning of a page of whatever length, and whether that is all of it."""
+    page = bytearray()
+    async for chunk in answer.content.iter_chunked(CHUNK):
+        page += chunk
+        if len(page) > PAGE_BYTES:
+            return bytes(page), False
+    return bytes(page), True
 
 
 def _only_about(request: web.Request) -> bool:

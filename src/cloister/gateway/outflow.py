@@ -9,12 +9,14 @@ from time import monotonic
 from sqlalchemy import func
 
 from cloister.access import scoped_get, scoped_select
+from cloister.audit import Name, record
 from cloister.core.clock import Clock
+from cloister.core.ids import team_label
 from cloister.core.principal import EVERYTHING
 from cloister.gateway.decision import Allowed
 from cloister.gateway.errors import BudgetSpent
 from cloister.gateway.models import Outflow
-from cloister.platform import Controller, Database
+from cloister.platform import Controller, Database, UnitOfWork
 from cloister.spaces import in_space, parse_bytes
 
 SLOW_BYTES = 256 * 1024
@@ -68,10 +70,10 @@ class Outflows(Controller):
         Raises:
             BudgetSpent: when they may not before tomorrow.
         """
-        if await self._over(allowed, more) >= GRACE:
+        if await self.over(allowed, more) >= GRACE:
             raise BudgetSpent
 
-    async def _over(self, allowed: Allowed, more: int = 0) -> float:
+    async def over(self, allowed: Allowed, more: int = 0) -> float:
         """How much of the budget is used, with some bytes more: 1 is all of it."""
         if allowed.policies.downloads == "allowed":
             return 0.0
@@ -82,14 +84,19 @@ class Outflows(Controller):
             (team + more) / max(1, parse_bytes(policies.download_per_team)),
         )
 
-    async def take(self, allowed: Allowed, count: int) -> None:
+    async def take(self, allowed: Allowed, count: int, *, gently: bool = False) -> None:
         """Count bytes about to leave; wait where they must go slowly.
 
+        Args:
+            allowed: for whom they leave.
+            count: how many.
+            gently: whether they belong to work that goes on without a budget, such as opening and saving files.
+
         Raises:
-            BudgetSpent: when they may not leave before tomorrow.
+            BudgetSpent: when they may not leave before tomorrow; never when taken gently.
         """
-        over = await self._over(allowed)
-        if over >= GRACE:
+        over = await self.over(allowed)
+        if over >= GRACE and not gently:
             raise BudgetSpent
         today = self._clock.now().date()
         key = _Key(allowed.space, allowed.team, allowed.person, today)
@@ -99,6 +106,18 @@ class Outflows(Controller):
             self._team[key.space, key.team, today] += count
         if over >= 1:
             await asyncio.sleep(count / SLOW_BYTES)  # a rate, not a wait for something
+
+    async def renew(self, uow: UnitOfWork, space: str, team: int) -> None:
+        """Let today's budget of a team and of its people begin anew."""
+        today = self._clock.now().date()
+        rows = scoped_select(Outflow, in_space(space)).where(Outflow.team == team, Outflow.day == today)
+        for row in (await uow.session.scalars(rows)).all():
+            row.bytes = 0
+        theirs = (space, team)
+        self._new = defaultdict(int, {k: count for k, count in self._new.items() if (k.space, k.team) != theirs})
+        self._person = {k: count for k, count in self._person.items() if (k.space, k.team) != theirs}
+        self._team.pop((space, team, today), None)
+        record(uow, Name.BUDGET_RENEWED, space=space, team=team, subject=team_label(team))
 
     async def look(self) -> float | None:
         new, self._new = self._new, defaultdict(int)
@@ -125,9 +144,10 @@ class Outflows(Controller):
 class Rate:
     """Counts what a busy channel sends, and passes it on in lumps: a message need not cost a sum."""
 
-    def __init__(self, outflows: Outflows, allowed: Allowed) -> None:
+    def __init__(self, outflows: Outflows, allowed: Allowed, *, gently: bool) -> None:
         self._outflows = outflows
         self._allowed = allowed
+        self._gently = gently
         self._count = 0
         self._since = monotonic()
 
@@ -140,4 +160,4 @@ class Rate:
         self._count += count
         if self._count >= 64 * 1024 or monotonic() - self._since > 1:
             count, self._count, self._since = self._count, 0, monotonic()
-            await self._outflows.take(self._allowed, count)
+            await self._outflows.take(self._allowed, count, gently=self._gently)

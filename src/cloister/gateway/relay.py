@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -18,8 +19,8 @@ from yarl import URL
 from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
 from cloister.gateway.decision import Allowed, Asked, Decisions
-from cloister.gateway.errors import TerminalsBlocked
-from cloister.gateway.kernel_protocol import V1, Execute, Reply, read
+from cloister.gateway.errors import BudgetSpent, TerminalsBlocked, UnreadableMessage
+from cloister.gateway.kernel_protocol import V1, Execute, Reply, Unreadable, answered, asked
 from cloister.gateway.outflow import Outflows, Rate
 from cloister.gateway.presence import Presence
 from cloister.gateway.upstream import Upstreams
@@ -35,10 +36,22 @@ LOOK_SECONDS = 1.0
 ENDED = 4403
 """WebSocket close code: the right to be here has ended."""
 SPENT = 4429
+REFUSED = 4400
 UNSENDABLE = {1005, 1006, 1015}
 """Close codes that mean “none came”: a browser takes them for a fault when they do come."""
 _KERNEL = re.compile(r"^/api/kernels/([0-9a-fA-F-]{1,64})/channels$")
 _TERMINAL = re.compile(r"^/terminals/websocket/([^/]{1,64})$")
+_LINE_END = re.compile(r"[\r\n\x0f]")
+"""What makes a shell run a line: Return, line feed, and operate-and-get-next (Ctrl+O)."""
+RUNNING = 10_000
+
+
+@dataclass
+class Running:
+    """A cell that was asked to be run and has not answered yet. Its page may close meanwhile."""
+
+    channel: "Channel"
+    begun: float
 
 
 @dataclass(eq=False)
@@ -52,7 +65,6 @@ class Channel:
     kernel: str | None = None
     terminal: str | None = None
     protocol: str | None = None
-    running: dict[str, float] = field(default_factory=dict)
     line: str = ""
     notebook: str | None = None
     looked: float = 0.0
@@ -78,6 +90,8 @@ class Relay:
         self._presence = presence
         self._recorder = recorder
         self.open: set[Channel] = set()
+        self._running: dict[tuple[str | None, str | None], dict[str, Running]] = {}
+        """By sandbox and kernel, then by message."""
 
     async def serve(self, request: web.Request, asked: Asked, allowed: Allowed) -> web.WebSocketResponse:
         """Join a browser to a workspace's app until either ends, or the right to be joined does.
@@ -122,11 +136,13 @@ class Relay:
         finally:
             self.open.discard(channel)
             self._presence.closed(workspace)
+            if channel.line and channel.allowed.policies.terminals == "recorded":  # what was typed without an end
+                self._recorder.note(self._draft(channel, Name.TERMINAL_TYPED, typed=channel.line))
             for task in tasks:
                 task.cancel()
             for ended in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(ended, CloisterError):
-                    await channel.end(SPENT, ended.detail)
+                    await channel.end(SPENT if isinstance(ended, BudgetSpent) else REFUSED, ended.detail)
                 elif isinstance(ended, Exception) and not isinstance(ended, (ConnectionError, aiohttp.ClientError)):
                     log.error("relay.failed", path=channel.path, error=repr(ended))
             code = there.close_code
@@ -139,8 +155,11 @@ class Relay:
                 continue
             metrics.RELAYED.labels("in").inc(len(message.data))
             if channel.kernel is not None:
-                asks = read(message.data, v1=v1)
-                if isinstance(asks, Execute):
+                try:
+                    asks = asked(message.data, v1=v1)
+                except Unreadable as error:
+                    raise UnreadableMessage from error
+                if asks is not None:
                     await self._record_code(channel, asks)
             elif channel.terminal is not None:
                 await self._record_typed(channel, message.data)
@@ -151,16 +170,18 @@ class Relay:
 
     async def _outward(self, channel: Channel, there: aiohttp.ClientWebSocketResponse) -> None:
         v1 = channel.protocol == V1
-        rate = Rate(self._outflows, channel.allowed)
+        leaves = channel.kernel is not None or channel.terminal is not None  # else it is the editor's own, for instance
+        rate = Rate(self._outflows, channel.allowed, gently=not leaves)
+        running = self._running.setdefault((channel.allowed.sandbox, channel.kernel), {})
         async for message in there:
             if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 continue
             await rate.add(len(message.data))
             metrics.RELAYED.labels("out").inc(len(message.data))
-            if channel.kernel is not None and channel.running:
-                says = read(message.data, v1=v1)
-                if isinstance(says, Reply) and says.id in channel.running:
-                    self._record_done(channel, says)
+            if channel.kernel is not None and running:
+                says = answered(message.data, v1=v1)
+                if says is not None and says.id in running:
+                    self._record_done(running.pop(says.id), says)
             if message.type is WSMsgType.TEXT:
                 await channel.here.send_str(message.data)
             else:
@@ -187,22 +208,23 @@ class Relay:
             channel, Name.CODE_RUN, message=asks.id, notebook=channel.notebook, cell=asks.cell,
             code=asks.code if whole else raw[:KEPT_CODE].decode("utf-8", "replace"), bytes=len(raw),
             sha256=None if whole else hashlib.sha256(raw).hexdigest(), silent=asks.silent or None,
+            also=None if asks.also is None else asks.also[:KEPT_CODE],
         )  # fmt: skip
         await self._recorder.record(draft)
-        if len(channel.running) < 10_000:
-            channel.running[asks.id] = perf_counter()
+        running = self._running.setdefault((channel.allowed.sandbox, channel.kernel), {})
+        if len(running) < RUNNING:
+            running[asks.id] = Running(channel, perf_counter())
 
-    def _record_done(self, channel: Channel, says: Reply) -> None:
-        begun = channel.running.pop(says.id)
+    def _record_done(self, run: Running, says: Reply) -> None:
         outcome = Outcome.OK if says.status == "ok" else Outcome.FAILED
         self._recorder.note(
             self._draft(
-                channel,
+                run.channel,
                 Name.CODE_DONE,
                 outcome,
                 message=says.id,
                 status=says.status,
-                milliseconds=round((perf_counter() - begun) * 1000, 1),
+                milliseconds=round((perf_counter() - run.begun) * 1000, 1),
             )
         )
 
@@ -223,9 +245,9 @@ class Relay:
         if channel.allowed.policies.terminals != "recorded":
             return
         channel.line += message[1]
-        while channel.line and ("\r" in channel.line or "\n" in channel.line or len(channel.line) >= KEPT_LINE):
-            end = min((i for i in (channel.line.find("\r"), channel.line.find("\n")) if i >= 0), default=KEPT_LINE)
-            line, channel.line = channel.line[:end][:KEPT_LINE], channel.line[min(end + 1, len(channel.line)) :]
+        while (end := _LINE_END.search(channel.line)) is not None or len(channel.line) >= KEPT_LINE:
+            stop = KEPT_LINE if end is None else min(end.start(), KEPT_LINE)
+            line, channel.line = channel.line[:stop], channel.line[stop + (end is not None and end.start() == stop) :]
             await self._recorder.record(self._draft(channel, Name.TERMINAL_TYPED, typed=line))
 
     async def _notebook(self, allowed: Allowed, kernel: str) -> str | None:
@@ -246,6 +268,12 @@ class Relay:
         return None
 
     # -- ends
+
+    def forget_ended(self, live: Collection[str]) -> None:
+        """Say of what ran in sandboxes that are gone that nobody knows how it ended."""
+        for key in [key for key in self._running if key[0] not in live]:
+            for id_, run in self._running.pop(key).items():
+                self._record_done(run, Reply(id_, "unknown"))
 
     async def recheck(self) -> None:
         """Close every connection whose right has ended, and say why."""

@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from cloister.access import Decider
@@ -12,8 +12,10 @@ from cloister.core.errors import CloisterError, NotFound, Unauthenticated
 from cloister.gateway import pages
 from cloister.gateway.entering import Entering
 from cloister.gateway.errors import NoSuchWorkspace
+from cloister.gateway.outflow import Outflows
 from cloister.platform import Call, Settings
 from cloister.platform.call import current_call
+from cloister.spaces import get_team, team_number
 
 CallDep = Annotated[Call, Depends(current_call)]
 Host = Annotated[str, Query(max_length=300)]
@@ -21,7 +23,7 @@ To = Annotated[str, Query(max_length=4000)]
 OWN_POLICY = pages.POLICY + "; form-action 'self'"
 
 
-def router(settings: Settings, entering: Entering, decider: Decider) -> APIRouter:
+def router(settings: Settings, entering: Entering, decider: Decider, outflows: Outflows) -> APIRouter:
     api = APIRouter(tags=["workspaces"])
 
     @api.get("/workspaces/enter", openapi_extra=guard(Action.PUBLIC_READ, writes=True), response_class=RedirectResponse)
@@ -49,6 +51,13 @@ def router(settings: Settings, entering: Entering, decider: Decider) -> APIRoute
                 "You cannot go on here", error.detail, settings.public_url, styles="/api/v1/sign-in/pages.css"
             )
             return HTMLResponse(text, error.status, {"Content-Security-Policy": pages.POLICY})
+
+    @api.post("/spaces/{space}/teams/{team}/downloads", openapi_extra=guard(Action.GRANT_WRITE), status_code=204)
+    async def renew_budget(
+        space: Annotated[str, Path(max_length=60)], team: Annotated[str, Path(max_length=40)], call: CallDep
+    ) -> None:
+        """Let today's budget of data that may leave a team's workspace begin anew."""
+        await outflows.renew(call.uow, space, (await get_team(call.uow, call.scope, team_number(team))).team)
 
     @api.get("/sign-in", openapi_extra=guard(Action.PUBLIC_READ), include_in_schema=False)
     async def sign_in_page(call: CallDep, to: To = "/") -> HTMLResponse:

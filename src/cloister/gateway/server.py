@@ -6,7 +6,9 @@ its own, see `asking`. Caddy alone can reach either.)
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,6 +22,7 @@ from cloister.core.paths import own_path
 from cloister.core.principal import Scope
 from cloister.gateway import pages
 from cloister.gateway.asking import SAFE, Asking, Connection, Question, Ready, problem, response
+from cloister.gateway.caddy import Sockets
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.entering import Entering
 from cloister.gateway.errors import CrookedPath, NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
@@ -39,6 +42,9 @@ from cloister.workspaces import Workspaces
 
 log = logger(__name__)
 RECHECK_SECONDS = 0.8
+PASS = "Cloister-Pass"  # noqa: S105  (the name of a scheme)
+PASS_SECONDS = 10.0
+PASSES = 20_000
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
@@ -58,8 +64,11 @@ class Gateway:
         self._presence = presence
         self.upstreams = Upstreams(settings, sandboxes)
         self.relay = Relay(decisions, self.upstreams, outflows, presence, recorder)
+        self._sandboxes = sandboxes
+        self._passes: dict[str, tuple[Asked, float]] = {}
+        self._limit = RateLimit(settings.gateway_requests_per_minute)
         self._leaving = Leaving(self.upstreams, outflows, recorder)
-        self._streams = Streams(database, decisions, sandboxes, settings.public_url, bus, clock)
+        self._streams = Streams(database, decisions, sandboxes, outflows, settings.public_url, bus, clock)
         self._runner: web.AppRunner | None = None
         self._asking: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -87,8 +96,7 @@ class Gateway:
         with short_path(path) as name:
             await web.UnixSite(self._runner, name).start()
         path.chmod(0o600)
-        limit = RateLimit(self._settings.gateway_requests_per_minute)
-        asking = Asking(self._decisions, self._parse, self._long, self._refuse, self._presence.worked, limit)
+        asking = Asking(self._decisions, self._parse, self._long, self._refuse, self._presence.worked, self._limit)
         path = self._settings.run_directory / "decision.sock"
         path.unlink(missing_ok=True)
         with short_path(path) as name:
@@ -118,6 +126,7 @@ class Gateway:
             try:
                 await self.relay.recheck()
                 await self.upstreams.forget_ended()
+                self.relay.forget_ended(self._sandboxes.live)
             except Exception:  # the watch must go on, whatever one connection did
                 log.exception("gateway.watch_failed")
 
@@ -133,6 +142,11 @@ class Gateway:
         if address is None:
             raise NoSuchWorkspace
         scheme, _, secret = headers.get("authorization", "").partition(" ")
+        if scheme == PASS:
+            asked, until = self._passes.get(secret, (None, 0.0))
+            if asked is None or until < monotonic() or asked.address != address:
+                raise Unauthenticated
+            return asked
         token = secret.strip() if scheme.lower() in {"bearer", "token"} and secret else None
         cookie = None if token else _cookie(headers.get("cookie", ""), self._cookie)
         client = headers.get("x-forwarded-for", "").rpartition(",")[2].strip() or None
@@ -163,9 +177,24 @@ class Gateway:
     async def _long(self, question: Question, asked: Asked) -> Ready:
         self._check_origin(question.host, question.headers, asked, question.method, socket=False)
         allowed = await self._decisions.decide(asked)
-        dial = self.upstreams.dial(allowed)
-        headers = {**self.upstreams.headers(allowed), "Cloister-Upstream": dial}
+        headers = {**self.upstreams.headers(allowed), "Cloister-Upstream": self.upstreams.dial(allowed)}
+        if question.method not in SAFE or allowed.policies.downloads != "allowed":
+            # What comes in is bounded, and where not everything may leave, whatever leaves is looked at: it comes to us.
+            headers["Authorization"] = f"{PASS} {self._pass_for(asked)}"
+            headers["Cloister-Upstream"] = Sockets.of(self._settings).gateway
         return Ready(allowed, response(204, headers), *self.upstreams.paths(allowed))
+
+    def _pass_for(self, asked: Asked) -> str:
+        """A word by which the request that Caddy is about to hand over is known to be of somebody who was let in.
+
+        Their cookie does not come with it, since it never goes to an app.
+        """
+        now = monotonic()
+        if len(self._passes) > PASSES:
+            self._passes = {word: kept for word, kept in self._passes.items() if kept[1] > now}
+        word = secrets.token_urlsafe(24)
+        self._passes[word] = (asked, now + PASS_SECONDS)
+        return word
 
     def _refuse(self, question: Question, error: CloisterError) -> tuple[int, dict[str, str], str]:
         person = "text/html" in question.headers.get("accept", "") and question.method == "GET"
@@ -184,6 +213,7 @@ class Gateway:
             asked = self._asked(request)
             self._check_origin(request.host, _lower(request), asked, request.method, socket=False)
             allowed = await self._decisions.decide(asked)
+            self._limit.take(str(allowed.person))
             if wake:
                 await self._wake(allowed)
             return await handler(request, asked, allowed)
@@ -212,6 +242,10 @@ class Gateway:
                     pages.entry(self._settings.public_url, request.host, request.rel_url.raw_path_qs)
                 ) from None
             raise
+        if not request.headers.get("Authorization", "").startswith(
+            f"{PASS} "
+        ):  # else it was counted when it was let in
+            self._limit.take(str(allowed.person))
         if document and (allowed.state != "running" or allowed.sandbox is None):
             space, team = asked.address.space, asked.address.team
             return _html(pages.waking(space, team), 503)

@@ -12,6 +12,7 @@ from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
 from cloister.core.events import AccessChanged, Event, SandboxChanged, WorkspaceChanged
 from cloister.gateway.decision import Allowed, Asked, Decisions
+from cloister.gateway.outflow import GRACE, Outflows
 from cloister.platform import Bus, Database
 from cloister.sandboxes import OutputLog, Sandbox, SandboxController
 from cloister.spaces import in_space
@@ -21,18 +22,28 @@ WARN_SHARE = 0.2
 """The warning comes in the last fifth of the idle time, but no earlier than ten minutes before."""
 WARN_MINUTES = 10.0
 OUTPUT_BYTES = 4000
+NEARLY = 0.75
+SOON = (
+    "Today's budget of data that may leave is nearly used up. What is larger than the rest of it cannot be downloaded."
+)
+SLOWED = "Today's budget of data that may leave is used up: it leaves slowly now. Your work is saved as ever."
+SPENT = (
+    "Today's budget of data that may leave is used up. Downloads and long outputs stop until tomorrow, or until a "
+    "steward gives more; opening and saving files go on."
+)
 
 
 class Streams:
     """The two streams."""
 
     def __init__(
-        self, database: Database, decisions: Decisions, sandboxes: SandboxController,
+        self, database: Database, decisions: Decisions, sandboxes: SandboxController, outflows: Outflows,
         home: str, bus: Bus, clock: Clock,
     ) -> None:  # fmt: skip
         self._database = database
         self._decisions = decisions
         self._sandboxes = sandboxes
+        self._outflows = outflows
         self._home = home
         self._clock = clock
         self._waiting: set[asyncio.Event] = set()
@@ -82,7 +93,7 @@ class Streams:
 
         async def step(allowed: Allowed, out: web.StreamResponse) -> bool:
             nonlocal last
-            name, facts = self._word(allowed)
+            name, facts = await self._word(allowed)
             key = name + json.dumps(facts)
             if key == last:
                 await out.write(b": still here\n\n")
@@ -93,7 +104,7 @@ class Streams:
 
         return await self._each(request, asked, step)
 
-    def _word(self, allowed: Allowed) -> tuple[str, dict[str, object]]:
+    async def _word(self, allowed: Allowed) -> tuple[str, dict[str, object]]:
         if allowed.state == "starting":
             return "starting", {"reason": allowed.reason or ""}
         if allowed.state != "running":
@@ -105,6 +116,9 @@ class Streams:
             minutes = (allowed.idle_at - self._clock.now()).total_seconds() / 60
             if minutes < min(WARN_MINUTES, allowed.policies.idle_minutes * WARN_SHARE):
                 return "idle", {"minutes": max(1, round(minutes))}
+        over = await self._outflows.over(allowed)
+        if over >= NEARLY:
+            return "budget", {"reason": SPENT if over >= GRACE else SLOWED if over >= 1 else SOON}
         return "here", {}
 
     # -- while it starts

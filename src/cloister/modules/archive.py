@@ -5,6 +5,7 @@ import re
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterable
 
 from cloister.modules.errors import BadArchive, BadPath, ModuleTooLarge
 
@@ -24,8 +25,21 @@ def check_path(path: str) -> str:
     parts = path.split("/")
     bad = not path or len(path) > MAX_PATH or {"", ".", ".."} & set(parts) or _FORBIDDEN.search(path)
     if bad or any(part.endswith((" ", ".")) for part in parts):
-        raise BadPath(path=path[:MAX_PATH])
+        raise BadPath(f"“{path[:MAX_PATH]}” is no path that a file of a module can have.", path=path[:MAX_PATH])
     return path
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Check that paths may be kept, and beside each other.
+
+    Raises:
+        BadPath: naming one that may not.
+    """
+    known = {check_path(path) for path in paths}
+    for path in known:
+        parts = path.split("/")
+        if above := next((top for i in range(1, len(parts)) if (top := "/".join(parts[:i])) in known), None):
+            raise BadPath(f"“{above}” cannot be a file and a folder.", path=above)
 
 
 def unpack(data: bytes) -> dict[str, bytes]:
@@ -44,7 +58,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
     with archive:
         infos = archive.infolist()
         if len(infos) > 2 * MAX_FILES:
-            raise ModuleTooLarge
+            raise ModuleTooLarge(f"It has {len(infos)} entries; a module has at most {MAX_FILES} files.")
         for info in infos:
             if info.is_dir():
                 continue
@@ -62,9 +76,10 @@ def unpack(data: bytes) -> dict[str, bytes]:
             total += len(content)
             files[name] = content
             if len(files) > MAX_FILES:
-                raise ModuleTooLarge
+                raise ModuleTooLarge(f"With “{name[:MAX_PATH]}” it has more than {MAX_FILES} files.")
     if not files:
         raise BadArchive("It is empty.")
+    check_paths(files)
     return _unwrapped(files)
 
 

@@ -12,7 +12,9 @@ from cloister.modules.manifest import Described
 from cloister.modules.models import Module, Release
 from cloister.modules.service import Modules
 from cloister.platform import Controller, Database
+from cloister.platform.logs import logger
 
+log = logger(__name__)
 LOG_CHARACTERS = 200_000
 
 
@@ -67,10 +69,14 @@ class BuildController(Controller):
         return None
 
     async def _look_after(self, row: Release) -> None:
-        log = self._logs[row.id] = BuildLog()
+        said = self._logs[row.id] = BuildLog()
         try:
-            problem = await self._build(row, log)
-            await self._modules.files.keep_log(row.id, log.text)
+            try:
+                problem = await self._build(row, said)
+            except Exception:  # the boundary of one build: it must end, and the others go on
+                log.exception("modules.build_failed", release=row.id)
+                problem = "The platform failed to build it. Its operators find the reason in the log."
+            await self._modules.files.keep_log(row.id, said.text)
             async with self._database.write() as uow:
                 current = await uow.session.get_one(Release, row.id)
                 await self._modules.built(uow, current, problem)
@@ -80,7 +86,7 @@ class BuildController(Controller):
             del self._tasks[row.id], self._logs[row.id]
             self.wake()
 
-    async def _build(self, row: Release, log: BuildLog) -> str | None:
+    async def _build(self, row: Release, said: BuildLog) -> str | None:
         described = Described.model_validate(row.described)
         if described.manifest.kind == "widget":
             return None
@@ -90,13 +96,13 @@ class BuildController(Controller):
         recipe = Recipe.of(described, row.requirements, row.digest, author)
         try:
             if described.manifest.image is None and await self._layers.ready(recipe) is not None:
-                log.say("INFO", "What it needs was built before.\n")
-            await self._layers.inside(recipe, log.say)
+                said.say("INFO", "What it needs was built before.\n")
+            await self._layers.inside(recipe, said.say)
         except CloisterError as error:
-            said = log.end_of()
-            log.say("ERROR", f"{error.detail}\n")
-            return f"{error.detail}\n{said}".strip()
-        log.say("INFO", "Built.\n")
+            last = said.end_of()
+            said.say("ERROR", f"{error.detail}\n")
+            return f"{error.detail}\n{last}".strip()
+        said.say("INFO", "Built.\n")
         return None
 
     async def said(self, row: Release) -> str:

@@ -101,11 +101,19 @@ class Entry(BaseModel):
             raise ValueError(message)
         if self.type == "date" and value:
             try:
-                date.fromisoformat(value[:10])
+                _read_date(value[:10])
             except ValueError as error:
                 message = "is a date such as 2026-11-21"
                 raise ValueError(message) from error
         return value
+
+
+def _read_date(text: str) -> date:
+    """Read a date, also as modules of the published service write it: 21-11-2026."""
+    if re.fullmatch(r"\d\d-\d\d-\d{4}", text):
+        day, month, year = text.split("-")
+        return date(int(year), int(month), int(day))
+    return date.fromisoformat(text)
 
 
 def read_model(text: str | bytes) -> list[Entry]:

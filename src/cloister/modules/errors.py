@@ -45,6 +45,12 @@ class ReleaseNotFound(NotFound):
     code = "module.release_not_found"
 
 
+class AsksMore(Conflict):
+    """This module asks for more than was accepted when it was added."""
+
+    code = "module.asks_more"
+
+
 class ModuleFileNotFound(NotFound):
     """There is no such file in this module."""
 

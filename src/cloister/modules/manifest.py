@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloister.modules.configuration import Entry, read_model
 from cloister.modules.errors import BadModule
-from cloister.spaces import EgressRule, Size
+from cloister.spaces import EgressRule, Size, parse_bytes
 
 Runtime = Literal["python", "node", "go", "image"]
 MAINS: dict[str, Runtime] = {"main.py": "python", "index.js": "node", "main.go": "go"}
@@ -48,6 +48,9 @@ class Permissions(BaseModel):
             ("processors", self.size.cpus, earlier.size.cpus),
             ("memory", self.size.memory_bytes, earlier.size.memory_bytes),
             ("processes", self.size.processes, earlier.size.processes),
+            ("disk", parse_bytes(self.size.disk), parse_bytes(earlier.size.disk)),
+            ("scratch space", parse_bytes(self.size.scratch), parse_bytes(earlier.size.scratch)),
+            ("open files", self.size.files, earlier.size.files),
             ("time", self.seconds, earlier.seconds),
         ):
             if mine > theirs:

@@ -184,7 +184,7 @@ def _release_routes(api: APIRouter, modules: Modules, builds: BuildController) -
     async def show_release(name: Name, version: Version, call: CallDep) -> ReleaseOut:
         """One release, also while it is built."""
         module = await modules.find(call.uow, name, call.person)
-        release = await modules.release(call.uow, module, version)
+        release = await modules.release(call.uow, module, version, call.principal.person)
         return ReleaseOut.of(release, await modules.more_permissions(call.uow, module, release))
 
     @api.get("/modules/{name}/releases/{version}/log", openapi_extra=WRITE)
@@ -193,7 +193,7 @@ def _release_routes(api: APIRouter, modules: Modules, builds: BuildController) -
     ) -> BuildLogOut:
         """What the build of your release has said, from a character on; ask again with ``next`` while it is built."""
         module = await modules.own(call.uow, name, call.person)
-        release = await modules.release(call.uow, module, version)
+        release = await modules.release(call.uow, module, version, call.principal.person)
         text = await builds.said(release)
         return BuildLogOut(state=release.state, text=text[after:], next=len(text))
 
@@ -201,14 +201,14 @@ def _release_routes(api: APIRouter, modules: Modules, builds: BuildController) -
     async def download_release(name: Name, version: Version, call: CallDep) -> Response:
         """A release as a ZIP file."""
         module = await modules.find(call.uow, name, call.person)
-        release = await modules.release(call.uow, module, version)
+        release = await modules.release(call.uow, module, version, call.principal.person)
         return Response(await modules.files.zip(release.digest), media_type="application/zip")
 
     @api.get("/modules/{name}/releases/{version}/diff/{other}", openapi_extra=READ)
     async def diff_releases(name: Name, version: Version, other: Version, call: CallDep) -> ChangeList:
         """What changed from one release to another."""
         module = await modules.find(call.uow, name, call.person)
-        one, two = [await modules.release(call.uow, module, v) for v in (version, other)]
+        one, two = [await modules.release(call.uow, module, v, call.principal.person) for v in (version, other)]
         return ChangeList(items=[ChangeOut.of(change) for change in await modules.diff(one, two)])
 
     @api.put("/modules/{name}/releases/{version}/yank", openapi_extra=WRITE)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from cloister.access import scoped_delete, scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
-from cloister.core.events import ReleaseWanted
+from cloister.core.errors import CloisterError
+from cloister.core.events import ReleaseRemoved, ReleaseWanted
 from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING
 from cloister.modules import search, versions
-from cloister.modules.archive import MAX_BYTES, MAX_FILES, check_path
+from cloister.modules.archive import MAX_BYTES, MAX_FILES, check_paths
 from cloister.modules.errors import (
+    AsksMore,
     ModuleFileNotFound,
     ModuleNotFound,
     ModuleTooLarge,
@@ -88,29 +90,52 @@ class Modules:
         ).all()
         return sorted(rows, key=lambda row: versions.parse(row.version), reverse=True)
 
-    async def resolve(self, uow: UnitOfWork, name: str, wanted: str) -> tuple[Module, Release]:
+    async def resolve(
+        self, uow: UnitOfWork, name: str, wanted: str, accepts: str | None = None
+    ) -> tuple[Module, Release]:
         """The release that a wish means: ``latest``, a range or a version. A yanked one only when it is pinned.
+
+        Args:
+            uow: the transaction.
+            name: the module's.
+            wanted: the wish.
+            accepts: a release whose permissions were accepted; those that ask for more are passed over.
 
         Raises:
             ModuleNotFound, ReleaseNotFound, VersionRefused: what is wrong.
+            AsksMore: when there are only releases that ask for more than was accepted.
         """
         module = await scoped_get(uow, Module, EVERYTHING, name=name)
         if module is None:
             raise ModuleNotFound
-        ready = {r.version: r for r in await self.releases(uow, module) if r.state == "ready" and not r.removed}
+        every = await self.releases(uow, module)
+        ready = {r.version: r for r in every if r.state == "ready" and not r.removed}
+        accepted = next((_permissions(r) for r in every if r.version == accepts), None)
+        if accepted is not None:
+            ready = _within(accepted, ready, wanted, name)
         best = versions.choose(wanted, [v for v, r in ready.items() if not r.yanked], ready)
         if best is None:
             raise ReleaseNotFound(f"“{name}” has no release {wanted!r} that can run.")
         return module, ready[best]
 
-    async def release(self, uow: UnitOfWork, module: Module, version: str) -> Release:
-        """One release, by its exact version.
+    async def beyond(self, uow: UnitOfWork, name: str, wanted: str, accepts: str) -> tuple[str | None, list[str]]:
+        """The release that a wish means though it asks for more than an accepted one does, and for what."""
+        try:
+            module, best = await self.resolve(uow, name, wanted)
+            accepted = await scoped_get(uow, Release, EVERYTHING, module=module.number, version=accepts)
+        except CloisterError:  # there is none that runs; whoever asks is told so elsewhere
+            return None, []
+        asked = [] if accepted is None else _permissions(best).beyond(_permissions(accepted))
+        return (best.version, asked) if asked else (None, [])
+
+    async def release(self, uow: UnitOfWork, module: Module, version: str, person: int | None) -> Release:
+        """One release, by its exact version. What is not ready is its author's alone.
 
         Raises:
             ReleaseNotFound: when there is none, or it was removed.
         """
         found = await scoped_get(uow, Release, EVERYTHING, module=module.number, version=version)
-        if found is None or found.removed:
+        if found is None or found.removed or (found.state != "ready" and person != module.author):
             raise ReleaseNotFound
         return found
 
@@ -150,7 +175,8 @@ class Modules:
     async def put_file(self, uow: UnitOfWork, module: Module, path: str, content: bytes) -> Module:
         """Write one file. What it makes of the manifest is looked at when it is published, not while it is typed."""
         files = await self.draft(uow, module)
-        files[check_path(path)] = content
+        files[path] = content
+        check_paths(files)
         _check_size(files)
         row = await scoped_get(uow, DraftFile, EVERYTHING, module=module.number, path=path)
         if row is None:
@@ -171,10 +197,11 @@ class Modules:
         return module
 
     async def _replace(self, uow: UnitOfWork, module: Module, files: dict[str, bytes]) -> None:
-        for path in files:
-            check_path(path)
+        check_paths(files)
         _check_size(files)
-        self._show(module, describe(files))
+        described = describe(files)
+        if module.latest is None:  # what everybody sees of it is its latest release, never a draft
+            self._show(module, described)
         await uow.session.execute(scoped_delete(DraftFile, EVERYTHING).where(DraftFile.module == module.number))
         uow.session.add_all(DraftFile(module=module.number, path=p, content=c) for p, c in files.items())
         self._touch(module)
@@ -206,7 +233,6 @@ class Modules:
         versions.check_next(version, [row.version for row in earlier])
         described, release = await self._release_of(uow, module, version)
         uow.session.add(release)
-        self._show(module, described)
         record(
             uow, Name.RELEASE_PUBLISHED, subject=f"{module.name}@{version}", digest=release.digest,
             permissions=described.manifest.permissions.model_dump(mode="json"),
@@ -257,7 +283,7 @@ class Modules:
 
     async def yank(self, uow: UnitOfWork, module: Module, version: str, *, yanked: bool) -> Release:
         """Hide a release from new users, or show it again. Where it is pinned it still runs."""
-        release = await self.release(uow, module, version)
+        release = await self.release(uow, module, version, module.author)
         release.yanked = yanked
         await self._choose_latest(uow, module)
         record(uow, Name.RELEASE_YANKED, subject=f"{module.name}@{version}", yanked=yanked)
@@ -265,10 +291,11 @@ class Modules:
 
     async def remove(self, uow: UnitOfWork, module: Module, version: str) -> None:
         """Take a release away for good. Dashboards that use it say so. Its number is never used again."""
-        release = await self.release(uow, module, version)
+        release = await self.release(uow, module, version, module.author)
         release.removed = True
         await self._choose_latest(uow, module)
         record(uow, Name.MODULE_REMOVED, subject=f"{module.name}@{version}")
+        uow.publish(ReleaseRemoved(release.id))
 
     async def fork(self, uow: UnitOfWork, person: int, source: str, version: str, name: str) -> Module:
         """Begin a module of one's own with the files of another's release."""
@@ -294,9 +321,7 @@ class Modules:
         earlier = [
             r for r in await self.releases(uow, module) if r.state == "ready" and versions.parse(r.version) < mine
         ]
-        needs = Described.model_validate(release.described).manifest.permissions
-        before = Described.model_validate(earlier[0].described).manifest.permissions if earlier else Permissions()
-        return needs.beyond(before)
+        return _permissions(release).beyond(_permissions(earlier[0])) if earlier else []
 
     async def used(self, uow: UnitOfWork, names: Iterable[str]) -> None:
         """Count that modules were put on a dashboard."""
@@ -304,6 +329,23 @@ class Modules:
             module = await scoped_get(uow, Module, EVERYTHING, name=name)
             if module is not None:
                 module.uses += 1
+
+
+def _permissions(release: Release) -> Permissions:
+    return Described.model_validate(release.described).manifest.permissions
+
+
+def _within(accepted: Permissions, ready: dict[str, Release], wanted: str, name: str) -> dict[str, Release]:
+    """The releases that ask for no more than was accepted.
+
+    Raises:
+        AsksMore: when a wish means only others.
+    """
+    more = {version: asked for version, r in ready.items() if (asked := _permissions(r).beyond(accepted))}
+    fitting = {version: r for version, r in ready.items() if version not in more}
+    if versions.choose(wanted, fitting, fitting) is None and (found := versions.choose(wanted, more, more)) is not None:
+        raise AsksMore(f"“{name}” {found} asks for more than was accepted: {', '.join(more[found])}.")
+    return fitting
 
 
 def _check_size(files: dict[str, bytes]) -> None:

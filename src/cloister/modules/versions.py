@@ -28,7 +28,9 @@ def check_next(wanted: str, published: Iterable[str]) -> None:
     version = parse(wanted)
     existing = [Version(text) for text in published]
     if any(version == other for other in existing):
-        raise VersionRefused(f"{wanted} is published; releases never change. Choose a higher version.")
+        raise VersionRefused(
+            f"{wanted} is taken: releases never change, also those that failed. Choose a higher version."
+        )
     highest = max(existing, default=None)
     if highest is not None and version < highest:
         raise VersionRefused(f"{highest} is published; {wanted} is lower.")

@@ -85,6 +85,8 @@ class Inside:
     environ: dict[str, str]
     command: tuple[str, ...]
     """What an image runs by itself."""
+    cwd: str | None = None
+    """Where an image runs it."""
 
 
 @dataclass
@@ -270,7 +272,7 @@ class Sandboxes:
         image = None if self.images is None else self.images.find(name)
         if image is None:
             raise ImageNotFound(f"This machine does not have the image “{name}”. Its operator can import it.")
-        return Inside(None, str(image.path), image.environ, image.command)
+        return Inside(None, str(image.path), image.environ, image.command, image.cwd if len(image.cwd) > 1 else None)
 
     async def get(self, uow: UnitOfWork, scope: Scope, id_: str) -> Sandbox:
         """Return a sandbox that a scope reaches.
@@ -347,6 +349,7 @@ def program_environ() -> dict[str, str]:
     return {
         "PYTHONPATH": "/opt/env/lib:/opt/cloister/python",
         "HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "http_proxy": proxy, "https_proxy": proxy,
+        "NODE_USE_ENV_PROXY": "1",
         "NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1",
         "CLOISTER_INNER": "/run/cloister/inner.sock",
         "CLOISTER_TOKEN_FILE": "/dev/shm/cloister-token",  # noqa: S108  (inside the sandbox)

@@ -106,7 +106,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         ),
         workspace_routes(platform.workspaces, platform.capacity, platform.hosts.origin),
         airlock_routes(platform.airlock),
-        gateway_routes(platform.settings, platform.entering, platform.decider),
+        gateway_routes(platform.settings, platform.entering, platform.decider, platform.outflows),
         module_routes(platform.settings, platform.modules, platform.builds, platform.sources),
         dashboard_routes(
             platform.settings, platform.dashboards, platform.shares, frames, platform.tickets, platform.live

@@ -6,7 +6,7 @@ from cloister.workspaces.controller import WorkspaceController
 from cloister.workspaces.errors import WorkspaceNotFound
 from cloister.workspaces.models import CapacityRequest, Workspace
 from cloister.workspaces.ports import NoPages, Pages, Visit
-from cloister.workspaces.service import Change, Workspaces, environment_of
+from cloister.workspaces.service import Change, Workspaces, environment_now
 from cloister.workspaces.snapshots import SnapshotController
 
 __all__ = [
@@ -23,6 +23,6 @@ __all__ = [
     "WorkspaceNotFound",
     "Workspaces",
     "app_of",
-    "environment_of",
+    "environment_now",
     "price_of",
 ]

@@ -18,7 +18,7 @@ from cloister.workspaces.apps import app_of
 from cloister.workspaces.models import Workspace
 from cloister.workspaces.ports import Pages
 from cloister.workspaces.probe import answers
-from cloister.workspaces.service import Workspaces, environment_of
+from cloister.workspaces.service import Workspaces, environment_now, environment_of
 
 log = logger(__name__)
 RESTARTS = 3
@@ -156,7 +156,7 @@ class WorkspaceController(Controller):
         """Wait until the app serves. Its sandbox's end wakes the controller, which ends this."""
         async with self._database.read() as uow:
             declaration = declared(await get_space(uow, row.space))
-        app = app_of(environment_of(declaration, row.environment))
+        app = app_of(environment_now(declaration, row, self._clock.now()))
         place, token = self._sandboxes.place(sandbox), self._sandboxes.app_token(sandbox)
         while sandbox in self._sandboxes.live:
             if await answers(place, app.health, token):
@@ -216,7 +216,9 @@ class WorkspaceController(Controller):
 
     async def judge(self, row: Workspace, sandbox: Sandbox, declaration: SpaceDeclaration) -> Activity:
         """Look whether a workspace is used; stop it when it has not been for long enough. Return what was seen."""
-        jupyter = app_of(environment_of(declaration, row.environment)).jupyter
+        jupyter = app_of(
+            environment_of(declaration, sandbox.environment)
+        ).jupyter  # what it runs, whatever it is to run next
         seen = await self.watch.look(row, sandbox.id, jupyter=jupyter)
         now = self._clock.now()
         active = now if seen.busy else max(filter(None, (row.active_at, seen.last)), default=row.active_at)

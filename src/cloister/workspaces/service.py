@@ -202,8 +202,7 @@ class Workspaces:
             EnvironmentUnknown, EnvironmentNotReady, SizeUnknown, NoApp, WallsMissing: why it cannot start.
         """
         _, declaration = await active_space(uow, row.space)
-        pinned = declaration.pinned(self.clock.now())
-        environment = environment_of(declaration, (pinned and pinned.environment) or row.environment)
+        environment = environment_now(declaration, row, self.clock.now())
         app = app_of(environment)
         check_kernels(environment)
         row.due_at = None
@@ -232,6 +231,7 @@ class Workspaces:
             command=app.command or inside.command, environment=inside.environment, image=inside.image, size=declaration.sizes[row.size].model_dump(),
             mounts=tuple(mounts), datasets=tuple(editions), volume=row.volume,
             environ={**program_environ(), **inside.environ, **settings}, serves=True,
+            cwd=inside.cwd if inside.cwd and not app.command else SandboxSpec.cwd,
             warm=app.jupyter and declaration.policies.isolation == "shared-zygote", port=app.port, seconds=None,
         )  # fmt: skip
         return await self.sandboxes.request(
@@ -241,6 +241,16 @@ class Workspaces:
 
     async def volume(self, uow: UnitOfWork, row: Workspace) -> Volume:
         return await self.sandboxes.volume(uow, in_space(row.space), row.volume)
+
+
+def environment_now(declaration: SpaceDeclaration, row: Workspace, now: datetime) -> EnvironmentDeclaration:
+    """Return the environment that a workspace has now: a round may pin one for all.
+
+    Raises:
+        EnvironmentUnknown: when the space no longer has it.
+    """
+    pinned = declaration.pinned(now)
+    return environment_of(declaration, (pinned and pinned.environment) or row.environment)
 
 
 def environment_of(declaration: SpaceDeclaration, name: str) -> EnvironmentDeclaration:

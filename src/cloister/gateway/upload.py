@@ -1,0 +1,74 @@
+"""What comes in: a limit on one request, and on a file that comes in many."""
+
+import io
+import re
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from cloister.gateway.decision import Allowed
+from cloister.gateway.errors import UploadTooLarge
+from cloister.spaces import parse_bytes
+
+CHUNK = 64 * 1024
+PART_BYTES = 4 * 1024 * 1024
+"""A part of a file that JupyterLab sends in many is smaller, and is looked into."""
+Body = AsyncIterator[bytes] | io.BytesIO | None
+_CONTENTS = re.compile(r"^/api/contents/.")
+_PART = re.compile(rb'"chunk"\s*:\s*(-?\d+)')
+FILES = 10_000
+
+
+class Uploads:
+    """Counts the parts of files that are being sent."""
+
+    def __init__(self) -> None:
+        self._sent: dict[tuple[str | None, str], int] = {}
+
+    async def check(self, request: web.Request, allowed: Allowed) -> Body:
+        """Return a request's body as it may be passed on.
+
+        Raises:
+            UploadTooLarge: when it, or the file that it is a part of, is more than the space allows.
+        """
+        if not request.can_read_body:
+            return None
+        most = parse_bytes(allowed.policies.upload)
+        refusal = UploadTooLarge(f"At most {allowed.policies.upload} at once.")
+        size = request.content_length
+        if size is not None and size > most:
+            raise refusal
+        if (
+            size is None
+            or size > PART_BYTES
+            or request.method not in {"PUT", "POST"}
+            or not _CONTENTS.match(request.path)
+        ):
+            return _bounded(request, most, refusal)
+        body = bytearray()
+        async for chunk in request.content.iter_chunked(CHUNK):
+            body += chunk
+        part = _PART.search(body)
+        if part is not None:
+            self._count((allowed.workspace, request.path), int(part[1]), len(body), most, refusal)
+        return io.BytesIO(body)
+
+    def _count(self, file: tuple[str | None, str], number: int, size: int, most: int, refusal: UploadTooLarge) -> None:
+        if len(self._sent) > FILES:
+            self._sent.clear()
+        sent = size + (0 if number == 1 else self._sent.get(file, 0))
+        self._sent[file] = sent
+        if sent > most * 4 / 3 + PART_BYTES:  # parts come as base64, in JSON
+            raise refusal
+        if number == -1:
+            del self._sent[file]
+
+
+async def _bounded(request: web.Request, most: int, refusal: UploadTooLarge) -> AsyncIterator[bytes]:
+    """A body of a length that nobody said, or that may be wrong."""
+    size = 0
+    async for chunk in request.content.iter_chunked(CHUNK):
+        size += len(chunk)
+        if size > most:
+            raise refusal
+        yield chunk

@@ -258,3 +258,34 @@ async def _shows(page, wanted):
             if wanted in await frame.evaluate("document.body.innerText"):
                 return True
     return None
+
+
+async def test_a_share_is_embedded_where_it_says_and_nowhere_else(studio, page):
+    ada = await studio.person("ada")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    await publish_widget(studio, ada, "page", PAGE)
+    integrations = [{"id": "clock", "module": "clock", "values": {"place": "Lisbon"}}]
+    board = await studio.dashboard(ada, integrations, [widget("w1", "page", 0, ["place"])])
+    links = []
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        body = "".join(f'<iframe src="{link}" width="600" height="400"></iframe>' for link in links).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    origin = f"http://blog.localhost:{server.sockets[0].getsockname()[1]}"
+    allowed, other = await share(ada, board, origins=[origin]), await share(ada, board)
+    try:
+        links[:] = [allowed["link"]]
+        await page.goto(origin)
+        assert await until(lambda: _text(page, '"Lisbon"'), 20, 0.1), "the widget in it is drawn, too"
+        links[:] = [other["link"]]
+        await page.goto(origin)
+        await page.wait_for_load_state("networkidle")
+        assert not any("/w/" in frame.url for frame in page.frames)
+        assert await page.frames[1].locator("#name").count() == 0
+    finally:
+        server.close()

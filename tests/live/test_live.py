@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.live.conftest import CLOCK, CONFIG, PAGE
@@ -460,3 +461,25 @@ async def test_the_password_of_a_draft_on_trial_is_masked_too(studio):
     async with studio.socket(trial.json()["live"]["path"]) as viewer:
         await viewer.printed("key is", 30)
         assert SECRET not in str(viewer.heard)
+
+
+async def test_shares_have_an_origin_of_their_own_where_nothing_else_answers(studio):
+    ada = await studio.person("ada")
+    board = await studio.dashboard(ada, [])
+    made = (await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={})).json()
+    assert made["link"].startswith(f"http://shares.localhost:{studio.port}/api/v1/view/{made['id']}/view.html#")
+    async with aiohttp.ClientSession() as http:
+
+        async def status(host, path):
+            cookies = "; ".join(f"{name}={value}" for name, value in ada.cookies.items())
+            sent = {"Host": f"{host}:{studio.port}", "Cookie": cookies}
+            url = f"http://127.0.0.1:{studio.port}{path}"
+            async with http.get(url, headers=sent, allow_redirects=False) as answer:
+                return answer.status, answer.headers.get("Location")
+
+        assert (await status("localhost", "/api/v1/me"))[0] == 200
+        for path in ("/api/v1/me", "/", "/assets/x.js", "/w/x/index.html", "/api/v1/spaces/cup/dashboards"):
+            assert (await status("shares.localhost", path))[0] == 404, path
+        assert (await status("shares.localhost", "/api/v1/view/view.html"))[0] == 200
+        old = await status("localhost", "/api/v1/view/view.html")
+        assert old == (302, f"http://shares.localhost:{studio.port}/api/v1/view/view.html"), "links of before go on"

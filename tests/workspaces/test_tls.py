@@ -23,7 +23,7 @@ async def over_tls(folder, mode):
     root = folder / "s" / "caddy" / "pki" / "authorities" / "local" / "root.crt"
     if mode == "files":
         authority = trustme.CA()
-        issued = authority.issue_cert("localhost", "widgets.localhost", "*.cup.localhost")
+        issued = authority.issue_cert("localhost", "widgets.localhost", "shares.localhost", "*.cup.localhost")
         names = {"gateway_certificate": "site.pem", "gateway_certificate_key": "site.key"}
         options |= {key: folder / name for key, name in names.items()}
         for blob in issued.cert_chain_pems:
@@ -62,7 +62,7 @@ async def protocol(trusted, port, name, offered=("h2", "http/1.1")):
 @pytest.mark.parametrize("mode", ["internal", "files"])
 async def test_every_name_has_a_certificate_and_nothing_goes_in_the_clear(tmp_path, mode):
     async with over_tls(tmp_path, mode) as (api, port, trusted):
-        for name in ("localhost", "widgets.localhost", "team-ada.cup.localhost"):
+        for name in ("localhost", "widgets.localhost", "shares.localhost", "team-ada.cup.localhost"):
             assert await protocol(trusted, port, name) == "h2", name
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await protocol(trusted, port, "team-ada.elsewhere.localhost")

@@ -17,12 +17,12 @@ from cloister.modules import Described, ModuleFileNotFound, Modules, Release
 from cloister.platform import UnitOfWork
 
 STATIC = Path(__file__).parent / "static"
-# It says nothing of who may frame it: that is for the page that shows it to say, which is what has the data. A widget by
-# itself is published code without a cookie, and speaks to nobody but that page.
+# Anybody may frame it: who may frame the page that shows it, which has the data, that page says. A widget by itself is
+# published code without a cookie, and speaks to nobody but such a page.
 FRAME_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; connect-src 'none'; "
-    "worker-src 'none'; frame-src 'none'; form-action 'none'; base-uri 'none'"
+    "worker-src 'none'; frame-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors *"
 )
 CONNECTIONS = "(response-origin);webrtc=block"
 """No content security policy stops WebRTC in Chromium; the list of connections that a page may make does."""
@@ -45,10 +45,11 @@ TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css"
 class Frames:
     """Where widgets are, and what they may."""
 
-    def __init__(self, modules: Modules, trials: Trials, origin: str, home: str) -> None:
+    def __init__(self, modules: Modules, trials: Trials, origin: str, shares: str, home: str) -> None:
         self.modules = modules
         self.trials = trials
         self.origin = origin
+        self.shares = shares
         self.home = home
 
     async def releases(self, uow: UnitOfWork, uses: Iterable[Use]) -> dict[str, Release | None]:
@@ -120,11 +121,12 @@ class Frames:
             content = _static(name if name in OWN else f"lib/{name}")
         except FileNotFoundError as error:
             raise ModuleFileNotFound from error
-        content = content.replace(b"__HOME__", self.home.encode()) if name == "cloister.js" else content
+        if name == "cloister.js":
+            content = content.replace(b"__HOME__", self.home.encode()).replace(b"__SHARES__", self.shares.encode())
         return content, {**self.headers(name), "Cache-Control": "public, max-age=3600"}
 
     def page_policy(self, origins: set[str]) -> str:
-        sockets = self.home.replace("http", "ws", 1)
+        sockets = self.shares.replace("http", "ws", 1)
         ancestors = " ".join(["'self'", *sorted(origins)])
         return PAGE_POLICY.format(widgets=self.origin, sockets=sockets, ancestors=ancestors)
 

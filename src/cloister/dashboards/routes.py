@@ -187,7 +187,7 @@ def router(
         trial = frames.trials.begin(found, described, release, call.person, space, team, body.values, dashboards.seal)
         return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None)
 
-    _share_routes(api, dashboards, shares, frames.home)
+    _share_routes(api, dashboards, shares, frames.shares)
     _visitor_routes(api, shares, frames, tickets, live, RateLimit(settings.share_guesses_per_minute))
     return api
 
@@ -196,7 +196,7 @@ def _ticket(secret: str) -> TicketOut:
     return TicketOut(protocol=PROTOCOL, path=f"/live?ticket={secret}")
 
 
-def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, home: str) -> None:
+def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, origin: str) -> None:
     @api.get("/spaces/{space}/dashboards/{dashboard}/shares", openapi_extra=WRITE)
     async def list_shares(space: Slug, dashboard: Id, call: CallDep) -> ShareList:
         """The shares of a dashboard."""
@@ -211,7 +211,7 @@ def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, home: 
         row = await dashboards.get(call.uow, call.scope, dashboard)
         wish = Wish(body.passphrase, tuple(body.origins), body.expires_at, tuple(body.variables))
         share, token = await shares.create(call.uow, row, call.person, wish)
-        return ShareOut.of(share, f"{home}/api/v1/view/{share.id}/view.html#{token}")
+        return ShareOut.of(share, f"{origin}/api/v1/view/{share.id}/view.html#{token}")
 
     @api.put("/spaces/{space}/shares/{share}/pause", openapi_extra=WRITE)
     async def pause_share(space: Slug, share: Id, body: SharePauseIn, call: CallDep) -> ShareOut:

@@ -34,7 +34,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
     hosts = Hosts.of(settings.public_url, settings.gateway_domain)
     sockets = Sockets.of(settings)
     public = hosts.domain if settings.gateway_domain is None else Hosts.of(settings.public_url).domain
-    names = [public, f"widgets.{hosts.domain}", *(f"*.{space}.{hosts.domain}" for space in spaces)]
+    names = [public, f"widgets.{hosts.domain}", f"shares.{hosts.domain}", *(f"*.{space}.{hosts.domain}" for space in spaces)]
     port = settings.listen_port
     if settings.gateway_tls == "off":
         address = f"http://:{port}"
@@ -114,6 +114,23 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t\t}}
 \t\trespond 404
 \t}}
+\t@shares host shares.{hosts.domain}
+\thandle @shares {{
+\t\t@share path /api/v1/view/* /api/v1/shares/view /api/v1/live /api/v1/live/*
+\t\thandle @share {{
+\t\t\trequest_header -Cookie
+\t\t\trequest_header -Authorization
+\t\t\treverse_proxy {sockets.control} {{
+\t\t\t\tflush_interval -1
+\t\t\t}}
+\t\t}}
+\t\trespond 404
+\t}}
+\t@shown {{
+\t\thost {public}
+\t\tpath /api/v1/view/*
+\t}}
+\tredir @shown {hosts.shares}{{uri}}
 \t@elsewhere path /w/* /lib/*
 \thandle @elsewhere {{
 \t\trespond 404

@@ -58,8 +58,16 @@ class Hosts:
     @property
     def widgets(self) -> str:
         """The origin of the pages of widgets."""
+        return self._beside("widgets")
+
+    @property
+    def shares(self) -> str:
+        """The origin of the pages that show shares: no cookie of the platform is there."""
+        return self._beside("shares")
+
+    def _beside(self, name: str) -> str:
         port = "" if self.port is None else f":{self.port}"
-        return f"{self.scheme}://widgets.{self.domain}{port}"
+        return f"{self.scheme}://{name}.{self.domain}{port}"
 
     def host(self, team: str, space: str) -> str:
         port = "" if self.port is None else f":{self.port}"

@@ -83,7 +83,9 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     )  # fmt: skip
     authoriser = Authoriser(platform)
     guards = [Depends(authoriser)]
-    frames = Frames(platform.modules, platform.live.trials, platform.hosts.widgets, platform.settings.public_url)
+    frames = Frames(
+        platform.modules, platform.live.trials, platform.hosts.widgets, platform.hosts.shares, platform.settings.public_url
+    )  # fmt: skip
     for router in (
         identity_routes(
             platform.settings,

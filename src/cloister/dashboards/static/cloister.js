@@ -1,23 +1,24 @@
 // What widgets use: cloister.data, cloister.config, cloister.onDataChanged(f), cloister.onConfigChanged(f).
-// The page that shows this frame hears of it once, at the platform's own origin and no other; all else goes through
+// The page that shows this frame hears of it once, at the platform's own origins and no other; all else goes through
 // the channel that is handed over then.
 (() => {
   "use strict";
-  const HOME = "__HOME__";
+  const HOMES = ["__HOME__", "__SHARES__"];
+  const shown = location.ancestorOrigins?.[0]; // not every browser says which of the two it is
   const heard = { data: [], config: [] };
   const state = { data: null, config: {} };
   const change = (what, value) => {
     state[what] = value;
     for (const f of heard[what]) f(value);
   };
+  let said = false;
   const listen = (what) => (f) => {
     heard[what].push(f);
-    if (port.said) f(state[what]);
+    if (said) f(state[what]);
   };
-  const { port1: port, port2: theirs } = new MessageChannel();
-  port.onmessage = ({ data: message }) => {
+  const hear = (port) => ({ data: message }) => {
     if ("ping" in message) return port.postMessage({ pong: message.ping });
-    port.said = true;
+    said = true;
     if ("config" in message) change("config", message.config);
     if ("data" in message) change("data", message.data);
   };
@@ -28,5 +29,9 @@
     onConfigChanged: listen("config"),
   });
   for (const name of ["cloister", "visualbox"]) Object.defineProperty(window, name, { value: api });
-  parent.postMessage({ cloister: 1 }, HOME, [theirs]);
+  for (const home of HOMES.includes(shown) ? [shown] : HOMES) {
+    const { port1: port, port2: theirs } = new MessageChannel();
+    port.onmessage = hear(port);
+    parent.postMessage({ cloister: 1 }, home, [theirs]);
+  }
 })();

@@ -67,6 +67,10 @@ async def test_a_member_joins_modules_on_a_dashboard_without_programming_and_sha
     await page.get_by_role("dialog").get_by_role("button", name="New dashboard").click()
     await page.get_by_role("button", name="Add a source").first.click()
     await page.get_by_role("button", name="SQL on governed data").click()
+    await page.get_by_text("Asks governed data, with your rights").wait_for()
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "permissions.png")
+    await page.get_by_role("button", name="Add it").click()
     statement = page.get_by_label("Statement")
     await statement.fill("select town, sum(mm) as mm from rain group by town order by town")
     await statement.blur()
@@ -85,6 +89,12 @@ async def test_a_member_joins_modules_on_a_dashboard_without_programming_and_sha
     await page.get_by_role("button", name="Done").click()
     await page.reload()
     await frame.get_by_text("Porto").first.wait_for(timeout=30_000)
+    wide = page.viewport_size
+    await page.set_viewport_size({"width": 390, "height": 844})
+    drawn = page.locator("section.widget iframe")
+    assert (await drawn.bounding_box())["width"] > 330, "on a phone a widget has the whole width"
+    await page.screenshot(path=SCREENSHOTS / "phone-dashboard.png")
+    await page.set_viewport_size(wide)
     await page.get_by_role("button", name="Share").click()
     await page.get_by_role("button", name="Make a link").click()
     link = await page.get_by_role("dialog").locator("input[readonly]").input_value()
@@ -156,6 +166,9 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     await page.screenshot(path=SCREENSHOTS / "record.png")
     await steward.go("/s/course/grants")
     await page.get_by_role("button", name="Grant something").click()
+    await page.get_by_role("combobox", name="For whom").press("ArrowDown")
+    await page.get_by_role("option", name="One person").click()
+    await page.get_by_role("dialog").get_by_label("Person").fill("p-000001")
     await page.get_by_role("combobox", name="Dataset").press("ArrowDown")
     await page.get_by_role("option", name="Rain in two towns").click()
     await page.get_by_role("dialog").get_by_label("mount").check()
@@ -204,7 +217,8 @@ async def test_an_owner_changes_terms_rounds_and_policies_in_the_browser(somebod
 async def test_an_operator_sees_the_walls_in_the_dark_and_in_german(somebody):
     person = await somebody("operator", color_scheme="dark")
     page = person.page
-    await person.go("/operator")
+    await person.go("/home")
+    await page.get_by_role("link", name="Operation").click()
     await page.get_by_role("heading", name="Walls").wait_for()
     await person.accessible()
     await page.get_by_label("Name", exact=True).fill("Data House")
@@ -240,6 +254,15 @@ async def test_a_session_that_ended_is_taken_up_again_without_losing_what_was_ty
     await expect(dialog).to_be_hidden()
     await page.get_by_role("button", name="Run", exact=True).click()
     await expect(page.get_by_role("cell", name="42")).to_be_visible()
+    await page.locator(".monaco-editor").first.click()
+    await page.keyboard.press("Control+End")
+    await page.keyboard.type(" from rai")
+    await page.keyboard.press("Control+Space")
+    await page.locator(".suggest-widget.visible").get_by_text("rain", exact=True).first.wait_for()
+    await page.keyboard.press("Enter")
+    await page.reload()
+    await expect(page.locator(".view-lines").first).to_contain_text("rain")
+    await page.screenshot(path=SCREENSHOTS / "sql.png")
 
 
 async def test_a_changed_agreement_is_shown_with_what_changed_and_signed_again(somebody, site):

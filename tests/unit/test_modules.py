@@ -170,7 +170,7 @@ def test_what_a_release_asks_for_more_is_said_in_words():
 
 def test_versions_only_rise_and_ranges_choose_the_newest_that_fits():
     published = ["1.0.0", "1.2.0", "2.0.0-beta.1"]
-    assert "is published" in said(check_next, "1.2.0", published)
+    assert "is taken" in said(check_next, "1.2.0", published)
     assert "is lower" in said(check_next, "1.3.0", published)
     assert "is no version" in said(check_next, "1.3", published)
     check_next("2.0.0", published)

@@ -194,7 +194,38 @@ async def test_terminals_are_recorded_by_line_and_person(cup, desk):
         return [r["details"]["typed"] for r in await cup.records(name="gateway:terminal:type")]
 
     assert await until(typed, 5) == ["echo hello"]
+    await ws.send_str(json.dumps(["stdin", "echo again\x0f"]))  # Ctrl+O runs a line, too
+    await ws.send_str(json.dumps(["stdin", "half a line"]))
     await ws.close()
+
+    async def all_of_it():
+        return set(await typed()) == {"echo hello", "echo again", "half a line"}
+
+    await until(all_of_it, 5)
+
+
+async def test_what_ran_when_its_page_was_closed_has_an_end_on_the_record(cup, desk):
+    ada = await desk("ada")
+    await ada.enter()
+    await ada.start()
+    async with await ada.kernel() as kernel:
+        await kernel.ws.send_str(json.dumps({
+            "header": {"msg_id": "left", "msg_type": "execute_request", "username": "", "session": "s", "version": "5.3", "date": ""},
+            "parent_header": {}, "metadata": {}, "channel": "shell", "buffers": [],
+            "content": {"code": "import time; time.sleep(60)", "silent": False, "user_expressions": {}},
+        }))  # fmt: skip
+
+        async def begun():
+            return await cup.records(name="gateway:code:run")
+
+        await until(begun, 10)
+    await ada.client.post(f"/spaces/cup/teams/{ada.team}/workspace/stop")
+    await ada.becomes("stopped")
+
+    async def ended():
+        return [r["details"]["status"] for r in await cup.records(name="gateway:code:done")]
+
+    assert await until(ended, 10) == ["unknown"]
 
 
 async def test_an_api_token_and_a_standard_client_library_are_enough(cup, desk):

@@ -6,11 +6,29 @@ import { createVuetify } from "vuetify";
 import { aliases, mdi } from "vuetify/iconsets/mdi-svg";
 import App from "./App.vue";
 import { i18n } from "./i18n";
+import type { ApiError } from "./api/client";
+import { unreached } from "./lib/load";
 import { refresh, session } from "./lib/session";
 import { router } from "./router";
 
+/** Who is here: asked until the platform answers, which it does not while it starts anew. */
+async function reached(): Promise<void> {
+  const place = document.getElementById("app") as HTMLElement;
+  for (;;) {
+    try {
+      await refresh();
+      place.textContent = "";
+      return;
+    } catch (fault) {
+      if (!unreached(fault as ApiError)) throw fault;
+      place.textContent = i18n.global.t("unreached");
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    }
+  }
+}
+
 async function begin(): Promise<void> {
-  await refresh();
+  await reached();
   const primary = session.platform?.color ?? "#1f5fa8";
   const dark = localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const vuetify = createVuetify({

@@ -43,3 +43,8 @@ router.beforeEach((to) => {
   if (to.meta.person && session.person === null) return { path: "/sign-in", query: { to: to.fullPath } };
   return true;
 });
+
+// A page's script that is not there any more belongs to an earlier version of the application: begin with the new one.
+router.onError((_, to) => {
+  if (navigator.onLine) location.assign(to.fullPath);
+});

@@ -76,7 +76,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
             total += len(content)
             files[name] = content
             if len(files) > MAX_FILES:
-                raise ModuleTooLarge(f"With “{name[:MAX_PATH]}” it has more than {MAX_FILES} files.")
+                raise ModuleTooLarge(f"A module has at most {MAX_FILES} files; “{name[:MAX_PATH]}” is one more.")
     if not files:
         raise BadArchive("It is empty.")
     check_paths(files)

@@ -119,9 +119,12 @@ def router(broker: Broker, relations: Relations, database: Database) -> APIRoute
             tables = await relations.granted(uow, space, call.principal.person, team, "query")
         return GrantedTables(
             items=[
-                GrantedTableOut(table=t.name, version=t.version, columns=list(t.columns), min_group=t.min_group)
+                GrantedTableOut(
+                    table=t.name, ask=t.dataset if t.bare else t.name, version=t.version, columns=list(t.columns),
+                    min_group=t.min_group,
+                )
                 for t in tables
             ]
-        )
+        )  # fmt: skip
 
     return api

@@ -36,6 +36,8 @@ class GrantedTableOut(BaseModel):
     """A table that you may query."""
 
     table: str
+    ask: str
+    """What it is called in a statement: the dataset's name alone where that is its only table."""
     version: int
     columns: list[dict[str, Any]]
     min_group: int | None

@@ -1,6 +1,7 @@
 // A dashboard being looked at and edited: its document, what it is made of, saving with a version, undo.
 import { computed, ref, shallowRef } from "vue";
 import { api, ApiError, must, type Schemas } from "../api/client";
+import { unreached, useAgain } from "./load";
 
 export type Document = Schemas["Document"];
 export type Widget = Required<Pick<Schemas["Widget"], "id" | "module" | "x" | "y" | "width" | "height">> & Schemas["Widget"];
@@ -50,16 +51,20 @@ export function useBoard(space: string, dashboard: string) {
     try {
       while (waiting) {
         const sent: Document = waiting;
-        waiting = null;
         const headers = { "If-Match": `"${version.value}"` };
         const saved = await must(api.PUT("/api/v1/spaces/{space}/dashboards/{dashboard}", { params: { ...path.params, header: headers as never }, body: sent, headers }));
         version.value = saved.version;
+        if (waiting === sent) waiting = null;
         if (!waiting) document.value = saved.document as unknown as Document;
         error.value = null;
       }
       await readParts();
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
+      if (unreached(fault)) {
+        error.value = fault; // what waits is saved when the platform is there again
+        return;
+      }
       waiting = null;
       if (fault.status === 412) {
         conflict.value = true;
@@ -73,6 +78,12 @@ export function useBoard(space: string, dashboard: string) {
       saving.value = false;
     }
   }
+  /** After a fault: save what could not be saved, or look again. */
+  async function again(): Promise<void> {
+    if (waiting) await change(waiting, false);
+    else await guarded(read);
+  }
+  useAgain(() => unreached(error.value) && !saving.value && void again());
   async function undo(): Promise<void> {
     const before = past.value.at(-1);
     if (!before) return;
@@ -84,11 +95,12 @@ export function useBoard(space: string, dashboard: string) {
   const sources = computed(() => document.value?.integrations ?? []);
   const patchWidget = (id: string, more: Partial<Widget>) => change({ ...(document.value as Document), widgets: widgets.value.map((one) => (one.id === id ? { ...one, ...more } : one)) });
   const patchSource = (id: string, more: Partial<Source>) => change({ ...(document.value as Document), integrations: sources.value.map((one) => (one.id === id ? { ...one, ...more } : one)) });
-  const freshId = (stem: string) => {
+  /** An id that says nothing: visitors of a share see those of widgets. */
+  const freshId = (kind: "source" | "widget") => {
     const taken = new Set([...widgets.value, ...sources.value].map((one) => one.id));
     let n = 1;
-    while (taken.has(`${stem}-${n}`)) n += 1;
-    return `${stem}-${n}`;
+    while (taken.has(`${kind}-${n}`)) n += 1;
+    return `${kind}-${n}`;
   };
   /** The first free place of a size, from the top. */
   function place(width: number, height: number): { x: number; y: number } {
@@ -99,5 +111,5 @@ export function useBoard(space: string, dashboard: string) {
     }
   }
   void guarded(read);
-  return { document, team, version, parts, error, conflict, saving, past, widgets, sources, change, undo, patchWidget, patchSource, freshId, place, read: () => guarded(read) };
+  return { document, team, version, parts, error, conflict, saving, past, widgets, sources, change, undo, patchWidget, patchSource, freshId, place, again };
 }

@@ -9,6 +9,21 @@ export interface Loaded<T> {
   load: () => Promise<void>;
 }
 
+const AGAIN = 4000;
+
+/** Whether the platform was not there, as opposed to refusing. */
+export const unreached = (fault: ApiError | null): boolean => fault !== null && (fault.status === 0 || (fault.status >= 502 && fault.status <= 504));
+
+/** Do something again and again, and at once when the network comes back. */
+export function useAgain(act: () => void): void {
+  const timer = setInterval(() => document.hidden || act(), AGAIN);
+  addEventListener("online", act);
+  onScopeDispose(() => {
+    clearInterval(timer);
+    removeEventListener("online", act);
+  });
+}
+
 /** Load something now, and again when asked, or every so many milliseconds while the page is seen. */
 export function useLoad<T>(ask: () => Promise<T>, every = 0): Loaded<T> {
   const data = shallowRef<T | null>(null);
@@ -29,6 +44,7 @@ export function useLoad<T>(ask: () => Promise<T>, every = 0): Loaded<T> {
   }
 
   void load();
+  useAgain(() => unreached(error.value) && void load());
   if (every > 0) {
     const timer = setInterval(() => document.hidden || busy.value || void load(), every);
     onScopeDispose(() => clearInterval(timer));

@@ -15,7 +15,7 @@ export async function send(space: string, sql: string, accept: string): Promise<
     throw new ApiError(0, "network", "");
   }
   if (answer.ok) return answer;
-  const said = await answer.json();
+  const said = (await answer.json().catch(() => ({ code: "internal", detail: "" }))) as { code: string; detail: string };
   if (answer.status === 401) window.dispatchEvent(new CustomEvent("cloister:signed-out"));
   throw new ApiError(answer.status, said.code, said.detail);
 }

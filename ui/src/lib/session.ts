@@ -26,6 +26,15 @@ export function teamOf(space: string): string | null {
   return membership(space)?.enrolment?.team ?? null;
 }
 
+/** Under what something of one's own is kept in this browser, which may be others' as well. */
+export const ownKey = (name: string) => `mine:${session.person?.number ?? ""}:${name}`;
+
+/** Forget what a person left in this browser. */
+function forgetOwn(): void {
+  const own = ownKey("");
+  for (const key of Object.keys(localStorage)) if (key.startsWith(own)) localStorage.removeItem(key);
+}
+
 export async function refresh(): Promise<void> {
   session.platform ??= await must(api.GET("/api/v1/platform"));
   try {
@@ -45,6 +54,7 @@ export async function refresh(): Promise<void> {
 
 export async function signOut(): Promise<void> {
   await must(api.POST("/api/v1/auth/sign-out"));
+  forgetOwn();
   session.person = null;
   session.memberships = [];
   session.operator = false;

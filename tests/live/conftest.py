@@ -125,10 +125,11 @@ class Socket:
     async def state(self, state, seconds=30):
         return await self.hear(lambda m: m["type"] == "STATUS" and m.get("state") == state, seconds)
 
-    async def printed(self, text, seconds=10):
-        """What a program prints comes by another way than what it puts out: before or after."""
-        if not any(text in message.get("text", "") for message in self.heard):
-            await self.hear(lambda message: text in message.get("text", ""), seconds)
+    async def printed(self, text, seconds=30):
+        """What a program prints comes by another way than what it puts out, before or after, and in pieces."""
+        said = lambda: "".join(message["text"] for message in self.heard if message.get("level"))  # noqa: E731
+        if text not in said():
+            await self.hear(lambda _message: text in said(), seconds)
 
     async def end(self, seconds=10):
         return await self.hear(lambda m: m["type"] == "TERMINATE", seconds)

@@ -483,3 +483,42 @@ async def test_shares_have_an_origin_of_their_own_where_nothing_else_answers(stu
         assert (await status("shares.localhost", "/api/v1/view/view.html"))[0] == 200
         old = await status("localhost", "/api/v1/view/view.html")
         assert old == (302, f"http://shares.localhost:{studio.port}/api/v1/view/view.html"), "links of before go on"
+
+
+async def test_what_is_to_be_kept_running_goes_on_alone_and_ends_with_its_persons_access(studio, monkeypatch):
+    monkeypatch.setattr("cloister.dashboards.live.TICK_SECONDS", 0.5)
+    ada = await studio.person("ada")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    board = await studio.dashboard(ada, [{**clock(), "keep_running": True}, {**clock(), "id": "other"}])
+    live = studio.api.platform.live
+    async with studio.look(ada, board) as viewer:
+        await viewer.output("clock")
+        await viewer.output("other")
+
+    async def alone():
+        live.wake()
+        session = live.sessions.get(board["id"])
+        return session is not None and session.resting and set(session.instances) == {"clock"}
+
+    await until(alone, 20, 0.1)
+    async with studio.look(ada, board) as viewer:
+        await viewer.output("other")
+    await until(alone, 20, 0.1)
+    await live.close()  # as when the platform ends; the next one takes it up again
+    live._swept = False
+    await until(alone, 20, 0.1)
+    steward = await studio.api.sign_in("steward")
+    number = (await ada.get("/me")).json()["number"]
+    row = await steward.get(f"/spaces/cup/enrolments/{number}")
+    gone = await steward.put(
+        f"/spaces/cup/enrolments/{number}/removal", json={"reason": "left"}, headers={"If-Match": row.headers["ETag"]}
+    )
+    assert gone.status_code == 200, gone.text
+
+    async def red():
+        live.wake()
+        channel = live.sessions[board["id"]].hub.channels["clock"]
+        return channel.state == "red" and "no longer in this space" in channel.reason
+
+    await until(red, 20, 0.1)
+    assert not (await steward.get("/spaces/cup/sandboxes?live=true")).json()["items"]

@@ -208,6 +208,7 @@ const texts = {
   downloadBudget: ["Today's downloads", "Downloads heute"],
   renewBudget: ["Give a new budget", "Neues Budget geben"],
   budgetGiven: ["Given: today's count begins anew.", "Gegeben: Die Zählung für heute beginnt neu."],
+  goesOn: ["Goes on when nobody looks", "Läuft weiter, wenn niemand hinsieht"],
   fullScreen: ["Full screen", "Vollbild"],
   share: ["Share", "Teilen"],
   shares: ["Shares", "Freigaben"],

@@ -15,6 +15,12 @@ class ShareNotFound(NotFound):
     code = "share.not_found"
 
 
+class AdderGone(Forbidden):
+    """Whoever last said what this does is no longer in this space. Save it again, and it runs for you."""
+
+    code = "dashboard.adder_gone"
+
+
 class ShareUnavailable(Conflict):
     """This dashboard cannot be shown just now. Whoever shared it can find out why."""
 

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy import String, cast
 
 from cloister.access import scoped_get, scoped_select
 from cloister.core.clock import Clock
@@ -15,10 +16,9 @@ from cloister.core.errors import CloisterError, Invalid
 from cloister.core.events import AccessChanged, DashboardChanged, Event, ReleaseRemoved, SandboxChanged
 from cloister.core.principal import EVERYTHING, Principal
 from cloister.dashboards.document import Document, Integration
-from cloister.dashboards.errors import OutputNotFound, TooManySessions
+from cloister.dashboards.errors import AdderGone, OutputNotFound, TooManySessions
 from cloister.dashboards.hub import Channel, Hub, Output, Viewer
 from cloister.dashboards.models import Dashboard
-from cloister.dashboards.patch import node
 from cloister.dashboards.service import Dashboards
 from cloister.dashboards.sessions import Check, Instance, Session, least_missed, read_output, session_key
 from cloister.dashboards.trials import Trials
@@ -45,11 +45,10 @@ from cloister.spaces import declared, get_space, in_space
 log = logger(__name__)
 TICK_SECONDS = 60.0
 """A session in which nobody has said for so long that they look is ended."""
+UNSEEN = "Nobody has looked for a minute."
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 60.0
 FORGIVEN_SECONDS = 60.0
 PURPOSE = "integration"
-SHOWN_REASONS = {"green": "", "amber": "starts", "red": "does not run just now"}
-"""What strangers are told of an integration; the reason is the team's."""
 
 
 class LiveSessions(Controller):
@@ -106,9 +105,9 @@ class LiveSessions(Controller):
         session, instance = found
         text, model = read_output(await request.text())
         session.hub.output(instance.integration.id, text, model)
-        self._state(session, instance.integration.id, "green", "runs")
+        session.state(instance.integration.id, "green", "runs")
         if session.shown.viewers:
-            self._project(session, instance.integration.id, model)
+            session.project(instance.integration.id, model)
         return web.Response(status=204)
 
     # -- who looks
@@ -123,12 +122,13 @@ class LiveSessions(Controller):
         """
         async with self._lock:
             session = self.sessions.get(session_key(dashboard.id, values))
-            new = session is None
+            new = session is None or session.resting
             if session is None:
                 if values:
                     await self._make_room(dashboard.id)
                 session = Session(dashboard.id, dashboard.space, dashboard.team, values)
                 self.sessions[session.key] = session
+            session.resting = False
             if new or dashboard.id in self.trials.running:  # a draft may have been saved since
                 await self._make_so(session, dashboard)
         session.ticked = monotonic()
@@ -137,9 +137,9 @@ class LiveSessions(Controller):
         hub.join(viewer)
         if shared:
             for channel in session.hub.channels.values():
-                self._state(session, channel.id, channel.state, channel.reason)
+                session.state(channel.id, channel.state, channel.reason)
                 if channel.output is not None:
-                    self._project(session, channel.id, channel.output.model)
+                    session.project(channel.id, channel.output.model)
         return session, hub
 
     async def _make_room(self, dashboard: str) -> None:
@@ -151,23 +151,6 @@ class LiveSessions(Controller):
         session.checks.pop(viewer, None)
         session.hub.leave(viewer)
         session.shown.leave(viewer)
-
-    @staticmethod
-    def _project(session: Session, integration: str, model: Any) -> None:
-        """Give those who came by a share the nodes that widgets draw."""
-        for widget in session.document.widgets if session.document else ():
-            if widget.source is not None and widget.source.integration == integration:
-                value = node(model, widget.source.path)
-                output = session.shown.channels[widget.id].output
-                if output is None or output.model != value:
-                    session.shown.output(widget.id, json.dumps(value, separators=(",", ":"), ensure_ascii=False), value)
-
-    @staticmethod
-    def _state(session: Session, integration: str, state: str, reason: str) -> None:
-        session.hub.state(integration, state, reason)
-        for widget in session.document.widgets if session.document else ():
-            if widget.source is not None and widget.source.integration == integration:
-                session.shown.state(widget.id, state, SHOWN_REASONS[state])
 
     def output_of(self, session: str, channel: str, key: str) -> Output:
         """The newest output of a channel, for a viewer who is connected.
@@ -195,16 +178,39 @@ class LiveSessions(Controller):
     async def look(self) -> float | None:
         if not self._swept:
             await self._sweep()
+            await self._resume()
             self._swept = True
         changed, self._changed = self._changed, set()
         for session in list(self.sessions.values()):
             await self._check(session)
             if session.dashboard in changed:
                 await self._follow(session)
-            if monotonic() - session.ticked > TICK_SECONDS and not session.kept:
-                await self.end(session, "Nobody has looked for a minute.")
+            if monotonic() - session.ticked > TICK_SECONDS and not session.resting:
+                await self._rest(session)
         await self._look_for_ends()
         return None
+
+    async def _rest(self, session: Session) -> None:
+        """Nobody looks any more: end it, but for what is to be kept running."""
+        for viewer in [*session.hub.viewers, *session.shown.viewers]:
+            viewer.end(UNSEEN)
+        if not session.values and session.dashboard not in self.trials.running:
+            session.resting = True
+            await self._follow(session)
+        if not session.instances or not session.resting:
+            await self.end(session, UNSEEN)
+
+    async def _resume(self) -> None:
+        """What was kept running when the platform ended runs again."""
+        asks = cast(Dashboard.document, String).contains('"keep_running":true')
+        async with self._database.read() as uow:
+            rows = (await uow.session.scalars(scoped_select(Dashboard, EVERYTHING).where(asks))).all()
+        for row in rows:
+            if row.id not in self.sessions:
+                session = self.sessions[row.id] = Session(row.id, row.space, row.team, resting=True)
+                await self._follow(session)
+                if not session.instances:
+                    await self.end(session, UNSEEN)
 
     async def _check(self, session: Session) -> None:
         asked: dict[str, str | None] = {}
@@ -226,19 +232,15 @@ class LiveSessions(Controller):
 
     async def _make_so(self, session: Session, dashboard: Dashboard) -> None:
         """Start, restart and stop integrations until they are those of the dashboard."""
-        document = session.document = applied(Document.model_validate(dashboard.document), session.values)
-        shown = {widget.id for widget in document.widgets if widget.source is not None}
-        for id_ in session.shown.channels.keys() - shown:
-            del session.shown.channels[id_]
-        for id_ in shown:
-            session.shown.channels.setdefault(id_, Channel(id_))
-        wanted = {integration.id: integration for integration in document.integrations}
+        session.follow(applied(Document.model_validate(dashboard.document), session.values))
+        async with self._database.read() as uow:
+            policies = declared(await get_space(uow, session.space)).policies
+        wanted = self._wanted(session, policies.integrations_kept_per_team)
         for id_ in session.instances.keys() - wanted.keys():
             await self._stop(session.instances.pop(id_))
             session.hub.channels.pop(id_, None)
         running = sum(len(s.instances) for s in self.sessions.values() if s.team == session.team)
-        async with self._database.read() as uow:
-            most = declared(await get_space(uow, session.space)).policies.integrations_per_team
+        most = policies.integrations_per_team
         for id_, integration in wanted.items():
             session.hub.channels.setdefault(id_, Channel(id_))
             try:
@@ -246,11 +248,11 @@ class LiveSessions(Controller):
             except CloisterError as error:
                 if id_ in session.instances:
                     await self._stop(session.instances.pop(id_))
-                self._state(session, id_, "red", error.detail)
+                session.state(id_, "red", error.detail)
                 continue
             described = Described.model_validate(release.described)
             mark = hashlib.sha256(
-                f"{release.digest}{json.dumps(integration.values, sort_keys=True)}".encode()
+                f"{release.digest}{integration.added_by}{json.dumps(integration.values, sort_keys=True)}".encode()
             ).hexdigest()
             instance = session.instances.get(id_)
             if instance is not None and instance.print == mark:
@@ -259,12 +261,21 @@ class LiveSessions(Controller):
             if instance is not None:
                 await self._stop(instance)
             elif running >= most:
-                self._state(session, id_, "red", str(TooManySessions.__doc__))
+                session.state(id_, "red", str(TooManySessions.__doc__))
                 continue
             running += 1
             made = session.instances[id_] = Instance(integration, release.digest, mark)
             work = self._run(session, made, described, release.requirements)
             made.task = asyncio.create_task(work, name=f"integration {id_}")
+
+    def _wanted(self, session: Session, most_kept: int) -> dict[str, Integration]:
+        """The integrations that are to run: all of a dashboard, or while nobody looks those that are kept."""
+        every = {integration.id: integration for integration in session.integrations}
+        if not session.resting:
+            return every
+        theirs = [s for s in self.sessions.values() if s.team == session.team and s.resting and s is not session]
+        kept = session.kept(sum(len(s.instances) for s in theirs), most_kept)
+        return {id_: integration for id_, integration in every.items() if id_ in kept}
 
     async def _release(self, session: Session, integration: Integration) -> Release:
         trial = self.trials.running.get(session.dashboard)
@@ -295,33 +306,31 @@ class LiveSessions(Controller):
         """Keep one integration running, with growing pauses between crashes."""
         id_, backoff = instance.integration.id, FIRST_BACKOFF
         while True:
-            self._state(session, id_, "amber", "starts")
+            session.state(id_, "amber", "starts")
             began = monotonic()
             instance.again.clear()
             try:
                 instance.sandbox = await self._request(session, instance, described, requirements)
                 row = await self._ended(instance)
             except CloisterError as error:
-                self._state(session, id_, "red", error.detail)
+                session.state(id_, "red", error.detail)
                 await instance.again.wait()
                 continue
             except Exception:  # the boundary of one integration: its team must see that it does not run
                 log.exception("dashboards.integration_failed", integration=id_, dashboard=session.dashboard)
-                self._state(
-                    session, id_, "red", "The platform failed to start it. Its operators find the reason in the log."
-                )
+                session.state(id_, "red", "The platform failed to start it. Its operators find the reason in the log.")
                 await instance.again.wait()
                 continue
             if row is None:
                 continue  # somebody asked for it to be started anew
             if row.exit_code == 0:
-                self._state(session, id_, "green", "has finished")
+                session.state(id_, "green", "has finished")
                 await instance.again.wait()
                 continue
             if monotonic() - began > FORGIVEN_SECONDS:
                 backoff = FIRST_BACKOFF
             said = row.reason or f"its program ended with exit code {row.exit_code}"
-            self._state(session, id_, "red", f"{said}; it starts again in {backoff:g} s")
+            session.state(id_, "red", f"{said}; it starts again in {backoff:g} s")
             with contextlib.suppress(TimeoutError):  # a pause that a word of somebody's ends
                 async with asyncio.timeout(backoff):
                     await instance.again.wait()
@@ -350,6 +359,8 @@ class LiveSessions(Controller):
         )  # fmt: skip
         person = Principal(person=integration.added_by, kind="live")
         async with self._database.write(person) as uow:
+            if not await self._sandboxes.may_run(uow, session.space, session.team, integration.added_by):
+                raise AdderGone
             row = await self._sandboxes.request(
                 uow, space=session.space, team=session.team, person=integration.added_by, purpose=PURPOSE,
                 environment=integration.module, size="module", spec=spec,

@@ -12,9 +12,12 @@ from cloister.core.errors import Invalid
 from cloister.core.ids import new_id
 from cloister.dashboards.document import Document, Integration
 from cloister.dashboards.errors import TooManyVariants
-from cloister.dashboards.hub import Hub, Output, Viewer
+from cloister.dashboards.hub import Channel, Hub, Output, Viewer
+from cloister.dashboards.patch import node
 from cloister.dashboards.variables import Values
 
+SHOWN_REASONS = {"green": "", "amber": "starts", "red": "does not run just now"}
+"""What strangers are told of an integration; the reason is the team's."""
 Check = Callable[[], Awaitable[str | None]]
 """Asks whether somebody may still look; returns why not."""
 
@@ -51,6 +54,8 @@ class Session:
     checks: dict[Viewer, tuple[str, Check]] = field(default_factory=dict)
     """Under what right each looks, in a word that is the same for all who have it from the same, and how to ask."""
     ticked: float = field(default_factory=monotonic)
+    resting: bool = False
+    """Whether nobody looks, and only what is to be kept running does run."""
 
     @property
     def key(self) -> str:
@@ -66,12 +71,47 @@ class Session:
         return None
 
     @property
+    def integrations(self) -> list[Integration]:
+        return self.document.integrations if self.document else []
+
+    def follow(self, document: Document) -> None:
+        """Be of a dashboard as it is now."""
+        self.document = document
+        shown = {widget.id for widget in document.widgets if widget.source is not None}
+        for id_ in self.shown.channels.keys() - shown:
+            del self.shown.channels[id_]
+        for id_ in shown:
+            self.shown.channels.setdefault(id_, Channel(id_))
+
+    def project(self, integration: str, model: Any) -> None:
+        """Give those who came by a share the nodes that widgets draw."""
+        for widget in self.document.widgets if self.document else ():
+            if widget.source is not None and widget.source.integration == integration:
+                value = node(model, widget.source.path)
+                output = self.shown.channels[widget.id].output
+                if output is None or output.model != value:
+                    self.shown.output(widget.id, json.dumps(value, separators=(",", ":"), ensure_ascii=False), value)
+
+    def state(self, integration: str, state: str, reason: str) -> None:
+        """Say how an integration is: to the team with the reason, to those who came by a share in general words."""
+        self.hub.state(integration, state, reason)
+        for widget in self.document.widgets if self.document else ():
+            if widget.source is not None and widget.source.integration == integration:
+                self.shown.state(widget.id, state, SHOWN_REASONS[state])
+
+    @property
     def watched(self) -> bool:
         return bool(self.hub.viewers or self.shown.viewers)
 
-    @property
-    def kept(self) -> bool:
-        return not self.values and any(instance.integration.keep_running for instance in self.instances.values())
+    def kept(self, others: int, most: int) -> set[str]:
+        """The integrations that go on when nobody looks: those that ask for it, as far as a team may have so many.
+
+        Args:
+            others: how many of the team's other dashboards go on so.
+            most: how many may.
+        """
+        asking = [one.id for one in self.integrations if one.keep_running]
+        return set(asking[: max(0, most - others)])
 
 
 def session_key(dashboard: str, values: Values) -> str:

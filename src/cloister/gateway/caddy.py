@@ -34,7 +34,12 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
     hosts = Hosts.of(settings.public_url, settings.gateway_domain)
     sockets = Sockets.of(settings)
     public = hosts.domain if settings.gateway_domain is None else Hosts.of(settings.public_url).domain
-    names = [public, f"widgets.{hosts.domain}", f"shares.{hosts.domain}", *(f"*.{space}.{hosts.domain}" for space in spaces)]
+    names = [
+        public,
+        f"widgets.{hosts.domain}",
+        f"shares.{hosts.domain}",
+        *(f"*.{space}.{hosts.domain}" for space in spaces),
+    ]
     port = settings.listen_port
     if settings.gateway_tls == "off":
         address = f"http://:{port}"

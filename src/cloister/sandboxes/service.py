@@ -174,6 +174,10 @@ class Sandboxes:
         uow.publish(SandboxWanted(row.id))
         return row
 
+    async def may_run(self, uow: UnitOfWork, space: str, team: int, person: int | None) -> bool:
+        """Whether something may run for a person and their team: both are still in the space."""
+        return self.data_access is None or await self.data_access.still_granted(uow, space, team, person, [])
+
     async def run(self, uow: UnitOfWork, scope: Scope, wanted: RunRequest) -> Sandbox:
         """Run a command for a team, in an environment and size of its space, beside the data granted to it.
 

@@ -262,6 +262,8 @@ class Policies(Declared):
     sandboxes_per_team: Annotated[int, Field(ge=0, le=1000)] = 4
     integrations_per_team: Annotated[int, Field(ge=0, le=1000)] = 20
     """So many integrations of dashboards run for a team at once."""
+    integrations_kept_per_team: Annotated[int, Field(ge=0, le=1000)] = 2
+    """So many of them, of those that ask for it, go on when nobody looks."""
     terminals: Literal["allowed", "recorded", "blocked"] = "recorded"
     """Terminals in workspaces. Recorded: what was typed, and by whom."""
     downloads: Literal["allowed", "metered", "blocked"] = "metered"

@@ -347,3 +347,14 @@ async def test_a_signature_keeps_the_answers_it_came_with(api):
     async with api.platform.database.read() as uow:
         signed = (await uow.session.scalars(scoped_select(Signature, in_space("contest")))).one()
     assert signed.answers["land"] == "PT"
+
+
+async def test_who_judges_sees_whom_and_nobody_else_does(api):
+    await declare(api.platform, contest(enrolment={"mode": "approval"}))
+    ana = await api.sign_in("ana")
+    assert (await api.apply(ana, "contest")).status_code == 202
+    steward = await api.sign_in("steward")
+    (row,) = (await steward.get("/spaces/contest/enrolments")).json()["items"]
+    assert (row["name"], row["email"]) == ("ana", "ana@test.example")
+    assert (await state(ana))["email"] is None
+    assert (await ana.get("/spaces/contest/enrolments")).status_code == 403

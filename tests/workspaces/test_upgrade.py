@@ -42,7 +42,7 @@ async def fleet(tmp_path):
 
                 await until(running, 90, 0.3)
             yield server
-            await asyncio.to_thread(server.run, "workspace", "stop", "--space", "cup")
+            await asyncio.to_thread(server.run, "workspace", "stop", "--space", "cup", "--all")
 
             async def stopped():
                 return {state for _, state in states(server)} == {"stopped"}

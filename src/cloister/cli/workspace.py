@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Workspaces: each team's notebook o
 SpaceOption = Annotated[str, typer.Option("--space", "-s", help="The space's slug.")]
 Teams = Annotated[list[str] | None, typer.Argument(help="Teams, by number. None: all of the space.")]
 Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Only those in this environment.")]
+Everybody = Annotated[bool, typer.Option("--all", help="Every workspace of the space.")]
 State = Annotated[str | None, typer.Option("--state", help="Only those in this state.")]
 Safe = Annotated[bool, typer.Option("--safe", help="Without what the team installed.")]
 
@@ -60,6 +61,12 @@ def list_workspaces(space: SpaceOption, environment: Environment = None, state: 
     typer.echo(table(rows, ("team", "state", "environment", "size", "address", "why")))
 
 
+def _check_chosen(teams: list[str] | None, environment: str | None, everybody: bool) -> None:
+    """Ask for a word before something is done to a whole space."""
+    if not teams and environment is None and not everybody:
+        raise Failure("Say which: teams, --environment, or --all for every workspace of the space.")
+
+
 @app.command()
 def start(space: SpaceOption, team: str, safe: Safe = False) -> None:
     """Start a team's workspace and wait until it serves."""
@@ -69,8 +76,11 @@ def start(space: SpaceOption, team: str, safe: Safe = False) -> None:
 
 
 @app.command()
-def stop(space: SpaceOption, teams: Teams = None, environment: Environment = None) -> None:
+def stop(
+    space: SpaceOption, teams: Teams = None, environment: Environment = None, everybody: Everybody = False
+) -> None:
     """Stop workspaces. Their files stay."""
+    _check_chosen(teams, environment, everybody)
     with connect() as http:
         for w in _chosen(http, space, teams, environment, None):
             if w["state"] != "stopped":
@@ -79,8 +89,12 @@ def stop(space: SpaceOption, teams: Teams = None, environment: Environment = Non
 
 
 @app.command()
-def restart(space: SpaceOption, teams: Teams = None, environment: Environment = None, safe: Safe = False) -> None:
+def restart(
+    space: SpaceOption, teams: Teams = None, environment: Environment = None, everybody: Everybody = False,
+    safe: Safe = False,
+) -> None:  # fmt: skip
     """Restart workspaces that run, one after the other."""
+    _check_chosen(teams, environment, everybody)
     with connect() as http:
         for w in _chosen(http, space, teams, environment, None):
             if w["state"] in {"running", "failed", "starting"}:

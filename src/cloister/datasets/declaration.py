@@ -1,9 +1,10 @@
 """Datasets and grants as they are declared: the part of ``space.yaml`` that this domain owns, and FAIR metadata."""
 
+import re
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from cloister.spaces import Moment
 
@@ -80,10 +81,25 @@ class TablePolicy(Declared):
     """Only rows for which this SQL condition is true."""
 
 
+_SUBJECT = r"^(everybody|team:[a-z0-9-]+|person:p-\d+)$"
+
+
+def _subject(text: str) -> str:
+    if not re.match(_SUBJECT, text):
+        message = (
+            f"“{text[:80]}” is nobody; write everybody, team:NAME (or its number, team:t-000007), or person:p-000123"
+        )
+        raise ValueError(message)
+    return text
+
+
+Subject = Annotated[str, AfterValidator(_subject), WithJsonSchema({"type": "string", "pattern": _SUBJECT})]
+
+
 class GrantDeclaration(Declared):
     """Who may do what with a dataset."""
 
-    to: Annotated[str, Field(pattern=r"^(everybody|team:[a-z0-9-]+|person:p-\d+)$")]
+    to: Subject
     """``everybody`` in the space, ``team:NAME`` (or its number), or ``person:p-000123``. The most specific one counts."""
     dataset: Identifier
     allow: Annotated[list[Operation], Field(min_length=1)]

@@ -19,7 +19,7 @@ from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import agreements, teams
 from cloister.spaces.enrolment import Application, Enrolments
 from cloister.spaces.errors import EnrolmentNotFound
-from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams
+from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams, people_of
 from cloister.spaces.membership import memberships
 from cloister.spaces.models import Enrolment
 from cloister.spaces.owning import SpaceSettings
@@ -232,7 +232,9 @@ def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> No
         """Everybody's enrolments."""
         await get_space(call.uow, space)
         page = await list_enrolments(call.uow, call.scope, state, cursor, limit)
-        return EnrolmentPage(items=[EnrolmentOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+        people = await people_of(call.uow, page.items)
+        items = [EnrolmentOut.of(row, people.get(row.person)) for row in page.items]
+        return EnrolmentPage(items=items, next_cursor=page.next_cursor)
 
     @api.get("/spaces/{space}/agreements", openapi_extra=guard(Action.ENROLMENT_REVIEW))
     async def agreement_versions(space: Slug, call: CallDep) -> AgreementVersionList:

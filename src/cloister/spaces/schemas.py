@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister.core.ids import person_label, team_label
+from cloister.identity import Person
 from cloister.platform.markdown import to_html
 from cloister.spaces.declaration import FormField
 from cloister.spaces.models import AgreementVersion, Enrolment, Space, Team
@@ -164,10 +165,15 @@ class EnrolmentOut(BaseModel):
     admitted_at: datetime | None
     expires_at: datetime | None
     answers: dict[str, Any]
+    name: str | None = None
+    email: str | None = None
+    """Of whom this is; told to those who judge whom to admit, and to nobody else."""
 
     @classmethod
-    def of(cls, row: Enrolment) -> "EnrolmentOut":
+    def of(cls, row: Enrolment, person: Person | None = None) -> "EnrolmentOut":
         return cls(
+            name=None if person is None else person.name,
+            email=None if person is None else person.email,
             person=person_label(row.person),
             space=row.space,
             state=row.state,

@@ -11,7 +11,7 @@ from cloister.core.events import SandboxChanged, WorkspaceChanged, WorkspaceWant
 from cloister.core.principal import EVERYTHING
 from cloister.platform import Controller, Database, UnitOfWork, metrics
 from cloister.platform.logs import logger
-from cloister.sandboxes import FINAL, Sandbox, SandboxController, SandboxSpec
+from cloister.sandboxes import FINAL, EnvironmentNotReady, Sandbox, SandboxController, SandboxSpec
 from cloister.spaces import SpaceDeclaration, declared, get_space, in_space
 from cloister.workspaces.activity import Activity, Watch
 from cloister.workspaces.apps import app_of
@@ -26,6 +26,8 @@ RESTARTS = 3
 FORGIVEN = timedelta(minutes=10)
 """After so long in order, earlier crashes no longer count."""
 LOOK_AT_USE = timedelta(seconds=15)
+MAY_BUILD = timedelta(minutes=20)
+BUILDING = "Its environment is being built. It starts as soon as that is done; you need not wait here."
 
 
 class WorkspaceController(Controller):
@@ -103,6 +105,11 @@ class WorkspaceController(Controller):
                 await uow.session.flush()
                 current.sandbox, current.state = sandbox.id, "starting"
                 uow.publish(WorkspaceChanged(row.id, "starting"))
+        except EnvironmentNotReady as error:
+            if self._clock.now() - row.asked_at > MAY_BUILD:
+                await self._set(row.id, "failed", f"{error.detail} It has been for long: ask an operator to look.")
+            elif row.reason != BUILDING:
+                await self._set(row.id, "starting", BUILDING)
         except CloisterError as error:
             await self._set(row.id, "failed", error.detail)
 

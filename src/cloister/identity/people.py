@@ -5,6 +5,7 @@ simultaneous first sign-ins of one person race for the unique key, and the loser
 matched by a name, by an absent value or by a place in a batch.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
@@ -177,3 +178,9 @@ async def disable(uow: UnitOfWork, number: int, clock: Clock, *, disabled: bool,
     name = Name.PERSON_DISABLED if disabled else Name.PERSON_ENABLED
     record(uow, name, subject=person_label(number), reason=reason)
     return person
+
+
+async def people_by_number(uow: UnitOfWork, numbers: Collection[int]) -> dict[int, Person]:
+    """Those of some numbers."""
+    found = select(Person).where(Person.number.in_(numbers))
+    return {person.number: person for person in (await uow.session.scalars(found)).all()}

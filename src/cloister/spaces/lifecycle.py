@@ -2,11 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-from sqlalchemy import select
 
 from cloister.access import Bindings, scoped_get, scoped_select
 from cloister.audit import Name, record
@@ -217,9 +214,3 @@ async def list_enrolments(
     if state is not None:
         query = query.where(Enrolment.state == state)
     return await page_by(uow, query, Enrolment.id, cursor, limit)
-
-
-async def people_of(uow: UnitOfWork, rows: Sequence[Enrolment]) -> dict[int, Person]:
-    """Those whom some enrolments are of, by number."""
-    wanted = select(Person).where(Person.number.in_([row.person for row in rows]))
-    return {person.number: person for person in (await uow.session.scalars(wanted)).all()}

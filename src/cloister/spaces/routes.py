@@ -11,6 +11,7 @@ from cloister.core.actions import Action, guard
 from cloister.core.ids import parse_label, person_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.core.principal import Scope
+from cloister.identity import people_by_number
 from cloister.platform import Call, Settings
 from cloister.platform.call import current_call
 from cloister.platform.etags import check_etag
@@ -19,7 +20,7 @@ from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import agreements, teams
 from cloister.spaces.enrolment import Application, Enrolments
 from cloister.spaces.errors import EnrolmentNotFound
-from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams, people_of
+from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams
 from cloister.spaces.membership import memberships
 from cloister.spaces.models import Enrolment
 from cloister.spaces.owning import SpaceSettings
@@ -232,7 +233,7 @@ def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> No
         """Everybody's enrolments."""
         await get_space(call.uow, space)
         page = await list_enrolments(call.uow, call.scope, state, cursor, limit)
-        people = await people_of(call.uow, page.items)
+        people = await people_by_number(call.uow, [row.person for row in page.items])
         items = [EnrolmentOut.of(row, people.get(row.person)) for row in page.items]
         return EnrolmentPage(items=items, next_cursor=page.next_cursor)
 

@@ -263,7 +263,8 @@ async def test_whoever_opens_the_page_finds_a_kernel_nearly_started(cup, desk):
     assert (await ada.get("/lab", document=True))[0] == 200
 
     async def waits():
-        return _waiting_kernels(sandbox)
+        found = _waiting_kernels(sandbox)
+        return found if len(found) == 1 else None  # one that was just taken may still look as if it waited
 
     [inside] = (await until(waits, 20, 0.05)).values()
     async with await ada.kernel() as kernel:

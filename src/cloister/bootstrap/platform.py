@@ -238,7 +238,7 @@ class Platform:
         self.hosts = Hosts.of(settings.public_url, settings.gateway_domain)
         self.entering = Entering(self.hosts, self.clock)
         self.decisions = Decisions(self.database, self.sessions, self.tokens, self.decider, self.entering, self.bus)
-        self.outflows = Outflows(self.database, self.clock)
+        self.outflows = Outflows(self.database, self.clock, self.bus)
         self.caddy = CaddyController(settings, self.database, self.environments.root)
         managed = {"gateway": self.caddy.ping} if settings.gateway == "managed" else {}
         checks = {"database": self.database.ping, "objects": self.objects.ping, **managed}

@@ -61,6 +61,14 @@ class ReleaseRemoved(Event):
 
 
 @dataclass(frozen=True)
+class BudgetRenewed(Event):
+    """What left a team's workspace today counts no more."""
+
+    space: str
+    team: int
+
+
+@dataclass(frozen=True)
 class GrantsChanged(Event):
     """Grants or versions changed: narrowed editions may have to be made."""
 

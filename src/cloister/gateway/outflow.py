@@ -11,12 +11,13 @@ from sqlalchemy import func
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
+from cloister.core.events import BudgetRenewed, Event
 from cloister.core.ids import team_label
 from cloister.core.principal import EVERYTHING
 from cloister.gateway.decision import Allowed
 from cloister.gateway.errors import BudgetSpent
 from cloister.gateway.models import Outflow
-from cloister.platform import Controller, Database, UnitOfWork
+from cloister.platform import Bus, Controller, Database, UnitOfWork
 from cloister.spaces import in_space, parse_bytes
 
 SLOW_BYTES = 256 * 1024
@@ -38,11 +39,13 @@ class Outflows(Controller):
     name = "outflows"
     interval = 2.0
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, bus: Bus) -> None:
         super().__init__()
+        bus.subscribe(BudgetRenewed, self._on_renewed)
         self._database = database
         self._clock = clock
         self._new: dict[_Key, int] = defaultdict(int)
+        self._writing: dict[_Key, int] = {}
         self._team: dict[tuple[str, int, date], int] = {}
         self._person: dict[_Key, int] = {}
 
@@ -113,22 +116,28 @@ class Outflows(Controller):
         rows = scoped_select(Outflow, in_space(space)).where(Outflow.team == team, Outflow.day == today)
         for row in (await uow.session.scalars(rows)).all():
             row.bytes = 0
-        theirs = (space, team)
-        self._new = defaultdict(int, {k: count for k, count in self._new.items() if (k.space, k.team) != theirs})
-        self._person = {k: count for k, count in self._person.items() if (k.space, k.team) != theirs}
-        self._team.pop((space, team, today), None)
         record(uow, Name.BUDGET_RENEWED, space=space, team=team, subject=team_label(team))
+        uow.publish(BudgetRenewed(space, team))
+
+    def _on_renewed(self, event: Event) -> None:
+        """What was counted before, in memory or on its way to the database, counts no more."""
+        if isinstance(event, BudgetRenewed):
+            for counts in (self._new, self._writing, self._person):
+                for key in [key for key in counts if (key.space, key.team) == (event.space, event.team)]:
+                    del counts[key]
+            self._team = {key: count for key, count in self._team.items() if key[:2] != (event.space, event.team)}
 
     async def look(self) -> float | None:
-        new, self._new = self._new, defaultdict(int)
+        self._writing, self._new = self._new, defaultdict(int)
         today = self._clock.now().date()
         self._person = {key: value for key, value in self._person.items() if key.day == today}
         self._team = {key: value for key, value in self._team.items() if key[2] == today}
-        if not new:
+        if not self._writing:
             return None
         async with self._database.write() as uow:
             uow.unrecorded("sums; each download is recorded")
-            for key, count in new.items():
+            for key in list(self._writing):
+                count = self._writing.pop(key, 0)
                 row = await scoped_get(
                     uow, Outflow, EVERYTHING, space=key.space, team=key.team, person=key.person, day=key.day
                 )

@@ -358,3 +358,49 @@ async def test_who_judges_sees_whom_and_nobody_else_does(api):
     assert (row["name"], row["email"]) == ("ana", "ana@test.example")
     assert (await state(ana))["email"] is None
     assert (await ana.get("/spaces/contest/enrolments")).status_code == 403
+
+
+async def test_an_agreement_asks_its_own_questions_and_the_answers_are_part_of_the_signature(api):
+    asked = [{"name": "supervisor", "type": "text", "label": "Who supervises you?"}]
+    dua = {"name": "dua", "title": "Data use agreement", "text": "Be good.\n", "questions": asked}
+    await declare(api.platform, contest(registration=FIELDS, agreements=[dua]))
+    ana = await api.sign_in("ana")
+    form = (await ana.get("/spaces/contest/registration")).json()
+    assert form["agreements"][0]["questions"][0]["label"] == "Who supervises you?"
+    apply = lambda **more: api.apply(ana, "contest", answers=GOOD, **more)  # noqa: E731
+    assert problem(await apply()) == (422, "registration.bad_answer")
+    assert problem(await apply(agreement_answers={"other": {}})) == (422, "registration.bad_answer")
+    assert problem(await apply(agreement_answers={"dua": {"supervisor": "Eva", "more": 1}}))[0] == 422
+    assert (await apply(agreement_answers={"dua": {"supervisor": "Eva"}})).status_code == 202
+    await becomes(ana, "active")
+    steward = await api.sign_in("steward")
+    url = "/spaces/contest/agreements/dua/signatures"
+    (row,) = (await steward.get(url)).json()["items"]
+    assert (row["answers"]["supervisor"], row["answers"]["land"]) == ("Eva", "PT")
+    assert (await ana.get(url)).status_code == 403
+    asked[0]["label"] = "Who is responsible for you?"
+    await declare(api.platform, contest(registration=FIELDS, agreements=[dua]))
+    assert problem(await ana.get("/spaces/contest/datasets")) == (403, "access.suspended"), (
+        "another question is another version"
+    )
+    hash_ = (await ana.get("/spaces/contest/registration")).json()["agreements"][0]["hash"]
+    sign = lambda answers: ana.post(url, json={"hash": hash_, "answers": answers})  # noqa: E731
+    assert problem(await sign({})) == (422, "registration.bad_answer")
+    assert (await sign({"supervisor": "Ben"})).status_code == 201
+    assert (await ana.get("/spaces/contest/datasets")).status_code == 200
+
+
+async def test_questions_of_form_and_agreements_have_names_of_their_own():
+    dua = {"name": "dua", "title": "D", "text": "x", "questions": [{"name": "why", "type": "text", "label": "Why?"}]}
+    with pytest.raises(ValueError, match="declared twice"):
+        contest(registration=FIELDS, agreements=[dua])
+
+
+async def test_a_public_page_names_sponsor_and_rules(api):
+    await declare(
+        api.platform, contest(sponsor="The Foundation", rules="# Rules\n\n<script>alert(1)</script> *Play fair.*")
+    )
+    page = (await api.anonymous().get("/spaces/contest")).json()
+    assert page["sponsor"] == "The Foundation"
+    assert "<em>Play fair.</em>" in page["rules_html"]
+    assert "<script" not in page["rules_html"]

@@ -98,7 +98,28 @@ async def test_search_finds_by_words_and_leaves_out_what_needs_too_much(api):
     assert await found(q='" OR * NEAR(') in ([], ["tide"]), "words are words"
     assert await found(q="ocean'); drop table modules; --") == []
     page = (await ada.get("/modules", params={"limit": 2})).json()
-    assert page["next_offset"] == 2
+    rest = (await ada.get("/modules", params={"limit": 2, "cursor": page["next_cursor"]})).json()
+    assert [m["name"] for m in page["items"] + rest["items"]] == ["ocean-data", "ocean-map", "tide"]
+    assert rest["next_cursor"] is None
+    mine = (await ada.get("/me/modules", params={"limit": 2})).json()
+    assert [m["name"] for m in mine["items"]] == ["ocean-map", "ocean-data"]
+    more = (await ada.get("/me/modules", params={"limit": 2, "cursor": mine["next_cursor"]})).json()
+    assert [m["name"] for m in more["items"]] == ["tide"]
+
+
+async def test_a_file_that_was_changed_elsewhere_is_not_overwritten_unseen(api):
+    ada = await api.sign_in("ada")
+    await ada.post("/modules", json={"name": "shared-desk", "template": "python"})
+    url = "/modules/shared-desk/files/main.py"
+    seen = (await ada.get(url)).headers["etag"]
+    first = await ada.put(url, json={"text": "one = 1\n"}, headers={"If-Match": seen})
+    assert first.status_code == 200
+    late = await ada.put(url, json={"text": "two = 2\n"}, headers={"If-Match": seen})
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+    assert (await ada.delete(url, headers={"If-Match": seen})).status_code == 412
+    assert (await ada.get(url)).json()["text"] == "one = 1\n"
+    assert (await ada.put(url, json={"text": "3\n"}, headers={"If-Match": first.json()["etag"]})).status_code == 200
+    assert (await ada.put(url, json={"text": "4\n"})).status_code == 200, "who says nothing of it need not have looked"
 
 
 async def test_a_zip_file_goes_in_and_comes_out(api):

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cloister.core.errors import CloisterError
+from cloister.datasets import Reading
 from cloister.query import convert
 from cloister.sandboxes.app_socket import AppNotListening, connect_app
 from tests.support import until
@@ -74,7 +75,9 @@ async def evil_converter(arena, monkeypatch, folder, program):
         return
 
     async def job():
-        await asyncio.wait_for(arena.platform.converter.convert("course", source, "csv", {}, None, store, progress), 25)
+        await asyncio.wait_for(
+            arena.platform.converter.convert("course", source, Reading("csv", {}), store, progress), 25
+        )
 
     yield job, stored
 

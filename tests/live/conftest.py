@@ -23,6 +23,11 @@ CONFIG = [
     {"type": "PASSWORD", "name": "key", "label": "Key", "default": ""},
 ]
 PAGE = '<!doctype html><script src="/lib/cloister.js"></script><body></body><script>cloister.onDataChanged((d) => { document.body.textContent = JSON.stringify(d); });</script>'
+SECRET = "s3cret-of-ada"
+
+
+def clock(**values):
+    return {"id": "clock", "module": "clock", "values": values}
 
 
 @contextlib.asynccontextmanager

@@ -7,14 +7,17 @@ import json
 import textwrap
 import zipfile
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import pytest_asyncio
+from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
 
 from cloister.core.principal import SYSTEM
 from tests.sandbox.governed import rows, short_folder
-from tests.support import blueprint, csv_file, declare, make_settings, served, until
+from tests.support import blueprint, csv_file, declare, free_port, make_settings, served, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TEXT = "id,name,day,score\n1,Ana,2026-01-02,1.5\n2,Ben,2026-01-03,n/a\n3,,2026-01-04,2\n"
@@ -70,10 +73,17 @@ def parquet(**columns):
     return out.getvalue()
 
 
-def xlsx(*lines):
-    """The smallest workbook that a spreadsheet program reads."""
+def xlsx(*lines, **more):
+    """The smallest workbook that a spreadsheet program reads; ``more`` are further sheets by name."""
+    sheets = {"S": lines, **more}
     cell = lambda v: f'<c t="inlineStr"><is><t>{v}</t></is></c>' if isinstance(v, str) else f"<c><v>{v}</v></c>"  # noqa: E731
-    sheet = "".join(f'<row r="{i}">{"".join(map(cell, line))}</row>' for i, line in enumerate(lines, 1))
+    filled = lambda lines: "".join(f'<row r="{i}">{"".join(map(cell, line))}</row>' for i, line in enumerate(lines, 1))  # noqa: E731
+    numbered = [*enumerate(sheets, 1)]
+    parts = "".join(
+        f'<Override PartName="/xl/worksheets/sheet{i}.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/>'
+        for i, _ in numbered
+    )
+    named = "".join(f'<sheet name="{name}" sheetId="{i}" r:id="r{i}"/>' for i, name in numbered)
     main, rel = (
         "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
         "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
@@ -83,11 +93,12 @@ def xlsx(*lines):
         "http://schemas.openxmlformats.org/package/2006/relationships",
     )
     form = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    links = [f'<Relationship Id="r{i}" Type="{rel}/worksheet" Target="worksheets/sheet{i}.xml"/>' for i, _ in numbered]
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
         file.writestr(
             "[Content_Types].xml",
-            f'<Types xmlns="{kinds}"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" ContentType="{form}.sheet.main+xml"/><Override PartName="/xl/worksheets/sheet1.xml" ContentType="{form}.worksheet+xml"/></Types>',
+            f'<Types xmlns="{kinds}"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" ContentType="{form}.sheet.main+xml"/>{parts}</Types>',
         )
         file.writestr(
             "_rels/.rels",
@@ -95,15 +106,15 @@ def xlsx(*lines):
         )
         file.writestr(
             "xl/workbook.xml",
-            f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets><sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
+            f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets>{named}</sheets></workbook>',
         )
         file.writestr(
             "xl/_rels/workbook.xml.rels",
-            f'<Relationships xmlns="{rels}"><Relationship Id="r1" Type="{rel}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+            f'<Relationships xmlns="{rels}">{"".join(links)}</Relationships>',
         )
-        file.writestr(
-            "xl/worksheets/sheet1.xml", f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData></worksheet>'
-        )
+        for i, name in numbered:
+            rows_ = f'<worksheet xmlns="{main}"><sheetData>{filled(sheets[name])}</sheetData></worksheet>'
+            file.writestr(f"xl/worksheets/sheet{i}.xml", rows_)
     return out.getvalue()
 
 
@@ -115,6 +126,7 @@ FORMS = {
     "parquet": (parquet(id=[1, 2, 3], name=["Ana", "Ben", None]), "x.parquet", {}),
     "gzparquet": (gzip.compress(parquet(id=[1, 2, 3], name=["Ana", "Ben", None])), "x.parquet.gz", {}),
     "excel": (xlsx(["id", "name"], [1, "Ana"], [2, "Ben"], [3, ""]), "x.xlsx", {}),
+    "sheet": (xlsx(["else"], [0], People=(["id", "name"], [1, "Ana"], [2, "Ben"], [3, ""])), "x.xlsx", {"sheet": "People"}),
 }  # fmt: skip
 
 
@@ -279,3 +291,87 @@ async def test_an_original_that_is_not_what_was_said_is_not_loaded(steward):
     version, seen = await load(steward, "liar", b"a\n1\n", "x.csv", claimed="0" * 64)
     assert version["state"] == "failed"
     assert "another checksum" in seen[-1]["message"]
+
+
+async def test_a_sheet_that_is_not_there_is_said_with_those_that_are(steward):
+    version, _ = await load(steward, "nosheet", xlsx(["a"], [1], Two=(["b"], [2])), "x.xlsx", sheet="Three")
+    assert version["state"] == "failed"
+    assert "there is no sheet “Three”; there are S, Two" in version["error"]
+    body = {"name": "t", "source": "x.csv", "format": "csv", "sheet": "S"}
+    upload = (await steward.post("/spaces/course/uploads", content=b"a\n1\n")).json()
+    refused = await steward.post(
+        "/spaces/course/datasets/nosheet/versions", json={"tables": [{**upload, "table": body}]}
+    )
+    assert refused.status_code == 422
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    server = ThreadedMotoServer(port=free_port())
+    server.start()
+    address = f"http://127.0.0.1:{server._port}"
+    client = boto3.client("s3", endpoint_url=address, region_name="us-east-1")
+    client.create_bucket(Bucket="lake")
+    yield address, lambda key, data: client.put_object(Bucket="lake", Key=key, Body=data)
+    server.stop()
+
+
+async def test_an_address_in_an_object_store_is_loaded_where_operators_allow_it(api, steward, ana, bucket, monkeypatch):
+    address, put = bucket
+    settings = api.platform.settings
+    for name, value in {
+        "s3_endpoint": address,
+        "s3_access_key_id": SecretStr("key"),
+        "s3_secret_access_key": SecretStr("secret"),
+        "dataset_urls": ["s3://lake/open"],
+    }.items():
+        monkeypatch.setattr(settings, name, value)
+    put("open/far.csv", TEXT.encode())
+    put("closed/far.csv", TEXT.encode())
+    put("open/big.csv", b"a\n" + b"1\n" * 600_000)
+    await steward.post("/spaces/course/datasets/far", json={"title": "Far"})
+
+    async def ask(url):
+        body = {"tables": [{"url": url, "table": {"name": "far", "source": "far.csv", "null": "n/a"}}]}
+        return await steward.post("/spaces/course/datasets/far/versions", json=body)
+
+    for url in (
+        "s3://lake/closed/far.csv",
+        "s3://lake/open/../closed/far.csv",
+        "s3://lake/opener/far.csv",
+        "s3://other/open/far.csv",
+        "s3://lake/open/far.csv?x=1",
+    ):
+        refused = await ask(url)
+        assert (refused.status_code, refused.json()["code"]) == (422, "dataset.bad_source"), url
+    assert (await ask("https://lake/open/far.csv")).status_code == 422
+
+    async def ended(url):
+        made = (await ask(url)).json()
+        await until(lambda: _over(steward, made["operation"]), 30, 0.02)
+        versions = (await steward.get("/spaces/course/datasets/far/versions")).json()["items"]
+        return next(v for v in versions if v["number"] == made["number"])
+
+    assert (await ended("s3://lake/open/far.csv"))["state"] == "ready"
+    await steward.post("/spaces/course/grants", json={"to": "everybody", "dataset": "far", "allow": ["query"]})
+    assert await rows(ana, "select count(*)::int from far") == [[3]]
+    gone = await ended("s3://lake/open/gone.csv")
+    assert (gone["state"], "cannot be read" in gone["error"]) == ("failed", True)
+    big = await ended("s3://lake/open/big.csv")
+    assert (big["state"], "are allowed here" in big["error"]) == ("failed", True)
+    record = (await api.records(name="dataset:version:requested", subject="far"))[-1]
+    assert record["details"]["urls"] == ["s3://lake/open/far.csv"], "the record says where data came from"
+
+
+async def _over(client, operation):
+    return (await client.get(f"/operations/{operation}")).json()["state"] != "running"
+
+
+async def test_who_follows_before_it_starts_gets_all_of_it(api, ana):
+    sandbox = await api.start(ana, "import time\nprint('one', flush=True)\ntime.sleep(0.5)\nprint('two')")
+    async with ana.stream("GET", f"/spaces/course/sandboxes/{sandbox['id']}/output", params={"follow": True}) as answer:
+        lines = [json.loads(line)["text"] async for line in answer.aiter_lines()]
+    assert "".join(lines) == "one\ntwo\n"
+    assert (await api.show(ana, sandbox))["state"] in {"running", "stopping", "stopped"}

@@ -32,7 +32,7 @@ def fault(tmp_path, text):
         (GOOD + "enrolment: {mode: code}\n", "space.yaml:4: “enrolment”: a code belongs"),
         (
             GOOD + "grants:\n" + 2 * "  - {to: everybody, dataset: d, allow: [query]}\n",
-            "space.yaml:1: there are two: grant of “d”",
+            "space.yaml:1: there are two: grant to query “d”",
         ),
         (
             GOOD + "grants:\n  - {to: everybody, dataset: d, allow: [query, mount], max_rows: 1}\n",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from cloister.dashboards.hub import Channel, Hub, Viewer
-from cloister.dashboards.live import LiveSessions
 from cloister.dashboards.patch import diff
+from cloister.dashboards.running import Runner
 from cloister.dashboards.sessions import Instance
 
 MODEL = st.recursive(
@@ -94,7 +94,7 @@ async def test_who_is_cancelled_while_an_integration_ends_does_not_go_on():
 
     instance = Instance(None, "", "", task=asyncio.create_task(slow_to_end()))
     await asyncio.sleep(0)
-    stopping = asyncio.create_task(LiveSessions._stop(None, instance))
+    stopping = asyncio.create_task(Runner.stop(None, instance))
     await asyncio.sleep(0)
     stopping.cancel()
     gone.set()

@@ -243,8 +243,9 @@ def _plain(value):
         return value.to_dict("records")
     if hasattr(value, "total_seconds"):
         return value.total_seconds()
-    if hasattr(value, "as_integer_ratio") or hasattr(value, "as_tuple"):  # a Decimal, also one that is not a number
-        return int(value) if value == value and value % 1 == 0 else float(value)
+    if hasattr(value, "as_integer_ratio"):  # a Decimal, also one that is not a number
+        number = float(value)
+        return int(value) if number.is_integer() else number  # exact, however large
     if isinstance(value, (bytes, bytearray, memoryview)):
         from base64 import b64encode
 

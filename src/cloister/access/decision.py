@@ -74,11 +74,8 @@ def decide(  # noqa: PLR0911  (one return for each reason)
     if principal.person is None and not principal.operator:
         return Unauthenticated()
     if rule.who is Who.SIGNED_IN:
-        return (
-            scope
-            if principal.person is not None or rule.operator
-            else RoleMissing("This is for people, not for the platform.")
-        )
+        people = principal.person is not None or rule.operator
+        return scope if people else RoleMissing("This is for people, not for the platform.")
     if stands.operator and rule.operator:
         return scope
     if rule.who is Who.OPERATORS:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy.dialects import sqlite
 
 from cloister.audit.models import AuditHead, AuditRecord
 from cloister.audit.record import COLUMNS, Draft, link, place, timestamp
@@ -25,9 +26,8 @@ _ADD = insert(_RECORDS)
 _MOVE = update(_HEAD).values(seq=bindparam("last_seq"), hash=bindparam("last_hash"))
 
 
-_COUNT = f"SELECT {_HEAD.c.seq.name}, {_HEAD.c.hash.name} FROM {_HEAD.name}"
-_APPEND = f"INSERT INTO {_RECORDS.name} ({', '.join(_KEYS)}) VALUES ({', '.join('?' * len(_KEYS))})"
-_ADVANCE = f"UPDATE {_HEAD.name} SET {_HEAD.c.seq.name} = ?, {_HEAD.c.hash.name} = ?"
+# The same as SQLite's own text, for its thread.
+_LOCK_TEXT, _ADD_TEXT, _MOVE_TEXT = (str(one.compile(dialect=sqlite.dialect())) for one in (_LOCK, _ADD, _MOVE))
 
 
 async def seal(uow: UnitOfWork) -> None:
@@ -44,10 +44,10 @@ async def seal(uow: UnitOfWork) -> None:
 
 def _append(drafts: Sequence[Draft], database: sqlite3.Connection) -> None:
     """The same on SQLite, whose writing transaction is the lock."""
-    seq, last = database.execute(_COUNT).fetchone()
+    seq, last = database.execute(_LOCK_TEXT).fetchone()
     rows = _chained(drafts, seq, last)
-    database.executemany(_APPEND, rows)
-    database.execute(_ADVANCE, (rows[-1][0], rows[-1][-1]))
+    database.executemany(_ADD_TEXT, rows)
+    database.execute(_MOVE_TEXT, (rows[-1][0], rows[-1][-1]))
 
 
 def _chained(drafts: Sequence[Draft], seq: int, last: bytes) -> list[tuple[Any, ...]]:

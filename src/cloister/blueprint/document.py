@@ -30,7 +30,7 @@ class Blueprint(SpaceDeclaration):
     def _once(self) -> Self:
         tables = [f"table “{d.name}.{t.name}”" for d in self.datasets for t in d.tables]
         names = [*(f"dataset “{d.name}”" for d in self.datasets), *tables]
-        names += [f"grant of “{grant.dataset}” to “{grant.to}”" for grant in self.grants]
+        names += [f"grant to {way} “{grant.dataset}” for “{grant.to}”" for grant in self.grants for way in grant.allow]
         twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
         if twice is not None:
             message = f"there are two: {twice}"

@@ -59,13 +59,7 @@ class Blueprints:
             await self._check_grants(uow, blueprint)
             changes = _compare_space(present, blueprint)
             changes += await self._compare_datasets(uow, present, blueprint, folder)
-        have = {(g.to, g.dataset): g for g in present.grants} if present else {}
-        for grant in blueprint.grants:
-            earlier = have.pop((grant.to, grant.dataset), None)
-            if earlier != grant:
-                changes.append(Change("~" if earlier else "+", f"grant of {grant.dataset} to {grant.to}"))
-        changes += [Change("-", f"grant of {dataset} to {to}") for to, dataset in have]
-        return changes
+        return changes + _compare_grants(present, blueprint)
 
     async def _compare_datasets(
         self, uow: UnitOfWork, present: Blueprint | None, blueprint: Blueprint, folder: Path
@@ -123,9 +117,9 @@ class Blueprints:
             BlueprintError: when a source is not there.
             CloisterError: whatever the domains refuse.
         """
-        sums = {(d.name, table.name): await self._sum(table, folder) for d in blueprint.datasets for table in d.tables}
         async with self.database.read() as uow:
             await self._check_grants(uow, blueprint)
+        sums = {(d.name, table.name): await self._sum(table, folder) for d in blueprint.datasets for table in d.tables}
         async with self.database.write(actor) as uow:
             changed = await self.spaces.declare(uow, blueprint.space())
             record(uow, Name.BLUEPRINT_APPLIED, space=blueprint.slug, subject=blueprint.slug, changed=changed)
@@ -202,6 +196,20 @@ def _compare_space(present: Blueprint | None, blueprint: Blueprint) -> list[Chan
         return [Change("+", f"{blueprint.kind} {blueprint.slug}: {blueprint.title}")]
     before, after = present.space().model_dump(), blueprint.space().model_dump()
     return [Change("~", f"{name} of {blueprint.slug}") for name in after if before[name] != after[name]]
+
+
+def _compare_grants(present: Blueprint | None, blueprint: Blueprint) -> list[Change]:
+    def key(grant: GrantDeclaration) -> tuple[str, str, str]:
+        return grant.to, grant.dataset, ", ".join(sorted(grant.allow))
+
+    have = {key(grant): grant for grant in present.grants} if present else {}
+    changes = []
+    for grant in blueprint.grants:
+        earlier = have.pop(key(grant), None)
+        if earlier != grant:
+            sign = "~" if earlier else "+"
+            changes.append(Change(sign, f"grant of {grant.dataset} to {grant.to}: {key(grant)[2]}"))
+    return changes + [Change("-", f"grant of {dataset} to {to}: {allow}") for to, dataset, allow in have]
 
 
 def locate(source: str, folder: Path) -> Path:

@@ -19,7 +19,7 @@ from cloister.bootstrap.migrations import upgrade_schema
 from cloister.core.clock import Clock
 from cloister.core.errors import Conflict
 from cloister.core.principal import Role
-from cloister.dashboards import Dashboards, LiveSessions, Shares, Tickets
+from cloister.dashboards import Dashboards, LiveSessions, Runner, Shares, Tickets
 from cloister.datasets import Datasets, GrantPeriodController, Grants, VersionController
 from cloister.gateway import CaddyController, Decisions, Entering, Gateway, Hosts, Outflows, Presence
 from cloister.identity import (
@@ -194,7 +194,9 @@ class Platform:
         access = GrantedData(self.relations, self.bindings, self.clock)
         self.sandboxes.data_access = self.sandbox_controller.data_access = access
         register_inner(self.inner, self.broker, self.relations, self.decider, self.database)
-        self.versions = VersionController(self.database, self.objects, self.operations, self.converter, self.clock)
+        self.versions = VersionController(
+            self.settings, self.database, self.objects, self.operations, self.converter, self.clock
+        )
         self.endings = Endings(
             self.database, self.objects, self.disks, self.sandbox_controller, self.bindings, self.clock
         )
@@ -217,10 +219,11 @@ class Platform:
         self.dashboards = Dashboards(self.modules, self.box, self.clock)
         self.shares = Shares(self.modules, self.grants, self.clock)
         self.tickets = Tickets()
-        self.live = LiveSessions(
+        runner = Runner(
             self.database, self.dashboards, self.modules, self.sandboxes, self.sandbox_controller, self.inner, self.bus,
-            self.clock, self.layers, settings.share_variants,
+            self.clock, self.layers,
         )  # fmt: skip
+        self.live = LiveSessions(self.database, self.modules, runner, self.bus, settings.share_variants)
 
     def _workspaces(self) -> None:
         settings = self.settings

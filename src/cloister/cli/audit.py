@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -151,7 +151,7 @@ async def _export(file: Path, wanted: Filter) -> int:
     async with platform.database.write() as uow:
         wished = {name: str(value) for name, value in asdict(wanted).items() if value is not None}
         record(uow, Name.LOG_EXPORTED, space=wanted.space, filter=wished)
-    pages = stream(platform.database, replace(wanted))
+    pages = stream(platform.database, wanted)
     count = await (_to_parquet(file, pages) if file.suffix == ".parquet" else _to_lines(file, pages))
     await platform.database.close()
     return count

@@ -62,15 +62,19 @@ def list_datasets(space: SpaceOption) -> None:
 
 @dataset_app.command()
 def load(
-    dataset: str, files: list[Path], space: SpaceOption,
+    dataset: str, files: Annotated[list[str], typer.Argument(help="Files, or s3://bucket/key.")], space: SpaceOption,
     title: Annotated[str | None, typer.Option(help="The title, for a new dataset.")] = None,
+    sheet: Annotated[str | None, typer.Option(help="Of a spreadsheet, the sheet by name.")] = None,
 ) -> None:  # fmt: skip
     """Make a new version of a dataset, a table from each file (CSV, Parquet, JSON, Excel)."""
     console = Console(stderr=True)
     with connect(timeout=None) as http, Progress(console=console, disable=not console.is_terminal) as progress:
         if http.get(f"/spaces/{space}/datasets/{dataset}").status_code == 404:
             checked(http.post(f"/spaces/{space}/datasets/{dataset}", json={"title": title or dataset}))
-        tables = [_upload(http, space, dataset, file, progress, alone=len(files) == 1) for file in files]
+        tables = [_source(http, space, file, progress) for file in files]
+        for file, source in zip(files, tables, strict=True):
+            name = dataset if len(files) == 1 else "".join(c if c.isalnum() else "_" for c in Path(file).stem.lower())
+            source["table"] = {"name": name, "source": Path(file).name, "sheet": sheet}
         version = checked(http.post(f"/spaces/{space}/datasets/{dataset}/versions", json={"tables": tables}))
         task = progress.add_task("loading", total=1.0)
         while (operation := checked(http.get(f"/operations/{version['operation']}")))["state"] == "running":
@@ -87,15 +91,20 @@ def _pause() -> None:
     time.sleep(0.2)  # a poll of progress over HTTP
 
 
-def _upload(http: Any, space: str, dataset: str, file: Path, progress: Progress, *, alone: bool) -> dict[str, Any]:
-    task = progress.add_task(f"uploading {file.name}", total=file.stat().st_size)
+def _source(http: Any, space: str, file: str, progress: Progress) -> dict[str, Any]:
+    """Upload a file, if it is one of this machine's."""
+    if file.startswith("s3://"):
+        return {"url": file}
+    path = Path(file)
+    if not path.is_file():
+        raise Failure(f"{file}: there is no such file.")
+    task = progress.add_task(f"uploading {path.name}", total=path.stat().st_size)
 
     def chunks() -> Any:
-        with file.open("rb") as source:
+        with path.open("rb") as source:
             while chunk := source.read(CHUNK):
                 progress.advance(task, len(chunk))
                 yield chunk
 
-    done = checked(http.post(f"/spaces/{space}/uploads", content=chunks()))
-    name = dataset if alone else "".join(c if c.isalnum() else "_" for c in file.stem.lower())
-    return {**done, "table": {"name": name, "source": file.name}}
+    uploaded: dict[str, Any] = checked(http.post(f"/spaces/{space}/uploads", content=chunks()))
+    return uploaded

@@ -85,11 +85,16 @@ def is_sealed(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {SECRET}
 
 
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """What was given, as people see it: of a secret that it is set."""
+    return {name: {"set": True} if is_sealed(value) else value for name, value in values.items()}
+
+
 def shown(document: Document) -> dict[str, Any]:
     """A document for people: of a secret only whether it is set."""
     data = document.model_dump(mode="json")
     for use in [*data["integrations"], *data["widgets"]]:
-        use["values"] = {n: {"set": True} if is_sealed(v) else v for n, v in use["values"].items()}
+        use["values"] = given(use["values"])
         use.pop("added_by", None)
     return data
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cloister.access import scoped_get, scoped_select
-from cloister.core.errors import CloisterError
 from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Integration, Use
 from cloister.dashboards.models import Share
 from cloister.dashboards.trials import Trials
+from cloister.dashboards.uses import release_if_any
 from cloister.modules import Described, ModuleFileNotFound, Modules, Release
 from cloister.platform import UnitOfWork
 
@@ -54,21 +54,13 @@ class Frames:
 
     async def releases(self, uow: UnitOfWork, uses: Iterable[Use]) -> dict[str, Release | None]:
         """The release that each part of a dashboard is, by the part's id; None where its author took it away."""
-        found: dict[str, Release | None] = {}
-        for use in uses:
-            try:
-                accepts = use.accepts if isinstance(use, Integration) else None
-                _, found[use.id] = await self.modules.resolve(uow, use.module, use.version, accepts)
-            except CloisterError:
-                found[use.id] = None
-        return found
+        return {use.id: await release_if_any(uow, self.modules, use) for use in uses}
 
     async def more(self, uow: UnitOfWork, use: Use) -> dict[str, Any]:
         """The release that an integration would be if what it asks for beyond what was accepted were accepted."""
-        accepts = use.accepts if isinstance(use, Integration) else None
-        if accepts is None:
+        if not isinstance(use, Integration) or use.accepts is None:
             return {}
-        newer, asked = await self.modules.beyond(uow, use.module, use.version, accepts)
+        newer, asked = await self.modules.beyond(uow, use.module, use.version, use.accepts)
         return {"newer": newer, "asks_more": asked}
 
     def address(self, digest: str | None) -> str | None:

@@ -1,54 +1,32 @@
 """Live sessions: one running instance of a dashboard for all who look at it."""
 
 import asyncio
-import contextlib
 import hashlib
 import json
 from time import monotonic
-from typing import Any
 
-from aiohttp import web
 from sqlalchemy import String, cast
 
 from cloister.access import scoped_get, scoped_select
-from cloister.core.clock import Clock
-from cloister.core.errors import CloisterError, Invalid
-from cloister.core.events import AccessChanged, DashboardChanged, Event, ReleaseRemoved, SandboxChanged
-from cloister.core.principal import EVERYTHING, Principal
+from cloister.core.errors import CloisterError
+from cloister.core.events import AccessChanged, DashboardChanged, Event, ReleaseRemoved
+from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document, Integration
-from cloister.dashboards.errors import AdderGone, OutputNotFound, TooManySessions
+from cloister.dashboards.errors import OutputNotFound, TooManySessions
 from cloister.dashboards.hub import Channel, Hub, Output, Viewer
 from cloister.dashboards.models import Dashboard
-from cloister.dashboards.service import Dashboards
-from cloister.dashboards.sessions import Check, Instance, Session, least_missed, read_output, session_key
+from cloister.dashboards.running import Runner
+from cloister.dashboards.sessions import Check, Instance, Session, least_missed, session_key
 from cloister.dashboards.trials import Trials
+from cloister.dashboards.uses import release_of
 from cloister.dashboards.variables import Values, applied
-from cloister.modules import Described, Layers, Modules, Recipe, Release
+from cloister.modules import Modules, Release
 from cloister.platform import Bus, Controller, Database
-from cloister.platform.logs import logger
-from cloister.sandboxes import (
-    FINAL,
-    LIVE,
-    MODULE_MOUNT,
-    Companion,
-    Connected,
-    InnerApi,
-    Mount,
-    Sandbox,
-    SandboxController,
-    Sandboxes,
-    SandboxSpec,
-    program_environ,
-)
-from cloister.spaces import declared, get_space, in_space
+from cloister.spaces import declared, get_space
 
-log = logger(__name__)
 TICK_SECONDS = 60.0
 """A session in which nobody has said for so long that they look is ended."""
 UNSEEN = "Nobody has looked for a minute."
-FIRST_BACKOFF, LAST_BACKOFF = 0.5, 60.0
-FORGIVEN_SECONDS = 60.0
-PURPOSE = "integration"
 
 
 class LiveSessions(Controller):
@@ -58,57 +36,27 @@ class LiveSessions(Controller):
     wakes_on = (AccessChanged, DashboardChanged, ReleaseRemoved)
     interval = 5.0
 
-    def __init__(
-        self, database: Database, dashboards: Dashboards, modules: Modules, sandboxes: Sandboxes,
-        controller: SandboxController, inner: InnerApi, bus: Bus, clock: Clock, layers: Layers,
-        most_variants: int,
-    ) -> None:  # fmt: skip
+    def __init__(self, database: Database, modules: Modules, runner: Runner, bus: Bus, most_variants: int) -> None:
         super().__init__()
         self._database = database
-        self._dashboards = dashboards
         self._modules = modules
-        self._layers = layers
+        self._runner = runner
         self._most_variants = most_variants
         self.trials = Trials(modules)
-        self._sandboxes = sandboxes
-        self._controller = controller
-        self._begun = clock.now()
         self._swept = False
         self.sessions: dict[str, Session] = {}
         self._lock = asyncio.Lock()
-        self._by_sandbox: dict[str, tuple[Session, Instance]] = {}
-        self._ends: dict[str, asyncio.Future[None]] = {}
         self._changed: set[str] = set()
-        bus.subscribe(SandboxChanged, self._on_sandbox)
         for kind in (DashboardChanged, ReleaseRemoved):
             bus.subscribe(kind, self._on_dashboard)
-        inner.register("POST", "/v1/output", self._on_output)
 
     # -- what is heard
-
-    def _on_sandbox(self, event: Event) -> None:
-        if isinstance(event, SandboxChanged) and event.state in FINAL:
-            end = self._ends.get(event.sandbox)
-            if end is not None and not end.done():
-                end.set_result(None)
 
     def _on_dashboard(self, event: Event) -> None:
         if isinstance(event, DashboardChanged):
             self._changed.add(event.dashboard)
         elif isinstance(event, ReleaseRemoved):
             self._changed.update(session.dashboard for session in self.sessions.values())
-
-    async def _on_output(self, sandbox: Connected, request: web.Request) -> web.StreamResponse:
-        found = self._by_sandbox.get(sandbox.id)
-        if found is None:
-            raise Invalid("Only an integration of a dashboard that is looked at has somebody to tell.")
-        session, instance = found
-        text, model = read_output(await request.text())
-        session.hub.output(instance.integration.id, text, model)
-        session.state(instance.integration.id, "green", "runs")
-        if session.shown.viewers:
-            session.project(instance.integration.id, model)
-        return web.Response(status=204)
 
     # -- who looks
 
@@ -177,7 +125,7 @@ class LiveSessions(Controller):
 
     async def look(self) -> float | None:
         if not self._swept:
-            await self._sweep()
+            await self._runner.sweep()
             await self._resume()
             self._swept = True
         changed, self._changed = self._changed, set()
@@ -187,7 +135,7 @@ class LiveSessions(Controller):
                 await self._follow(session)
             if monotonic() - session.ticked > TICK_SECONDS and not session.resting:
                 await self._rest(session)
-        await self._look_for_ends()
+        await self._runner.look_for_ends()
         return None
 
     async def _rest(self, session: Session) -> None:
@@ -237,7 +185,7 @@ class LiveSessions(Controller):
             policies = declared(await get_space(uow, session.space)).policies
         wanted = self._wanted(session, policies.integrations_kept_per_team)
         for id_ in session.instances.keys() - wanted.keys():
-            await self._stop(session.instances.pop(id_))
+            await self._runner.stop(session.instances.pop(id_))
             session.hub.channels.pop(id_, None)
         running = sum(len(s.instances) for s in self.sessions.values() if s.team == session.team)
         most = policies.integrations_per_team
@@ -247,10 +195,9 @@ class LiveSessions(Controller):
                 release = await self._release(session, integration)
             except CloisterError as error:
                 if id_ in session.instances:
-                    await self._stop(session.instances.pop(id_))
+                    await self._runner.stop(session.instances.pop(id_))
                 session.state(id_, "red", error.detail)
                 continue
-            described = Described.model_validate(release.described)
             mark = hashlib.sha256(
                 f"{release.digest}{integration.added_by}{json.dumps(integration.values, sort_keys=True)}".encode()
             ).hexdigest()
@@ -259,14 +206,13 @@ class LiveSessions(Controller):
                 instance.integration = integration
                 continue
             if instance is not None:
-                await self._stop(instance)
+                await self._runner.stop(instance)
             elif running >= most:
                 session.state(id_, "red", str(TooManySessions.__doc__))
                 continue
             running += 1
             made = session.instances[id_] = Instance(integration, release.digest, mark)
-            work = self._run(session, made, described, release.requirements)
-            made.task = asyncio.create_task(work, name=f"integration {id_}")
+            self._runner.start(session, made, release)
 
     def _wanted(self, session: Session, most_kept: int) -> dict[str, Integration]:
         """The integrations that are to run: all of a dashboard, or while nobody looks those that are kept."""
@@ -282,7 +228,7 @@ class LiveSessions(Controller):
         if trial is not None:
             return trial.release
         async with self._database.read() as uow:
-            return (await self._modules.resolve(uow, integration.module, integration.version, integration.accepts))[1]
+            return await release_of(uow, self._modules, integration)
 
     async def end(self, session: Session, reason: str) -> None:
         """End a session for all who look."""
@@ -290,128 +236,9 @@ class LiveSessions(Controller):
         for viewer in [*session.hub.viewers, *session.shown.viewers]:
             viewer.end(reason)
         for instance in session.instances.values():
-            await self._stop(instance)
+            await self._runner.stop(instance)
 
     async def close(self) -> None:
         """The process ends."""
         for session in list(self.sessions.values()):
             await self.end(session, "The platform restarts. Look again in a moment.")
-
-    async def _stop(self, instance: Instance) -> None:
-        if instance.task is not None:
-            instance.task.cancel()
-            await asyncio.wait({instance.task})  # not awaited itself: its cancellation could not be told from ours
-
-    async def _run(self, session: Session, instance: Instance, described: Described, requirements: list[str]) -> None:
-        """Keep one integration running, with growing pauses between crashes."""
-        id_, backoff = instance.integration.id, FIRST_BACKOFF
-        while True:
-            session.state(id_, "amber", "starts")
-            began = monotonic()
-            instance.again.clear()
-            try:
-                instance.sandbox = await self._request(session, instance, described, requirements)
-                row = await self._ended(instance)
-            except CloisterError as error:
-                session.state(id_, "red", error.detail)
-                await instance.again.wait()
-                continue
-            except Exception:  # the boundary of one integration: its team must see that it does not run
-                log.exception("dashboards.integration_failed", integration=id_, dashboard=session.dashboard)
-                session.state(id_, "red", "The platform failed to start it. Its operators find the reason in the log.")
-                await instance.again.wait()
-                continue
-            if row is None:
-                continue  # somebody asked for it to be started anew
-            if row.exit_code == 0:
-                session.state(id_, "green", "has finished")
-                await instance.again.wait()
-                continue
-            if monotonic() - began > FORGIVEN_SECONDS:
-                backoff = FIRST_BACKOFF
-            said = row.reason or f"its program ended with exit code {row.exit_code}"
-            session.state(id_, "red", f"{said}; it starts again in {backoff:g} s")
-            with contextlib.suppress(TimeoutError):  # a pause that a word of somebody's ends
-                async with asyncio.timeout(backoff):
-                    await instance.again.wait()
-            backoff = min(backoff * 2, LAST_BACKOFF)
-
-    async def _request(
-        self, session: Session, instance: Instance, described: Described, requirements: list[str]
-    ) -> str:
-        manifest, integration = described.manifest, instance.integration
-
-        def heard(level: str, text: str) -> None:
-            session.hub.line(integration.id, level, text)
-
-        recipe = Recipe.of(described, requirements, instance.digest)
-        inside = await self._layers.inside(recipe, heard)
-        needs = manifest.permissions
-        folder = await self._modules.files.folder(instance.digest)
-        configuration, secrets = self._dashboards.opened(integration, described.model)
-        hosts = needs.reached(json.loads(configuration))
-        spec = SandboxSpec(
-            command=inside.command, environment=inside.environment, image=inside.image, size=needs.size.model_dump(),
-            mounts=(Mount(str(folder), MODULE_MOUNT),), cwd=MODULE_MOUNT,
-            environ={**program_environ(), **inside.environ, "NODE_PATH": "/opt/cloister/node"}, egress=bool(hosts),
-            hosts=tuple(rule.model_dump() for rule in hosts), queries=needs.datasets, seconds=needs.seconds, blank=True,
-            expects=recipe.expects,
-        )  # fmt: skip
-        person = Principal(person=integration.added_by, kind="live")
-        async with self._database.write(person) as uow:
-            if not await self._sandboxes.may_run(uow, session.space, session.team, integration.added_by):
-                raise AdderGone
-            row = await self._sandboxes.request(
-                uow, space=session.space, team=session.team, person=integration.added_by, purpose=PURPOSE,
-                environment=integration.module, size="module", spec=spec,
-            )  # fmt: skip
-            self._controller.companions[row.id] = Companion(configuration, secrets, heard)
-            self._by_sandbox[row.id] = (session, instance)
-            self._ends[row.id] = asyncio.get_running_loop().create_future()
-        return row.id
-
-    async def _ended(self, instance: Instance) -> Sandbox | None:
-        """Wait for the end of an integration's sandbox; None when it was ended to be started anew."""
-        sandbox = str(instance.sandbox)
-        again = asyncio.ensure_future(instance.again.wait())
-        try:
-            waits: set[asyncio.Future[Any]] = {self._ends[sandbox], again}
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if again.done():
-                return None
-            async with self._database.read() as uow:
-                return await scoped_get(uow, Sandbox, EVERYTHING, id=sandbox)
-        finally:
-            again.cancel()
-            await asyncio.shield(self._let_go(sandbox))
-
-    async def _let_go(self, sandbox: str) -> None:
-        self._by_sandbox.pop(sandbox, None)
-        self._controller.companions.pop(sandbox, None)
-        end = self._ends.pop(sandbox)
-        if not end.done():
-            async with self._database.write() as uow:
-                await self._sandboxes.stop(uow, EVERYTHING, sandbox)
-
-    async def _look_for_ends(self) -> None:
-        """News may be lost: whatever has ended is found here."""
-        if not self._ends:
-            return
-        async with self._database.read() as uow:
-            ended = scoped_select(Sandbox, EVERYTHING).where(
-                Sandbox.id.in_(list(self._ends)), Sandbox.state.in_([state.value for state in FINAL])
-            )
-            rows = (await uow.session.scalars(ended)).all()
-        for row in rows:
-            self._on_sandbox(SandboxChanged(row.id, row.state))
-
-    async def _sweep(self) -> None:
-        """Integrations of an earlier process have nobody to tell: they end."""
-        live = scoped_select(Sandbox, EVERYTHING).where(
-            Sandbox.purpose == PURPOSE, Sandbox.state.in_([state.value for state in LIVE])
-        )
-        async with self._database.write() as uow:
-            uow.unrecorded("each stop is recorded")
-            for row in (await uow.session.scalars(live)).all():
-                if row.id not in self._by_sandbox and row.created_at < self._begun:
-                    await self._sandboxes.stop(uow, in_space(row.space), row.id)

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cloister.access import Decider, scoped_get
 from cloister.core.actions import Action, guard
-from cloister.core.errors import CloisterError, NotFound, PreconditionFailed, PreconditionRequired
+from cloister.core.errors import CloisterError, NotFound
 from cloister.core.pagination import MAX_PAGE
 from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document, without_secrets
@@ -50,6 +50,7 @@ from cloister.identity import secret_hash
 from cloister.modules import Described
 from cloister.platform import Call, Database, Settings
 from cloister.platform.call import current_call
+from cloister.platform.etags import check_etag
 from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import TeamNotFound, team_number
 
@@ -98,10 +99,7 @@ def router(
         del space
         row = await dashboards.get(call.uow, call.scope, dashboard)
         await call.uow.session.refresh(row, with_for_update=True)
-        if if_match is None:
-            raise PreconditionRequired
-        if if_match.strip() != f'"{row.version}"':
-            raise PreconditionFailed
+        check_etag(f'"{row.version}"', if_match)
         saved = await dashboards.save(call.uow, row, call.person, body)
         response.headers["ETag"] = f'"{saved.version}"'
         return DashboardOut.of(saved)

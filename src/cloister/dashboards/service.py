@@ -11,7 +11,7 @@ from cloister.core.events import DashboardChanged
 from cloister.core.ids import new_id
 from cloister.core.pagination import Page
 from cloister.core.principal import Scope
-from cloister.dashboards.document import SECRET, Document, Integration, Use, is_sealed, without_secrets
+from cloister.dashboards.document import SECRET, Document, Integration, Use, given, is_sealed, without_secrets
 from cloister.dashboards.errors import DashboardNotFound
 from cloister.dashboards.models import Dashboard, DashboardVersion, Share
 from cloister.modules import BadConfiguration, Described, Entry, Modules, check_values
@@ -141,7 +141,7 @@ class Dashboards:
                 fresh.append(use.module)
             if isinstance(use, Integration):
                 await self._seal_integration(uow, use, earlier if isinstance(earlier, Integration) else None, person)
-            elif earlier is None or (use.version, use.values) != (earlier.version, _given(earlier)):
+            elif earlier is None or (use.version, use.values) != (earlier.version, given(earlier.values)):
                 _, release = await self.modules.resolve(uow, use.module, use.version)
                 use.values = self.seal(use, Described.model_validate(release.described).model, earlier)
             else:
@@ -156,7 +156,7 @@ class Dashboards:
         if earlier is not None and earlier.accepts is not None and use.accepts in {None, earlier.accepts}:
             same_wish = use.version == earlier.version
             use.accepts = earlier.accepts if same_wish else None
-            if same_wish and use.values == _given(earlier):
+            if same_wish and use.values == given(earlier.values):
                 use.values, use.added_by = earlier.values, earlier.added_by
                 return  # also when its release is gone: the rest of a dashboard can still be changed
         if use.accepts is not None and (earlier is None or earlier.accepts != use.accepts):
@@ -208,11 +208,6 @@ class Dashboards:
         known = {entry.name for entry in model}
         whole = check_values(model, {name: value for name, value in values.items() if name in known})
         return json.dumps(whole), tuple(secret for secret in secrets if len(secret) >= 4)
-
-
-def _given(use: Use) -> dict[str, Any]:
-    """What was given, as people see it."""
-    return {name: {"set": True} if is_sealed(value) else value for name, value in use.values.items()}
 
 
 def _elsewhere(described: Described, use: Use, earlier: Use) -> bool:

@@ -10,21 +10,23 @@ from typing import Any
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
-from cloister.core.errors import CloisterError, Invalid
+from cloister.core.errors import Invalid
 from cloister.core.events import DashboardChanged
 from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING, Scope
 from cloister.dashboards.document import Document, Widget, is_sealed
 from cloister.dashboards.errors import DataNotShareable, PassphraseNeeded, ShareNotFound, SharePaused, ShareUnavailable
 from cloister.dashboards.models import Dashboard, Share
+from cloister.dashboards.uses import release_if_any
 from cloister.dashboards.variables import Setting, Variable, check_variables, settings_of
-from cloister.datasets import GrantDeclaration, Grants
+from cloister.datasets import Grants, Operation
 from cloister.identity import secret_hash
 from cloister.modules import Described, Modules, Release
 from cloister.platform import UnitOfWork
 from cloister.spaces import in_space
 
 ROUNDS = 200_000
+WAYS: tuple[Operation, Operation] = ("query", "download")
 
 
 @dataclass(frozen=True)
@@ -72,17 +74,17 @@ class Shares:
         """Governed data leave by a share only where every dataset that could be asked may be downloaded."""
         document = Document.model_validate(row.document)
         for integration in document.integrations:
-            try:
-                _, release = await self.modules.resolve(
-                    uow, integration.module, integration.version, integration.accepts
-                )
-            except CloisterError:  # its author took it away: then it asks nothing
-                continue
-            if not Described.model_validate(release.described).manifest.permissions.datasets:
-                continue
-            grants = await self.grants.effective(uow, row.space, integration.added_by, row.team)
-            allowed = [(grant.dataset, GrantDeclaration.model_validate(grant.policy).allow) for grant in grants]
-            kept = sorted({dataset for dataset, ways in allowed if "query" in ways and "download" not in ways})
+            release = await release_if_any(uow, self.modules, integration)
+            if release is None or not Described.model_validate(release.described).manifest.permissions.datasets:
+                continue  # it asks nothing
+            asked, leaving = [
+                {
+                    grant.dataset
+                    for grant in await self.grants.effective(uow, row.space, integration.added_by, row.team, way)
+                }
+                for way in WAYS
+            ]
+            kept = sorted(asked - leaving)
             if kept:
                 raise DataNotShareable(
                     f"“{integration.module}” can ask {', '.join(kept)}, which may not leave this space. "

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister.dashboards.document import Document, Id, Integration, is_sealed
-from cloister.modules import BadConfiguration, Described, Entry, ModuleNotFound, Modules, ReleaseNotFound
+from cloister.dashboards.uses import release_if_any
+from cloister.modules import BadConfiguration, Described, Entry, Modules
 from cloister.platform import UnitOfWork
 
 Values = tuple[tuple[str, str, Any], ...]
@@ -50,9 +51,8 @@ async def settings_of(
 
 
 async def _entry(uow: UnitOfWork, modules: Modules, use: Integration, name: str) -> Entry | None:
-    try:
-        _, release = await modules.resolve(uow, use.module, use.version)
-    except (ModuleNotFound, ReleaseNotFound):
+    release = await release_if_any(uow, modules, use)
+    if release is None:
         return None
     described = Described.model_validate(release.described)
     entry = next((entry for entry in described.model if entry.name == name), None)

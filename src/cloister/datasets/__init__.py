@@ -5,6 +5,7 @@ from cloister.datasets.declaration import (
     DatasetDeclaration,
     GrantDeclaration,
     Metadata,
+    Operation,
     Table,
     TablePolicy,
 )
@@ -19,7 +20,7 @@ from cloister.datasets.grants import Grants
 from cloister.datasets.loading import VersionController
 from cloister.datasets.models import Dataset, DatasetVersion, Edition, Grant
 from cloister.datasets.periods import GrantPeriodController
-from cloister.datasets.ports import Converted, Converter, Progress
+from cloister.datasets.ports import Converted, Converter, Progress, Reading
 from cloister.datasets.service import Datasets, Source, digest_of, format_of
 
 __all__ = [
@@ -40,7 +41,9 @@ __all__ = [
     "GrantPeriodController",
     "Grants",
     "Metadata",
+    "Operation",
     "Progress",
+    "Reading",
     "Source",
     "Table",
     "TablePolicy",

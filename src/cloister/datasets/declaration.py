@@ -4,20 +4,14 @@ import re
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from cloister.spaces import Moment
+from cloister.spaces import Declared, Moment
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A plain SQL identifier, so that nobody needs quotes."""
 Format = Literal["csv", "tsv", "parquet", "json", "excel"]
 Operation = Literal["query", "mount", "download"]
-
-
-class Declared(BaseModel):
-    """Base of all declarations: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Column(Declared):
@@ -41,7 +35,16 @@ class Table(Declared):
     """Told by the file's name when absent."""
     null: str | None = None
     """In CSV, the text that stands for a missing value, besides the empty one."""
+    sheet: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """In a spreadsheet, the sheet by name; the first when absent."""
     columns: dict[str, Column] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sheets_are_of_spreadsheets(self) -> Self:
+        if self.sheet is not None and self.format not in {None, "excel"}:
+            message = "a “sheet” belongs to a table of the format excel"
+            raise ValueError(message)
+        return self
 
 
 class Metadata(Declared):
@@ -100,7 +103,8 @@ class GrantDeclaration(Declared):
     """Who may do what with a dataset."""
 
     to: Subject
-    """``everybody`` in the space, ``team:NAME`` (or its number), or ``person:p-000123``. The most specific one counts."""
+    """``everybody`` in the space, ``team:NAME`` (or its number), or ``person:p-000123``. The most specific one counts;
+    of one subject, for each operation the newest."""
     dataset: Identifier
     allow: Annotated[list[Operation], Field(min_length=1)]
     version: Annotated[int, Field(ge=1)] | None = None

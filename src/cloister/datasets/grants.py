@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.events import AccessChanged, GrantsChanged
 from cloister.core.ids import new_id, parse_label
+from cloister.core.pagination import Page
 from cloister.core.principal import Scope
-from cloister.datasets.declaration import GrantDeclaration
+from cloister.datasets.declaration import GrantDeclaration, Operation
 from cloister.datasets.errors import BadGrant, GrantNotFound
 from cloister.datasets.models import Dataset, Grant
 from cloister.platform import UnitOfWork
+from cloister.platform.paging import page_by
 from cloister.spaces import Team, in_space
 
 
@@ -23,8 +26,8 @@ class Grants:
     clock: Clock
 
     async def give(self, uow: UnitOfWork, space: str, wanted: GrantDeclaration, source: str) -> Grant:
-        """Give a grant. One at a time counts for a subject and a dataset: an earlier one is revoked, or ends when a
-        grant for later begins.
+        """Give a grant. For a subject, a dataset and an operation one counts at a time: it takes the place of earlier
+        ones from when it begins, and what they allow beyond that stays.
 
         Raises:
             BadGrant: when the dataset or the team does not exist.
@@ -35,10 +38,7 @@ class Grants:
         now = self.clock.now()
         for earlier in await self._given(uow, space):
             if earlier.subject == subject and earlier.dataset == wanted.dataset:
-                if wanted.valid_from is None or wanted.valid_from <= now:
-                    earlier.revoked_at = now
-                elif earlier.valid_until is None or earlier.valid_until > wanted.valid_from:
-                    earlier.valid_until = wanted.valid_from
+                self._supersede(uow, earlier, wanted, now)
         grant = Grant(
             id=new_id("grt"),
             space=space,
@@ -59,6 +59,30 @@ class Grants:
         await uow.session.flush()
         return grant
 
+    @staticmethod
+    def _supersede(uow: UnitOfWork, earlier: Grant, wanted: GrantDeclaration, now: datetime) -> None:
+        """End what of an earlier grant a new one takes the place of; the rest goes on as a grant of its own."""
+        begins = max(wanted.valid_from or now, now)
+        allowed: list[str] = earlier.policy["allow"]
+        rest = [operation for operation in allowed if operation not in wanted.allow]
+        over = earlier.valid_until is not None and earlier.valid_until <= begins
+        if over or len(rest) == len(allowed):
+            return
+        if rest:
+            policy = {**earlier.policy, "allow": rest}
+            starts = max(begins, earlier.valid_from) if earlier.valid_from else begins
+            kept = Grant(
+                id=new_id("grt"), space=earlier.space, dataset=earlier.dataset, subject=earlier.subject,
+                source=earlier.source, policy=policy, valid_from=starts, valid_until=earlier.valid_until,
+                created_by=earlier.created_by, created_at=now, revoked_at=None,
+            )  # fmt: skip
+            uow.session.add(kept)
+            record(uow, Name.GRANT_CREATED, space=kept.space, subject=kept.dataset, grant=kept.id, policy=policy)
+        if begins <= now:
+            earlier.revoked_at = now
+        else:
+            earlier.valid_until = begins
+
     async def revoke(self, uow: UnitOfWork, scope: Scope, id_: str) -> None:
         """End a grant. Open queries under it are cancelled, and sandboxes that have its data mounted are stopped.
 
@@ -75,37 +99,55 @@ class Grants:
     async def declare(self, uow: UnitOfWork, space: str, wanted: Iterable[GrantDeclaration]) -> int:
         """Make the declared grants be those of the blueprint; return how many changed."""
         have = {
-            (grant.subject, grant.dataset): grant
+            (grant.subject, grant.dataset, frozenset(grant.policy["allow"])): grant
             for grant in await self._given(uow, space)
             if grant.source == "blueprint"
         }
         changed = 0
         for declaration in wanted:
-            key = (await self._subject(uow, space, declaration.to), declaration.dataset)
+            subject = await self._subject(uow, space, declaration.to)
+            key = (subject, declaration.dataset, frozenset(declaration.allow))
             earlier = have.pop(key, None)
             if earlier is None or earlier.policy != declaration.model_dump(mode="json", exclude_defaults=True):
                 await self.give(uow, space, declaration, "blueprint")
                 changed += 1
         for gone in have.values():
-            await self.revoke(uow, in_space(space), gone.id)
-            changed += 1
+            if gone.revoked_at is None:  # else a new one has taken its place
+                await self.revoke(uow, in_space(space), gone.id)
+                changed += 1
         return changed
+
+    async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Grant]:
+        query = scoped_select(Grant, scope).where(Grant.revoked_at.is_(None))
+        return await page_by(uow, query, Grant.id, cursor, limit)
 
     async def current(self, uow: UnitOfWork, scope: Scope) -> list[Grant]:
         query = scoped_select(Grant, scope).where(Grant.revoked_at.is_(None))
         return [*(await uow.session.scalars(query.order_by(Grant.created_at, Grant.id))).all()]
 
-    async def effective(self, uow: UnitOfWork, space: str, person: int | None, team: int | None) -> list[Grant]:
-        """For each dataset, the grant that counts for a person in a team: theirs, else the team's, else everybody's."""
+    async def effective(
+        self, uow: UnitOfWork, space: str, person: int | None, team: int | None, operation: Operation
+    ) -> list[Grant]:
+        """For each dataset, the grant of an operation that counts for a person in a team.
+
+        What is said of the person counts before what is said of the team, and that before what is said of everybody:
+        whoever is granted less than others is granted less, also in operations that are not named.
+        """
         rank = {"everybody": 0, f"team:{team}": 1, f"person:{person}": 2}
         now = self.clock.now()
+        nearest: dict[str, int] = {}
         best: dict[str, Grant] = {}
         query = scoped_select(Grant, in_space(space)).where(Grant.revoked_at.is_(None), Grant.subject.in_(rank))
         for grant in (await uow.session.scalars(query.order_by(Grant.created_at, Grant.id))).all():
             if (grant.valid_from and grant.valid_from > now) or (grant.valid_until and grant.valid_until <= now):
                 continue
-            held = best.get(grant.dataset)
-            if held is None or rank[grant.subject] >= rank[held.subject]:
+            near = rank[grant.subject]
+            if near < nearest.get(grant.dataset, 0):
+                continue
+            if near > nearest.get(grant.dataset, -1):
+                nearest[grant.dataset] = near
+                best.pop(grant.dataset, None)
+            if operation in grant.policy["allow"]:
                 best[grant.dataset] = grant
         return [best[name] for name in sorted(best)]
 

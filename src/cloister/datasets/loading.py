@@ -1,8 +1,8 @@
 """The controller that loads versions: original to Parquet, in a sandbox, with progress, checksummed."""
 
 import asyncio
-import hashlib
-from pathlib import Path
+from collections.abc import AsyncIterator
+from typing import Any
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, Outcome, record
@@ -12,9 +12,10 @@ from cloister.core.events import AccessChanged, GrantsChanged, VersionWanted
 from cloister.core.principal import EVERYTHING
 from cloister.datasets.errors import BadSource
 from cloister.datasets.models import DatasetVersion
-from cloister.datasets.ports import Converted, Converter
-from cloister.platform import Controller, Database, ObjectStore
+from cloister.datasets.ports import Converted, Converter, Reading
+from cloister.platform import Controller, Database, ObjectStore, Settings
 from cloister.platform.logs import logger
+from cloister.platform.objects import ObjectDamaged, s3_object
 from cloister.platform.operations import Operations
 
 log = logger(__name__)
@@ -29,9 +30,11 @@ class VersionController(Controller):
     interval = 5.0
 
     def __init__(
-        self, database: Database, objects: ObjectStore, operations: Operations, converter: Converter, clock: Clock
-    ) -> None:
+        self, settings: Settings, database: Database, objects: ObjectStore, operations: Operations,
+        converter: Converter, clock: Clock,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self._settings = settings
         self._database = database
         self._objects = objects
         self._operations = operations
@@ -49,6 +52,7 @@ class VersionController(Controller):
         tables: list[dict[str, object]] = []
         try:
             for index, source in enumerate(version.sources):
+                await self._fetch(version, index, source)
                 await self._load_table(version, index, source, tables)
         except CloisterError as error:
             log.warning("dataset.load_failed", dataset=version.dataset, error=error.detail)
@@ -56,18 +60,47 @@ class VersionController(Controller):
             return
         await self._finish(version, tables, None)
 
+    async def _fetch(self, version: DatasetVersion, index: int, source: dict[str, Any]) -> None:
+        """Bring an original that is somewhere else, and note what it is; half of the table's progress is this."""
+        url: str | None = source.get("url")
+        if url is None or source["sha256"]:
+            return
+        name, count = source["table"]["name"], len(version.sources)
+
+        async def told(size: int, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+            seen, said = 0, 0.0
+            async for chunk in chunks:
+                seen += len(chunk)
+                part = seen / max(size, 1)
+                if part >= said + 0.02:
+                    said = part
+                    await self._operations.advance(version.operation, (index + part / 2) / count, f"{name}: fetching")
+                yield chunk
+
+        try:
+            size, chunks = await s3_object(self._settings, url)
+            if size > self._settings.upload_bytes:
+                raise BadSource(f"{url} has {size} bytes; {self._settings.upload_bytes} are allowed here.")
+            stored = await self._objects.put(source["key"], told(size, chunks))
+        except OSError as error:
+            raise BadSource(f"{url} cannot be read: {error}") from error
+        source |= {"sha256": stored.sha256, "size": stored.size}
+
     async def _load_table(
         self, version: DatasetVersion, index: int, source: dict[str, object], tables: list[dict[str, object]]
     ) -> None:
         table: dict[str, object] = source["table"]  # type: ignore[assignment]  # JSON of our own making
         name, count = str(table["name"]), len(version.sources)
         declared: dict[str, dict[str, str | None]] = table["columns"]  # type: ignore[assignment]
-        original = await self._objects.local_file(str(source["key"]), str(source["sha256"]))
-        await asyncio.to_thread(_verify, original, str(source["sha256"]))
+        try:
+            original = await self._objects.verified_file(str(source["key"]), str(source["sha256"]))
+        except ObjectDamaged as error:
+            raise BadSource(f"The file of {name} has another checksum than was said.") from error
         types = {column: str(about["type"]) for column, about in declared.items() if about.get("type")}
 
         async def progress(part: float, message: str) -> None:
-            await self._operations.advance(version.operation, (index + part) / count, f"{name}: {message}")
+            done = (1 + part) / 2 if source.get("url") else part
+            await self._operations.advance(version.operation, (index + done) / count, f"{name}: {message}")
 
         async def store(converted: Converted) -> None:
             unknown = set(declared) - {column["name"] for column in converted.columns}
@@ -88,10 +121,8 @@ class VersionController(Controller):
             )  # fmt: skip
 
         await progress(0.0, "converting")
-        null = table.get("null")
-        await self._converter.convert(
-            version.space, original, str(source["format"]), types, None if null is None else str(null), store, progress
-        )
+        reading = Reading(str(source["format"]), types, table.get("null"), table.get("sheet"))  # type: ignore[arg-type]
+        await self._converter.convert(version.space, original, reading, store, progress)
 
     async def _finish(
         self, version: DatasetVersion, tables: list[dict[str, object]], error: CloisterError | None
@@ -101,14 +132,14 @@ class VersionController(Controller):
             if stored is None or stored.state != "loading":
                 uow.unrecorded("somebody else finished it")
                 return
-            stored.tables = tables
+            stored.tables, stored.sources = tables, [*version.sources]
             stored.ready_at = self._clock.now()
             stored.state = "failed" if error else "ready"
             stored.error = error.detail if error else None
             record(
                 uow, Name.VERSION_FAILED if error else Name.VERSION_READY,
                 outcome=Outcome.FAILED if error else Outcome.OK, space=version.space, subject=version.dataset,
-                version=version.number, error=stored.error, rows=sum(int(str(t["rows"])) for t in tables),
+                version=version.number, error=stored.error, sha256=[s["sha256"] for s in version.sources], rows=sum(int(str(t["rows"])) for t in tables),
             )  # fmt: skip
             uow.publish(AccessChanged(version.space))
             uow.publish(GrantsChanged(version.space))
@@ -116,15 +147,3 @@ class VersionController(Controller):
             await self._operations.fail(version.operation, error)
         else:
             await self._operations.finish(version.operation, {"dataset": version.dataset, "version": version.number})
-
-
-def _verify(original: Path, sha256: str) -> None:
-    """Check that an original is what it was said to be; the checksum is on record.
-
-    Raises:
-        BadSource: when it is not.
-    """
-    with original.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise BadSource(f"The file has another checksum than was said: {found}.")

@@ -18,6 +18,17 @@ class Converted:
     """Name and SQL type, in order."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a file is to be read."""
+
+    format: str
+    types: dict[str, str]
+    """SQL types of columns by name, where they are not to be found out."""
+    null: str | None = None
+    sheet: str | None = None
+
+
 class Converter(Protocol):
     """Makes Parquet of files nobody trusts, and narrowed copies of Parquet."""
 
@@ -25,9 +36,7 @@ class Converter(Protocol):
         self,
         space: str,
         source: Path,
-        format_: str,
-        types: dict[str, str],
-        null: str | None,
+        reading: Reading,
         store: Callable[[Converted], Awaitable[None]],
         progress: Progress,
     ) -> None:

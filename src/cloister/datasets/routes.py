@@ -11,25 +11,27 @@ from cloister.core.actions import Action, guard
 from cloister.core.errors import TooLarge
 from cloister.core.pagination import MAX_PAGE
 from cloister.datasets.declaration import GrantDeclaration, Metadata
-from cloister.datasets.errors import DownloadNotGranted, VersionNotFound
+from cloister.datasets.errors import BadSource, DownloadNotGranted, VersionNotFound
 from cloister.datasets.grants import Grants
 from cloister.datasets.models import Dataset
 from cloister.datasets.schemas import (
     DatasetOut,
     DatasetPage,
-    GrantList,
     GrantOut,
+    GrantPage,
+    NewTable,
     TitleList,
     TitleOut,
     UploadOut,
     VersionIn,
-    VersionList,
     VersionOut,
+    VersionPage,
 )
 from cloister.datasets.service import Datasets, Source, format_of
 from cloister.platform import Call, Database, Settings, UnitOfWork
 from cloister.platform.call import current_call
 from cloister.platform.etags import check_etag
+from cloister.platform.objects import may_be_read
 from cloister.spaces import get_space, in_space
 
 CallDep = Annotated[Call, Depends(current_call)]
@@ -131,25 +133,29 @@ def _version_routes(api: APIRouter, settings: Settings, datasets: Datasets, data
         stored = await datasets.store_original(space, limited())
         return UploadOut(upload=stored.key.rsplit("/", 1)[1], size=stored.size, sha256=stored.sha256)
 
+    async def source(space: str, item: NewTable) -> Source:
+        form = format_of(item.table.source, item.table.format)
+        if item.url is None:
+            stored = await datasets.uploaded(space, item.upload or "", item.sha256 or "", item.size or 0)
+            return Source(item.table, stored, form)
+        if not may_be_read(settings, item.url):
+            raise BadSource(f"Nothing may be loaded from {item.url} here. Operators say from where (dataset_urls).")
+        return Source(item.table, datasets.still_to_come(space), form, item.url)
+
     @api.get("/spaces/{space}/datasets/{dataset}/versions", openapi_extra=guard(Action.DATASET_READ))
-    async def list_versions(space: Slug, dataset: Name_, call: CallDep) -> VersionList:
+    async def list_versions(
+        space: Slug, dataset: Name_, call: CallDep, cursor: Cursor = None, limit: Limit = 50
+    ) -> VersionPage:
         """All versions of a dataset, newest first."""
         del space
         await datasets.get(call.uow, call.scope, dataset)
-        rows = await datasets.versions(call.uow, call.scope, dataset)
-        return VersionList(items=[VersionOut.of(row) for row in rows])
+        page = await datasets.version_page(call.uow, call.scope, dataset, cursor, limit)
+        return VersionPage(items=[VersionOut.of(row) for row in page.items], next_cursor=page.next_cursor)
 
     @api.post("/spaces/{space}/datasets/{dataset}/versions", openapi_extra=guard(Action.DATASET_WRITE), status_code=202)
     async def create_version(space: Slug, dataset: Name_, body: VersionIn, call: CallDep) -> VersionOut:
-        """Make a version from uploads. Its operation tells how far it is."""
-        sources = [
-            Source(
-                item.table,
-                await datasets.uploaded(space, item.upload, item.sha256, item.size),
-                format_of(item.table.source, item.table.format),
-            )
-            for item in body.tables
-        ]
+        """Make a version from uploads and addresses. Its operation tells how far it is."""
+        sources = [await source(space, item) for item in body.tables]
         return VersionOut.of(await datasets.new_version(call.uow, space, dataset, sources))
 
 
@@ -183,20 +189,20 @@ def _download_route(api: APIRouter, datasets: Datasets, grants: Grants, database
 async def _check_download(uow: UnitOfWork, grants: Grants, call: Call, dataset: str, number: int) -> None:
     """Let a whole table leave only under a grant that says so and narrows nothing."""
     team = min(call.scope.teams, default=None) if call.scope.teams else None  # as for queries: the most specific counts
-    for grant in await grants.effective(uow, call.scope.space or "", call.person, team):
+    for grant in await grants.effective(uow, call.scope.space or "", call.person, team, "download"):
         policy = GrantDeclaration.model_validate(grant.policy)
-        whole = policy.tables is None and policy.version in {None, number}
-        if grant.dataset == dataset and "download" in policy.allow and whole:
+        if grant.dataset == dataset and policy.tables is None and policy.version in {None, number}:
             return
     raise DownloadNotGranted
 
 
 def _grant_routes(api: APIRouter, grants: Grants) -> None:
     @api.get("/spaces/{space}/grants", openapi_extra=guard(Action.GRANT_READ))
-    async def list_grants(space: Slug, call: CallDep) -> GrantList:
+    async def list_grants(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> GrantPage:
         """All grants that count."""
         await get_space(call.uow, space)
-        return GrantList(items=[GrantOut.of(row) for row in await grants.current(call.uow, call.scope)])
+        page = await grants.page(call.uow, call.scope, cursor, limit)
+        return GrantPage(items=[GrantOut.of(row) for row in page.items], next_cursor=page.next_cursor)
 
     @api.post("/spaces/{space}/grants", openapi_extra=guard(Action.GRANT_WRITE), status_code=201)
     async def give_grant(space: Slug, body: GrantDeclaration, call: CallDep) -> GrantOut:

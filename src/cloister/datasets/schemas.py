@@ -1,9 +1,9 @@
 """Datasets, versions and grants as the API shows them."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloister.datasets.declaration import GrantDeclaration, Metadata, Table
 from cloister.datasets.models import Dataset, DatasetVersion, Grant
@@ -68,10 +68,11 @@ class VersionOut(BaseModel):
         )
 
 
-class VersionList(BaseModel):
+class VersionPage(BaseModel):
     """Versions, newest first."""
 
     items: list[VersionOut]
+    next_cursor: str | None
 
 
 class UploadOut(BaseModel):
@@ -82,16 +83,25 @@ class UploadOut(BaseModel):
     sha256: str
 
 
-class UploadedTable(BaseModel):
-    """A table of a new version, from an upload."""
+class NewTable(BaseModel):
+    """A table of a new version, from an upload (with all that was said of it) or from an object store's address."""
 
     model_config = ConfigDict(extra="forbid")
 
-    upload: Annotated[str, Field(max_length=60)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=0, le=2**62)]
+    upload: Annotated[str, Field(max_length=60)] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    size: Annotated[int, Field(ge=0, le=2**62)] | None = None
+    url: Annotated[str, Field(pattern=r"^s3://[^\s]+$", max_length=1000)] | None = None
     table: Table
     """Its ``source`` names the file as it was called, and tells the format unless ``format`` does."""
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> Self:
+        said = [part is not None for part in (self.upload, self.sha256, self.size)]
+        if any(said) != all(said) or all(said) == (self.url is not None):
+            message = "a table comes from an upload (upload, sha256 and size), or from a url"
+            raise ValueError(message)
+        return self
 
 
 class VersionIn(BaseModel):
@@ -99,7 +109,7 @@ class VersionIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tables: Annotated[list[UploadedTable], Field(min_length=1, max_length=500)]
+    tables: Annotated[list[NewTable], Field(min_length=1, max_length=500)]
 
 
 class GrantOut(BaseModel):
@@ -122,10 +132,11 @@ class GrantOut(BaseModel):
         )
 
 
-class GrantList(BaseModel):
-    """The grants that count."""
+class GrantPage(BaseModel):
+    """The grants that count, oldest first."""
 
     items: list[GrantOut]
+    next_cursor: str | None
 
 
 class TitleOut(BaseModel):

@@ -58,9 +58,12 @@ class Source:
     table: Table
     stored: Stored
     format: str
+    url: str | None = None
+    """Where it is still to be fetched from; what ``stored`` says of its content holds then."""
 
     def dump(self) -> dict[str, Any]:
         return {
+            **({"url": self.url} if self.url else {}),
             "table": self.table.model_dump(mode="json"),
             "key": self.stored.key,
             "sha256": self.stored.sha256,
@@ -72,7 +75,15 @@ class Source:
 def digest_of(sources: list[Source]) -> str:
     """Names a set of originals, how they are to be read, and what is said of their columns."""
     parts = [
-        [s.table.name, s.stored.sha256, s.format, s.table.null, {n: c.model_dump() for n, c in s.table.columns.items()}]
+        [
+            s.table.name,
+            s.stored.sha256,
+            s.format,
+            s.table.null,
+            {n: c.model_dump() for n, c in s.table.columns.items()},
+            *([s.table.sheet] if s.table.sheet else []),
+            *([s.stored.key] if s.url else []),
+        ]
         for s in sources
     ]
     return hashlib.sha256(json.dumps(sorted(parts, key=str), sort_keys=True).encode()).hexdigest()
@@ -89,6 +100,11 @@ class Datasets:
     async def store_original(self, space: str, data: AsyncIterator[bytes]) -> Stored:
         """Keep an original as it came."""
         return await self.objects.put(f"spaces/{space}/originals/{new_id('obj')}", data)
+
+    @staticmethod
+    def still_to_come(space: str) -> Stored:
+        """The place of an original that is fetched when its version is loaded."""
+        return Stored(f"spaces/{space}/originals/{new_id('obj')}", 0, "")
 
     async def uploaded(self, space: str, id_: str, sha256: str, size: int) -> Stored:
         """Return an earlier upload.
@@ -154,7 +170,7 @@ class Datasets:
         uow.session.add(version)
         record(
             uow, Name.VERSION_REQUESTED, space=space, subject=name, version=version.number,
-            sha256=[source.stored.sha256 for source in sources],
+            sha256=[source.stored.sha256 for source in sources], urls=[source.url for source in sources if source.url],
         )  # fmt: skip
         uow.publish(VersionWanted(version.id))
         await uow.session.flush()
@@ -187,6 +203,12 @@ class Datasets:
     async def versions(self, uow: UnitOfWork, scope: Scope, name: str) -> list[DatasetVersion]:
         query = scoped_select(DatasetVersion, scope).where(DatasetVersion.dataset == name)
         return [*(await uow.session.scalars(query.order_by(DatasetVersion.number.desc()))).all()]
+
+    async def version_page(
+        self, uow: UnitOfWork, scope: Scope, name: str, cursor: str | None, limit: int
+    ) -> Page[DatasetVersion]:
+        query = scoped_select(DatasetVersion, scope).where(DatasetVersion.dataset == name)
+        return await page_by(uow, query, DatasetVersion.number, cursor, limit, newest_first=True)
 
     async def ready(
         self, uow: UnitOfWork, space: str, wanted: list[tuple[str, int | None]]

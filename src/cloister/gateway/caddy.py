@@ -40,6 +40,10 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
         f"shares.{hosts.domain}",
         *(f"*.{space}.{hosts.domain}" for space in spaces),
     ]
+    widgets = _bare("widgets", hosts, "/w/* /lib/*", f"encode gzip\nreverse_proxy {sockets.control}")
+    shares = _bare(
+        "shares", hosts, "/api/v1/view/* /api/v1/shares/view /api/v1/live /api/v1/live/*", _streamed(sockets.control)
+    )
     port = settings.listen_port
     if settings.gateway_tls == "off":
         address = f"http://:{port}"
@@ -108,30 +112,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t@workspace host *.*.{hosts.domain}
 \thandle @workspace {{
 {_indent(_workspace(settings, sockets, environments), 2)}\t}}
-\t@widgets host widgets.{hosts.domain}
-\thandle @widgets {{
-\t\t@page path /w/* /lib/*
-\t\thandle @page {{
-\t\t\trequest_header -Cookie
-\t\t\trequest_header -Authorization
-\t\t\tencode gzip
-\t\t\treverse_proxy {sockets.control}
-\t\t}}
-\t\trespond 404
-\t}}
-\t@shares host shares.{hosts.domain}
-\thandle @shares {{
-\t\t@share path /api/v1/view/* /api/v1/shares/view /api/v1/live /api/v1/live/*
-\t\thandle @share {{
-\t\t\trequest_header -Cookie
-\t\t\trequest_header -Authorization
-\t\t\treverse_proxy {sockets.control} {{
-\t\t\t\tflush_interval -1
-\t\t\t}}
-\t\t}}
-\t\trespond 404
-\t}}
-\t@shown {{
+{_indent(widgets)}{_indent(shares)}\t@shown {{
 \t\thost {public}
 \t\tpath /api/v1/view/*
 \t}}
@@ -162,6 +143,25 @@ def _indent(text: str, by: int = 1) -> str:
     return "".join("\t" * by + line + "\n" for line in text.splitlines() if line)
 
 
+def _streamed(socket: str) -> str:
+    return f"reverse_proxy {socket} {{\n\tflush_interval -1\n}}"
+
+
+def _bare(name: str, hosts: Hosts, paths: str, answer: str) -> str:
+    """An origin beside the platform's own, where nobody is known and nothing but some paths is answered."""
+    return f"""
+@{name} host {name}.{hosts.domain}
+handle @{name} {{
+\t@{name}_paths path {paths}
+\thandle @{name}_paths {{
+\t\trequest_header -Cookie
+\t\trequest_header -Authorization
+{_indent(answer, 2)}\t}}
+\trespond 404
+}}
+"""
+
+
 def _acme(settings: Settings) -> str:
     return f"email {settings.gateway_acme_email}" if settings.gateway_acme_email else ""
 
@@ -179,7 +179,7 @@ def _tls(settings: Settings) -> str:
 
 def _workspace(settings: Settings, sockets: Sockets, environments: Path) -> str:
     cookie = cookie_name(settings)
-    ours = f"reverse_proxy {sockets.gateway} {{\n\tflush_interval -1\n}}"
+    ours = _streamed(sockets.gateway)
     return f"""
 @static path_regexp ^/_cloister/static/[0-9a-f]{{24}}/lib/(share/jupyter/lab/static|jupyter_server/static)/
 handle @static {{

@@ -129,9 +129,8 @@ class Decisions:
                 raise NotYourTeam
             row = await scoped_get(uow, Workspace, in_space(team.space), team=team.team)
             if row is not None:
-                app_of(
-                    environment_now(declaration, row, self._decider.clock.now())
-                )  # one that is gone, or has no app, is said here
+                # One that is gone, or has no app, is said here.
+                app_of(environment_now(declaration, row, self._decider.clock.now()))
             return Allowed(
                 principal, principal.person, team.space, team.team, row.id if row else None,
                 row.state if row else "stopped", row.reason if row else None, row.sandbox if row else None,

@@ -13,7 +13,7 @@ from cloister.core.errors import CloisterError
 from cloister.gateway.decision import Allowed
 from cloister.gateway.errors import BudgetSpent, DownloadsBlocked, TooLargeToView
 from cloister.gateway.outflow import Outflows
-from cloister.gateway.upload import Body, Uploads
+from cloister.gateway.upload import CHUNK, Body, Uploads
 from cloister.gateway.upstream import Upstreams
 from cloister.spaces import parse_bytes
 
@@ -26,7 +26,6 @@ _DOWNLOAD = re.compile(r"^/(files|nbconvert)/|^/kernelspecs/[^/]+/(?!logo-)")
 """What hands out files as they are: also those beside a kernel's description, which anybody can put there."""
 _SESSION = re.compile(r"^/api/collaboration/session/(.+)$")
 _CONTENTS = re.compile(r"^/api/contents(/|$)")
-CHUNK = 64 * 1024
 PAGE_BYTES = 2 * 1024 * 1024
 BANNER = b'<script src="/_cloister/banner.js" defer></script></head>'
 
@@ -89,9 +88,8 @@ class Leaving:
             raise TooLargeToView(f"Files of up to {allowed.policies.view} can be opened here; this has {size:,} bytes.")
 
     async def _forward(
-        self, request: web.Request, allowed: Allowed, upload: Body, *, download: bool,
-        document: bool,
-    ) -> web.StreamResponse:  # fmt: skip
+        self, request: web.Request, allowed: Allowed, upload: Body, *, download: bool, document: bool
+    ) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP and not OURS.match(k)}
         headers |= {**self._upstreams.headers(allowed), "Host": request.host}
         cookies = [part.strip() for part in request.headers.get("Cookie", "").split(";")]
@@ -140,14 +138,8 @@ class Leaving:
         return out
 
     async def _stream(
-        self,
-        answer: aiohttp.ClientResponse,
-        out: web.StreamResponse,
-        allowed: Allowed,
-        most: int | None,
-        *,
-        gently: bool,
-    ) -> None:
+        self, answer: aiohttp.ClientResponse, out: web.StreamResponse, allowed: Allowed, most: int | None, *, gently: bool
+    ) -> None:  # fmt: skip
         sent = 0
         async for chunk in answer.content.iter_chunked(CHUNK):
             sent += len(chunk)

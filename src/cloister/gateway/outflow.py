@@ -45,7 +45,6 @@ class Outflows(Controller):
         self._database = database
         self._clock = clock
         self._new: dict[_Key, int] = defaultdict(int)
-        self._writing: dict[_Key, int] = {}
         self._team: dict[tuple[str, int, date], int] = {}
         self._person: dict[_Key, int] = {}
 
@@ -120,24 +119,23 @@ class Outflows(Controller):
         uow.publish(BudgetRenewed(space, team))
 
     def _on_renewed(self, event: Event) -> None:
-        """What was counted before, in memory or on its way to the database, counts no more."""
+        """What was counted before counts no more."""
         if isinstance(event, BudgetRenewed):
-            for counts in (self._new, self._writing, self._person):
+            for counts in (self._new, self._person):
                 for key in [key for key in counts if (key.space, key.team) == (event.space, event.team)]:
                     del counts[key]
             self._team = {key: count for key, count in self._team.items() if key[:2] != (event.space, event.team)}
 
     async def look(self) -> float | None:
-        self._writing, self._new = self._new, defaultdict(int)
         today = self._clock.now().date()
         self._person = {key: value for key, value in self._person.items() if key.day == today}
         self._team = {key: value for key, value in self._team.items() if key[2] == today}
-        if not self._writing:
+        if not self._new:
             return None
         async with self._database.write() as uow:
             uow.unrecorded("sums; each download is recorded")
-            for key in list(self._writing):
-                count = self._writing.pop(key, 0)
+            for key in list(self._new):
+                count = self._new.pop(key, 0)  # a renewal may have taken it meanwhile
                 row = await scoped_get(
                     uow, Outflow, EVERYTHING, space=key.space, team=key.team, person=key.person, day=key.day
                 )

@@ -172,13 +172,13 @@ class Relay:
         v1 = channel.protocol == V1
         leaves = channel.kernel is not None or channel.terminal is not None  # else it is the editor's own, for instance
         rate = Rate(self._outflows, channel.allowed, gently=not leaves)
-        running = self._running.setdefault((channel.allowed.sandbox, channel.kernel), {})
+        running = self._running_in(channel) if channel.kernel is not None else {}
         async for message in there:
             if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 continue
             await rate.add(len(message.data))
             metrics.RELAYED.labels("out").inc(len(message.data))
-            if channel.kernel is not None and running:
+            if running:
                 says = answered(message.data, v1=v1)
                 if says is not None and says.id in running:
                     self._record_done(running.pop(says.id), says)
@@ -211,9 +211,13 @@ class Relay:
             also=None if asks.also is None else asks.also[:KEPT_CODE],
         )  # fmt: skip
         await self._recorder.record(draft)
-        running = self._running.setdefault((channel.allowed.sandbox, channel.kernel), {})
+        running = self._running_in(channel)
         if len(running) < RUNNING:
             running[asks.id] = Running(channel, perf_counter())
+
+    def _running_in(self, channel: Channel) -> dict[str, Running]:
+        """What runs in a channel's kernel, also for those whose page has closed."""
+        return self._running.setdefault((channel.allowed.sandbox, channel.kernel), {})
 
     def _record_done(self, run: Running, says: Reply) -> None:
         outcome = Outcome.OK if says.status == "ok" else Outcome.FAILED

@@ -65,6 +65,7 @@ class Gateway:
         self.upstreams = Upstreams(settings, sandboxes)
         self.relay = Relay(decisions, self.upstreams, outflows, presence, recorder)
         self._sandboxes = sandboxes
+        self._own = Sockets.of(settings).gateway
         self._passes: dict[str, tuple[Asked, float]] = {}
         self._limit = RateLimit(settings.gateway_requests_per_minute)
         self._leaving = Leaving(self.upstreams, outflows, recorder)
@@ -181,7 +182,7 @@ class Gateway:
         if question.method not in SAFE or allowed.policies.downloads != "allowed":
             # What comes in is bounded, and where not everything may leave, whatever leaves is looked at: it comes to us.
             headers["Authorization"] = f"{PASS} {self._pass_for(asked)}"
-            headers["Cloister-Upstream"] = Sockets.of(self._settings).gateway
+            headers["Cloister-Upstream"] = self._own
         return Ready(allowed, response(204, headers), *self.upstreams.paths(allowed))
 
     def _pass_for(self, asked: Asked) -> str:
@@ -242,9 +243,7 @@ class Gateway:
                     pages.entry(self._settings.public_url, request.host, request.rel_url.raw_path_qs)
                 ) from None
             raise
-        if not request.headers.get("Authorization", "").startswith(
-            f"{PASS} "
-        ):  # else it was counted when it was let in
+        if not request.headers.get("Authorization", "").startswith(PASS):  # whose asker was counted when it was let in
             self._limit.take(str(allowed.person))
         if document and (allowed.state != "running" or allowed.sandbox is None):
             space, team = asked.address.space, asked.address.team

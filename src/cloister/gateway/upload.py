@@ -45,9 +45,7 @@ class Uploads:
             or not _CONTENTS.match(request.path)
         ):
             return _bounded(request, most, refusal)
-        body = bytearray()
-        async for chunk in request.content.iter_chunked(CHUNK):
-            body += chunk
+        body = await request.content.read()
         part = _PART.search(body)
         if part is not None:
             self._count((allowed.workspace, request.path), int(part[1]), len(body), most, refusal)

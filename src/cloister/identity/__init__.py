@@ -3,7 +3,7 @@
 from cloister.identity.confirmation import Confirmations
 from cloister.identity.emails import BadAddress, canonical_email
 from cloister.identity.models import ApiToken, Person
-from cloister.identity.oidc import OidcSignIn, SignInRefused
+from cloister.identity.oidc import OidcSignIn
 from cloister.identity.people import (
     Claims,
     EmailTaken,
@@ -28,7 +28,6 @@ __all__ = [
     "Person",
     "PersonDisabled",
     "Sessions",
-    "SignInRefused",
     "Tokens",
     "canonical_email",
     "disable",

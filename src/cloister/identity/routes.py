@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
+from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.actions import Action, guard
 from cloister.core.errors import Forbidden, NotFound
 from cloister.identity.confirmation import Confirmations
 from cloister.identity.emails import canonical_email
-from cloister.identity.oidc import OidcSignIn
+from cloister.identity.oidc import OidcSignIn, SignInRefused
 from cloister.identity.people import Claims, get_person, sign_in_person
 from cloister.identity.ports import OnSignIn
 from cloister.identity.schemas import (
@@ -53,7 +54,7 @@ class DemoOnly(NotFound):
 
 def router(
     settings: Settings, sessions: Sessions, tokens: Tokens, oidc: OidcSignIn, on_sign_in: OnSignIn,
-    confirmations: Confirmations, on_confirmed: OnConfirmed,
+    confirmations: Confirmations, on_confirmed: OnConfirmed, recorder: Recorder,
 ) -> APIRouter:  # fmt: skip
     api = APIRouter(tags=["identity"])
     limit = RateLimit(settings.sign_ins_per_minute)
@@ -130,7 +131,12 @@ def router(
     async def finish_sign_in(provider: str, call: CallDep, request: Request) -> RedirectResponse:
         """Where the provider sends the browser back to."""
         limit.take(call.address or "")
-        done = await oidc.finish(provider, request.cookies.get(STATE_COOKIE), dict(request.query_params))
+        try:
+            done = await oidc.finish(provider, request.cookies.get(STATE_COOKIE), dict(request.query_params))
+        except SignInRefused as error:
+            details = {"code": error.code, "why": error.detail}
+            recorder.note(Draft(Name.SIGN_IN_REFUSED, Outcome.REFUSED, request_id=call.request_id, details=details))
+            raise
         answer = RedirectResponse(done.return_to, status_code=302)
         await begin(call, request, answer, done.claims, oidc.provider(provider), done.groups)
         answer.delete_cookie(STATE_COOKIE, path="/api/v1/auth/oidc")

@@ -5,7 +5,7 @@ import binascii
 import contextlib
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
 
 from cloister.core.actions import Action, guard
@@ -41,12 +41,15 @@ from cloister.modules.sources import SIGNATURES, Sources
 from cloister.modules.templates import TEMPLATES
 from cloister.platform import Call, Settings
 from cloister.platform.call import current_call
+from cloister.platform.etags import check_seen, etag_of
 from cloister.platform.ratelimit import RateLimit
 
 CallDep = Annotated[Call, Depends(current_call)]
 Name = Annotated[str, Path(max_length=60)]
 Version = Annotated[str, Path(max_length=60)]
 FilePath = Annotated[str, Path(max_length=200)]
+Cursor = Annotated[str | None, Query(max_length=400)]
+IfMatch = Annotated[str | None, Header(max_length=200)]
 Word = Annotated[str | None, Query(max_length=60)]
 THUMBNAILS = {"thumbnail.svg": "image/svg+xml", "thumbnail.png": "image/png", "thumbnail.jpg": "image/jpeg"}
 READ, WRITE = guard(Action.MODULE_READ), guard(Action.MODULE_WRITE)
@@ -66,7 +69,7 @@ def router(settings: Settings, modules: Modules, builds: BuildController, source
     async def search_modules(
         call: CallDep, q: Annotated[str, Query(max_length=200)] = "", kind: Word = None, runtime: Word = None,
         author: Word = None, without: Annotated[list[str] | None, Query(max_length=2)] = None,
-        offset: Annotated[int, Query(ge=0, le=10_000)] = 0, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 24,
+        cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 24,
     ) -> ModuleList:  # fmt: skip
         """Published modules, best first. ``without`` leaves out those that need ``hosts`` or ``datasets``."""
         try:
@@ -74,15 +77,16 @@ def router(settings: Settings, modules: Modules, builds: BuildController, source
         except ValueError as error:
             raise Invalid(str(error)) from error
         wanted = search.Wanted(q, kind, runtime, number, frozenset(without or ()))
-        rows = await search.search(call.uow, wanted, offset, limit + 1)
-        more = offset + limit if len(rows) > limit else None
-        return ModuleList(items=[ModuleOut.of(row) for row in rows[:limit]], next_offset=more)
+        page = await search.search(call.uow, wanted, cursor, limit)
+        return ModuleList(items=[ModuleOut.of(row) for row in page.items], next_cursor=page.next_cursor)
 
     @api.get("/me/modules", openapi_extra=WRITE)
-    async def my_modules(call: CallDep) -> ModuleList:
+    async def my_modules(
+        call: CallDep, cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50
+    ) -> ModuleList:
         """Your own modules, drafts among them, newest first."""
-        rows = await modules.written_by(call.uow, call.person)
-        return ModuleList(items=[ModuleOut.of(row) for row in rows], next_offset=None)
+        page = await modules.written_by(call.uow, call.person, cursor, limit)
+        return ModuleList(items=[ModuleOut.of(row) for row in page.items], next_cursor=page.next_cursor)
 
     @api.get("/modules/{name}/thumbnail", openapi_extra=READ, response_class=Response)
     async def thumbnail(name: Name, call: CallDep) -> Response:
@@ -126,7 +130,20 @@ def router(settings: Settings, modules: Modules, builds: BuildController, source
     return api
 
 
+def _file(path: str, content: bytes, response: Response) -> FileOut:
+    out = FileOut.of(path, content)
+    response.headers["ETag"] = out.etag
+    return out
+
+
 def _draft_routes(api: APIRouter, modules: Modules) -> None:
+    async def check_unchanged(call: Call, module: Module, path: str, if_match: str | None) -> None:
+        if if_match is None:
+            return
+        await call.uow.session.refresh(module, with_for_update=True)  # of two with one ETag, the second waits and fails
+        content = (await modules.draft(call.uow, module)).get(path)
+        check_seen(None if content is None else etag_of(content), if_match)
+
     @api.get("/modules/{name}/files", openapi_extra=WRITE)
     async def draft_files(name: Name, call: CallDep) -> FileList:
         """The files of your draft."""
@@ -135,26 +152,31 @@ def _draft_routes(api: APIRouter, modules: Modules) -> None:
         return FileList(items=[FileOut.of(path, files[path]) for path in sorted(files)])
 
     @api.get("/modules/{name}/files/{path:path}", openapi_extra=WRITE)
-    async def read_file(name: Name, path: FilePath, call: CallDep) -> FileOut:
-        """One file of your draft."""
+    async def read_file(name: Name, path: FilePath, call: CallDep, response: Response) -> FileOut:
+        """One file of your draft, with the ETag that a change may send."""
         module = await modules.own(call.uow, name, call.person)
         files = await modules.draft(call.uow, module)
         if path not in files:
             raise ModuleFileNotFound
-        return FileOut.of(path, files[path])
+        return _file(path, files[path], response)
 
     @api.put("/modules/{name}/files/{path:path}", openapi_extra=WRITE)
-    async def write_file(name: Name, path: FilePath, body: FileIn, call: CallDep) -> FileOut:
-        """Write one file of your draft."""
+    async def write_file(
+        name: Name, path: FilePath, body: FileIn, call: CallDep, response: Response, if_match: IfMatch = None
+    ) -> FileOut:
+        """Write one file of your draft; with ``If-Match`` only if it is still as it was read."""
         module = await modules.own(call.uow, name, call.person)
         content = _content(body)
+        await check_unchanged(call, module, path, if_match)
         await modules.put_file(call.uow, module, path, content)
-        return FileOut.of(path, content)
+        return _file(path, content, response)
 
     @api.delete("/modules/{name}/files/{path:path}", openapi_extra=WRITE, status_code=204)
-    async def delete_file(name: Name, path: FilePath, call: CallDep) -> None:
-        """Delete one file of your draft."""
-        await modules.delete_file(call.uow, await modules.own(call.uow, name, call.person), path)
+    async def delete_file(name: Name, path: FilePath, call: CallDep, if_match: IfMatch = None) -> None:
+        """Delete one file of your draft; with ``If-Match`` only if it is still as it was read."""
+        module = await modules.own(call.uow, name, call.person)
+        await check_unchanged(call, module, path, if_match)
+        await modules.delete_file(call.uow, module, path)
 
     @api.get("/modules/{name}/archive", openapi_extra=WRITE, response_class=Response)
     async def download_draft(name: Name, call: CallDep) -> Response:

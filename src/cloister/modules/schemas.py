@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloister.modules.manifest import Described, Manifest
 from cloister.modules.models import Module, ModuleSource, Release, author_label
 from cloister.modules.service import FileChange
+from cloister.platform.etags import etag_of
 from cloister.platform.markdown import to_html
 
 ModuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,58}[a-z0-9]$")]
@@ -65,13 +66,17 @@ class FileOut(BaseModel):
     size: int
     text: str | None
     base64: str | None
+    etag: str
+    """To send as ``If-Match`` with a change, so that it does not overwrite one that was made elsewhere meanwhile."""
 
     @classmethod
     def of(cls, path: str, content: bytes) -> "FileOut":
+        etag = etag_of(content)
         try:
-            return cls(path=path, size=len(content), text=content.decode(), base64=None)
+            return cls(path=path, size=len(content), text=content.decode(), base64=None, etag=etag)
         except UnicodeDecodeError:
-            return cls(path=path, size=len(content), text=None, base64=base64.b64encode(content).decode())
+            encoded = base64.b64encode(content).decode()
+            return cls(path=path, size=len(content), text=None, base64=encoded, etag=etag)
 
 
 class FileList(BaseModel):
@@ -153,7 +158,7 @@ class ModuleList(BaseModel):
     """Modules, best first."""
 
     items: list[ModuleOut]
-    next_offset: int | None
+    next_cursor: str | None
 
 
 class ChangeOut(BaseModel):

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, literal_column, text
 
 from cloister.access import scoped_select
+from cloister.core.pagination import BadCursor, Page, decode_cursor, page_of
 from cloister.core.principal import EVERYTHING
 from cloister.modules.models import Module
 from cloister.platform import UnitOfWork
+
+FURTHEST = 10_000
+"""Nobody reads on for longer than so many modules."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,17 @@ async def forget(uow: UnitOfWork, module: Module) -> None:
     )
 
 
-async def search(uow: UnitOfWork, wanted: Wanted, offset: int, limit: int) -> list[Module]:
-    """Published modules, best first: by how well they fit, then by how often they are used."""
+async def search(uow: UnitOfWork, wanted: Wanted, cursor: str | None, limit: int) -> Page[Module]:
+    """Published modules, best first: by how well they fit, then by how often they are used.
+
+    What fits best has no key that stays, so the cursor counts.
+
+    Raises:
+        BadCursor: when the cursor is not one of ours.
+    """
+    seen = decode_cursor(cursor, int) or 0
+    if not 0 <= seen <= FURTHEST:
+        raise BadCursor
     query = scoped_select(Module, EVERYTHING).where(Module.latest.is_not(None))
     if wanted.kind is not None:
         query = query.where(Module.kind == wanted.kind)
@@ -89,5 +102,5 @@ async def search(uow: UnitOfWork, wanted: Wanted, offset: int, limit: int) -> li
         ).columns(literal_column("number"), literal_column("rank"))
         match = found.bindparams(bindparam("words", " & ".join(f"{word}:*" for word in words))).subquery()
         query = query.join(match, match.c.number == Module.number).order_by(match.c.rank)
-    query = query.order_by(Module.uses.desc(), Module.name).offset(offset).limit(limit)
-    return list((await uow.session.scalars(query)).all())
+    query = query.order_by(Module.uses.desc(), Module.name).offset(seen).limit(limit + 1)
+    return page_of((await uow.session.scalars(query)).all(), limit, lambda _last: seen + limit)

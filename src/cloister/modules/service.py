@@ -10,6 +10,7 @@ from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
 from cloister.core.events import ReleaseRemoved, ReleaseWanted
 from cloister.core.ids import new_id
+from cloister.core.pagination import Page
 from cloister.core.principal import EVERYTHING
 from cloister.modules import search, versions
 from cloister.modules.archive import MAX_BYTES, MAX_FILES, check_paths
@@ -27,6 +28,7 @@ from cloister.modules.models import DraftFile, Module, Release, author_label
 from cloister.modules.requirements import dependencies
 from cloister.modules.store import Files
 from cloister.platform import UnitOfWork
+from cloister.platform.paging import page_by
 
 LARGEST_DIFF = 200_000
 DRAFT = "draft"
@@ -78,10 +80,10 @@ class Modules:
             raise NotYours
         return found
 
-    async def written_by(self, uow: UnitOfWork, person: int) -> list[Module]:
+    async def written_by(self, uow: UnitOfWork, person: int, cursor: str | None, limit: int) -> Page[Module]:
         """Somebody's own modules, published or not, newest first."""
-        query = scoped_select(Module, EVERYTHING).where(Module.author == person).order_by(Module.updated_at.desc())
-        return list((await uow.session.scalars(query.limit(200))).all())
+        query = scoped_select(Module, EVERYTHING).where(Module.author == person)
+        return await page_by(uow, query, Module.number, cursor, limit, newest_first=True)
 
     async def releases(self, uow: UnitOfWork, module: Module) -> list[Release]:
         """Newest first."""

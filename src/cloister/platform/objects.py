@@ -116,6 +116,17 @@ class ObjectStore:
             await asyncio.to_thread(remove_tree, self._root / prefix)
         return keys
 
+    async def verified_file(self, key: str, sha256: str) -> Path:
+        """The same, verified also where objects are files of this machine: for checksums that somebody else named.
+
+        Raises:
+            ObjectDamaged: when the content does not have the expected checksum.
+        """
+        path = await self.local_file(key, sha256)
+        if self._root is not None and await asyncio.to_thread(_sum, path) != sha256:
+            raise ObjectDamaged(key=key)
+        return path
+
     async def local_file(self, key: str, sha256: str) -> Path:
         """A read-only file with this object's content, fetched and verified once per machine.
 
@@ -140,6 +151,11 @@ class ObjectStore:
         return target
 
 
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def s3_store(settings: Settings, bucket: str, prefix: str | None = None) -> S3Store:
     """A bucket, with the endpoint and credentials of the settings."""
     options: dict[str, str] = {"region": settings.s3_region}
@@ -152,16 +168,54 @@ def s3_store(settings: Settings, bucket: str, prefix: str | None = None) -> S3St
     return S3Store(bucket, prefix=prefix, client_options=plain_http, **options)  # type: ignore[arg-type]
 
 
+async def s3_object(settings: Settings, url: str) -> tuple[int, AsyncIterator[bytes]]:
+    """The size of an object in bytes, and its content, by its ``s3://bucket/key``.
+
+    Raises:
+        OSError: when there is none, or the store does not give it.
+    """
+    parts = urlsplit(url)
+    try:
+        result = await obstore.get_async(s3_store(settings, parts.netloc), parts.path.lstrip("/"))
+    except BaseError as error:
+        raise OSError(str(error)) from error
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            async for chunk in result.stream(min_chunk_size=CHUNK):
+                yield bytes(chunk)
+        except BaseError as error:
+            raise OSError(str(error)) from error
+
+    return int(result.meta["size"]), chunks()
+
+
 async def s3_chunks(settings: Settings, url: str) -> AsyncIterator[bytes]:
     """An object's bytes by its ``s3://bucket/key``.
 
     Raises:
-        FileNotFoundError: when there is none.
+        OSError: when there is none, or the store does not give it.
+    """
+    _, chunks = await s3_object(settings, url)
+    async for chunk in chunks:
+        yield chunk
+
+
+def may_be_read(settings: Settings, url: str) -> bool:
+    """Whether those who look after data may have an object loaded: only from where operators say, and never from where
+    the platform keeps its own, which is everybody's.
     """
     parts = urlsplit(url)
-    result = await obstore.get_async(s3_store(settings, parts.netloc), parts.path.lstrip("/"))
-    async for chunk in result.stream(min_chunk_size=CHUNK):
-        yield bytes(chunk)
+    if parts.scheme != "s3" or parts.query or parts.fragment or {"", ".", ".."} & set(parts.path.split("/")[1:]):
+        return False
+    own = settings.object_store_url
+    if own is not None and _under(url, own):
+        return False
+    return any(_under(url, prefix) for prefix in settings.dataset_urls)
+
+
+def _under(url: str, prefix: str) -> bool:
+    return url.startswith(prefix.rstrip("/") + "/")
 
 
 async def read_chunks(path: Path) -> AsyncIterator[bytes]:

@@ -190,6 +190,8 @@ class Settings(BaseSettings):
     request_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     """The largest body of a request that is no upload."""
     upload_bytes: Annotated[int, Field(ge=1)] = 5 * 1024**3
+    dataset_urls: list[str] = Field(default_factory=list)
+    """Where stewards may load data from by address: ``s3://bucket/prefix``, read with the credentials of the object store."""
 
     export_bytes: Annotated[int, Field(ge=1024)] = 100 * 1024 * 1024
     """How much one request to the airlock may take out, all its files together."""

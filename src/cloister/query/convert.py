@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +17,7 @@ from cloister.core.errors import CloisterError, Unavailable
 from cloister.core.events import Event, SandboxChanged
 from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING
-from cloister.datasets import BadGrant, BadSource, Converted, Progress
+from cloister.datasets import BadGrant, BadSource, Converted, Progress, Reading
 from cloister.platform import Bus, Database, Settings
 from cloister.query.program import WORKER_MOUNT, WORKER_PACKAGES, worker_files
 from cloister.sandboxes import (
@@ -78,13 +78,11 @@ class SandboxConverter:
         self,
         space: str,
         source: Path,
-        format_: str,
-        types: dict[str, str],
-        null: str | None,
+        reading: Reading,
         store: Callable[[Converted], Awaitable[None]],
         progress: Progress,
     ) -> None:
-        job = {"kind": "convert", "format": format_, "types": types, "null": null}
+        job = {"kind": "convert", **asdict(reading)}
         await self._job(space, source, job, store, progress, BadSource)
 
     async def narrow(

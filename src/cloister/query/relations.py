@@ -27,6 +27,7 @@ from cloister.datasets import (
     Grant,
     GrantDeclaration,
     Grants,
+    Operation,
     TablePolicy,
 )
 from cloister.platform import Bus, Database, ObjectStore, UnitOfWork
@@ -116,7 +117,7 @@ class Relations:
         self._recent.clear()
 
     async def lately_granted(
-        self, space: str, person: int | None, team: int | None, operation: str
+        self, space: str, person: int | None, team: int | None, operation: Operation
     ) -> list[GrantedTable]:
         """As `granted`, but up to half a second old: forgotten at once when this process changes anything.
 
@@ -141,7 +142,7 @@ class Relations:
         space: str,
         person: int | None,
         team: int | None,
-        operation: str,
+        operation: Operation,
         *,
         make: bool | None = True,
     ) -> list[GrantedTable]:
@@ -149,9 +150,8 @@ class Relations:
         to make one takes a sandbox, so whoever looks after sandboxes must not wait for it.
         """
         grants = [
-            (grant, policy)
-            for grant in await self.grants.effective(uow, space, person, team)
-            if operation in (policy := GrantDeclaration.model_validate(grant.policy)).allow
+            (grant, GrantDeclaration.model_validate(grant.policy))
+            for grant in await self.grants.effective(uow, space, person, team, operation)
         ]
         if not grants:
             return []

@@ -14,6 +14,7 @@ from cloister.sandboxes.errors import (
     SizeUnknown,
     VolumeNotFound,
 )
+from cloister.sandboxes.following import Following
 from cloister.sandboxes.images import Image, Images
 from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.models import Sandbox, Volume
@@ -45,6 +46,7 @@ __all__ = [
     "EnvironmentNotReady",
     "EnvironmentUnknown",
     "Environments",
+    "Following",
     "Image",
     "Images",
     "InnerApi",

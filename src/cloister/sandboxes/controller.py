@@ -340,9 +340,8 @@ class SandboxController(Controller):
                 state = State.STOPPED
                 reason = live.revoked or ("stopped on request" if live.stop.is_set() else "its time limit was reached")
                 await self._set(row, State.STOPPING, reason=reason)
-                if (
-                    connected.started.is_set() and live.revoked is None
-                ):  # else it has no program, or no time, to end by itself
+                # One that has no program yet, or no right to its data any more, gets no time to end by itself.
+                if connected.started.is_set() and live.revoked is None:
                     exit_code = await self._stop_gently(connected, gone)
         finally:
             gone.cancel()

@@ -1,6 +1,5 @@
 """Sandboxes and volumes over HTTP."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -11,11 +10,11 @@ from cloister.core.actions import Action, guard
 from cloister.core.pagination import MAX_PAGE
 from cloister.platform import Call, Database
 from cloister.platform.call import current_call
-from cloister.sandboxes.controller import SandboxController
+from cloister.platform.paging import page_by
 from cloister.sandboxes.errors import SandboxNotFound
+from cloister.sandboxes.following import Following
 from cloister.sandboxes.inside_volumes import Entry
 from cloister.sandboxes.models import Volume
-from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.schemas import (
     EntryList,
     EntryOut,
@@ -27,8 +26,8 @@ from cloister.sandboxes.schemas import (
     SandboxPage,
     SnapshotOut,
     UsageOut,
-    VolumeList,
     VolumeOut,
+    VolumePage,
 )
 from cloister.sandboxes.service import RunRequest, Sandboxes
 from cloister.sandboxes.snapshots import Snapshots
@@ -42,7 +41,7 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
 def router(
-    sandboxes: Sandboxes, snapshots: Snapshots, files: VolumeFiles, controller: SandboxController, database: Database
+    sandboxes: Sandboxes, snapshots: Snapshots, files: VolumeFiles, following: Following, database: Database
 ) -> APIRouter:
     api = APIRouter(tags=["sandboxes"])
 
@@ -95,19 +94,11 @@ def router(
         responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object per line"}},
     )
     async def output(space: Slug, sandbox: str, call: CallDep, follow: bool = False) -> StreamingResponse:
-        """What a sandbox printed; with ``follow``, also what it prints from now on."""
+        """What a sandbox printed; with ``follow``, also what it will print, from before it starts to its end."""
         del space
         async with database.read(call.principal) as uow:
             row = await sandboxes.get(uow, call.scope, sandbox)
-        live = controller.live.get(row.id)
-        connected = live.connected if live is not None else None
-        log = connected.output if connected is not None else OutputLog(controller.place(row.id).log, 0)
-
-        async def lines() -> AsyncIterator[str]:
-            async for line in log.lines(follow=follow and connected is not None):
-                yield line
-
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+        return StreamingResponse(following.lines(row.id, follow=follow), media_type="application/x-ndjson")
 
     _volume_routes(api, sandboxes, snapshots, files)
     return api
@@ -123,11 +114,11 @@ def _volume_routes(api: APIRouter, sandboxes: Sandboxes, snapshots: Snapshots, f
         return VolumeOut.of(row, snapshots.of(row.id))
 
     @api.get("/spaces/{space}/volumes", openapi_extra=guard(Action.SANDBOX_READ))
-    async def list_volumes(space: Slug, call: CallDep) -> VolumeList:
+    async def list_volumes(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> VolumePage:
         """The volumes of your team."""
         del space
-        rows = (await call.uow.session.scalars(scoped_select(Volume, call.scope).order_by(Volume.id))).all()
-        return VolumeList(items=[out(row) for row in rows])
+        page = await page_by(call.uow, scoped_select(Volume, call.scope), Volume.id, cursor, limit)
+        return VolumePage(items=[out(row) for row in page.items], next_cursor=page.next_cursor)
 
     @api.get("/spaces/{space}/volumes/{volume}/files", openapi_extra=guard(Action.SANDBOX_RUN, transaction=False))
     async def volume_files(

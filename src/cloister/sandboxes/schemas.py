@@ -112,10 +112,11 @@ class VolumeOut(BaseModel):
         )  # fmt: skip
 
 
-class VolumeList(BaseModel):
+class VolumePage(BaseModel):
     """A team's volumes."""
 
     items: list[VolumeOut]
+    next_cursor: str | None
 
 
 class GrowIn(BaseModel):

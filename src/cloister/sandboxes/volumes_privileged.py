@@ -14,7 +14,9 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from cloister.platform import Settings
 from cloister.platform.logs import logger
@@ -104,10 +106,15 @@ class VolumeDisks:
         self._images = settings.state_directory / "volumes"
         self._mounts = settings.run_directory / "volumes"
         self._looks = settings.run_directory / "snapshots"
-        self.backend = volume_backend(settings)
+        self._settings = settings
         for folder in (self._images, self._mounts, self._looks):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
+
+    @cached_property
+    def backend(self) -> Literal["loop", "fuse", "directory"]:
+        """How images are mounted here: tried when the first is needed, not by each command that needs none."""
+        return volume_backend(self._settings)
 
     def image(self, id_: str) -> Path:
         return self._images / (id_ if self.backend == "directory" else f"{id_}.ext4")

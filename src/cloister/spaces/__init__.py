@@ -6,12 +6,11 @@ from cloister.spaces.declaration import (
     AppDeclaration,
     EgressRule,
     EnvironmentDeclaration,
-    Moment,
     Policies,
     Size,
     SpaceDeclaration,
-    parse_bytes,
 )
+from cloister.spaces.declared import Declared, Moment, parse_bytes
 from cloister.spaces.enrolment import Application, Enrolments
 from cloister.spaces.errors import SpaceNotFound, TeamNotFound
 from cloister.spaces.lifecycle import Spaces
@@ -24,6 +23,7 @@ __all__ = [
     "AdmissionController",
     "AppDeclaration",
     "Application",
+    "Declared",
     "EgressRule",
     "Enrolment",
     "Enrolments",

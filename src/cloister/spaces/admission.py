@@ -8,7 +8,7 @@ matched the value "NA" and shared an account. Here nothing is gathered and no ab
 from collections import defaultdict
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func
 
 from cloister.access import RoleBinding, scoped_select
 from cloister.audit import Name, record
@@ -16,7 +16,7 @@ from cloister.core.clock import Clock
 from cloister.core.events import AccessChanged, EnrolmentWanted, SpaceChanged
 from cloister.core.ids import person_label, team_label
 from cloister.core.principal import EVERYTHING, Role
-from cloister.identity import Person
+from cloister.identity import Person, people_by_number
 from cloister.platform import Controller, Database, UnitOfWork
 from cloister.platform.mail import queue_letter
 from cloister.spaces.agreements import missing_sentence
@@ -79,7 +79,7 @@ class AdmissionController(Controller):
         gate = _Gate(
             await unsigned(uow, slug, people),
             await _listed(uow, slug) if declaration.enrolment.mode == "allow-list" else set(),
-            {p.number: p for p in (await uow.session.scalars(select(Person).where(Person.number.in_(people)))).all()},
+            await people_by_number(uow, people),
         )
         admitted = []
         for row in applicants:

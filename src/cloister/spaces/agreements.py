@@ -9,14 +9,15 @@ from cloister.access import Bindings, scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.events import EnrolmentWanted
+from cloister.core.pagination import Page
 from cloister.core.principal import Role
 from cloister.platform import UnitOfWork
+from cloister.platform.paging import page_by
 from cloister.spaces.declaration import AgreementDeclaration
 from cloister.spaces.errors import AgreementNotFound, AgreementOutdated
+from cloister.spaces.form import BadAnswer, FormField, check_answers
 from cloister.spaces.models import AgreementVersion, Enrolment, Signature
 from cloister.spaces.store import current_agreements, in_space, unsigned
-
-MOST_SIGNERS = 20_000
 
 
 async def all_versions(uow: UnitOfWork, space: str) -> list[tuple[AgreementVersion, int]]:
@@ -34,10 +35,10 @@ async def all_versions(uow: UnitOfWork, space: str) -> list[tuple[AgreementVersi
     return [(version, signed.get((version.name, version.number), 0)) for version in found]
 
 
-async def signers(uow: UnitOfWork, space: str, agreement: str) -> list[Signature]:
+async def signers(uow: UnitOfWork, space: str, agreement: str, cursor: str | None, limit: int) -> Page[Signature]:
     """Who signed which version of an agreement, newest first."""
     query = scoped_select(Signature, in_space(space)).where(Signature.agreement == agreement)
-    return list((await uow.session.scalars(query.order_by(Signature.id.desc()).limit(MOST_SIGNERS))).all())
+    return await page_by(uow, query, Signature.id, cursor, limit, newest_first=True)
 
 
 def missing_sentence(agreements: list[AgreementVersion]) -> str:
@@ -70,6 +71,7 @@ async def publish(
                 title=declaration.title,
                 text=declaration.text,
                 hash=declaration.version_hash,
+                questions=[question.model_dump(exclude_defaults=True) for question in declaration.questions],
                 required=declaration.required,
                 floor=number if declaration.sign_again or before is None else before.floor,
                 current=True,
@@ -146,27 +148,34 @@ async def sign(
     Raises:
         AgreementNotFound: when there is no such agreement.
         AgreementOutdated: when the version read is not the current one.
+        BadAnswer: when one of its questions has no answer, or a wrong one.
     """
     current = _current(await current_agreements(uow, space), name, version_hash)
     existing = await scoped_get(uow, Signature, in_space(space), person=person, agreement=name, number=current.number)
     if existing is not None:
         return existing
-    signature = _new_signature(uow, current, person, answers, address, clock)
+    signature = _new_signature(uow, current, person, _answered(current, answers), address, clock)
     await uow.session.flush()
     await _after_signature(uow, space, person, bindings)
     return signature
 
 
 async def sign_all(
-    uow: UnitOfWork, space: str, person: int, hashes: dict[str, str], answers: dict[str, Any], address: str | None,
-    clock: Clock,
+    uow: UnitOfWork, space: str, person: int, hashes: dict[str, str], profile: dict[str, Any],
+    answers: dict[str, dict[str, Any]], address: str | None, clock: Clock,
 ) -> None:  # fmt: skip
-    """Sign the agreements, by name and hash of the version read, that come with an application and its answers.
+    """Sign the agreements, by name and hash of the version read, that come with an application.
+
+    A signature binds what the application said (``profile``) and what was answered to the agreement's own questions.
 
     Raises:
         AgreementNotFound: when there is no agreement of a name.
         AgreementOutdated: when a version read is not the current one.
+        BadAnswer: when a question has no answer, or a wrong one, or belongs to nothing that is signed.
     """
+    loose = min(answers.keys() - hashes.keys(), default=None)
+    if loose is not None:
+        raise BadAnswer(f"There are answers to “{loose[:60]}”, which is not signed.", field=loose[:60])
     if not hashes:
         return
     known = await current_agreements(uow, space)
@@ -174,8 +183,13 @@ async def sign_all(
     signed = {(s.agreement, s.number) for s in await uow.session.scalars(theirs)}
     for name, version_hash in hashes.items():
         current = _current(known, name, version_hash)
+        own = _answered(current, answers.get(name, {}))
         if (name, current.number) not in signed:
-            _new_signature(uow, current, person, answers, address, clock)
+            _new_signature(uow, current, person, {**profile, **own}, address, clock)
+
+
+def _answered(agreement: AgreementVersion, answers: dict[str, Any]) -> dict[str, Any]:
+    return check_answers([FormField.model_validate(question) for question in agreement.questions], answers)
 
 
 def _current(known: list[AgreementVersion], name: str, version_hash: str) -> AgreementVersion:

@@ -2,112 +2,20 @@
 
 import hashlib
 import itertools
-import re
-import zoneinfo
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-import pycountry
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cloister.core.errors import Invalid
 from cloister.core.principal import Role
+from cloister.spaces.declared import Declared, Moment, parse_bytes
+from cloister.spaces.form import FormField
 
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
 """A DNS label: it becomes part of host names."""
 EnvironmentName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
-_BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?$", re.IGNORECASE)
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-class BadAnswer(Invalid):
-    """An answer in the registration form is missing or wrong."""
-
-    code = "registration.bad_answer"
-
-
-def parse_bytes(text: str | int) -> int:
-    """``512M`` → 536870912. Units are powers of 1024.
-
-    Raises:
-        ValueError: when the text is no size.
-    """
-    match = _BYTES.match(str(text).strip())
-    if match is None:
-        message = f"“{text}” is no size; write for example 512M or 2G"
-        raise ValueError(message)
-    return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
 RoleName: TypeAlias = Literal["owner", "steward", "reviewer", "viewer"]
 """The roles in a space that are given to addresses; members come by enrolment."""
-
-
-def _in_utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
-"""A time. One without a zone is in UTC; a plain date is its first moment."""
-
-
-class Declared(BaseModel):
-    """Base of all declarations: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FormField(Declared):
-    """One question of the registration form."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-    type: Literal["text", "choice", "country", "time-zone", "affiliation", "checkbox", "consent"]
-    label: Annotated[str, Field(min_length=1, max_length=300)]
-    help: str = ""
-    required: bool = True
-    options: list[str] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _options_for_choice(self) -> Self:
-        if (self.type == "choice") != bool(self.options):
-            message = "options belong to a field of type choice, and it needs them"
-            raise ValueError(message)
-        return self
-
-    def check(self, answer: object) -> object:
-        """Return a valid answer, or None where there is none and none is needed.
-
-        Raises:
-            BadAnswer: with the field's name.
-        """
-        missing = answer is None or (isinstance(answer, str) and not answer.strip())
-        if self.type == "consent":
-            if answer is not True and self.required:
-                raise BadAnswer(f"“{self.label}” needs your consent.", field=self.name)
-            return answer is True
-        if self.type == "checkbox":
-            if not isinstance(answer, bool | None):
-                raise BadAnswer(f"“{self.label}” is answered with true or false.", field=self.name)
-            return bool(answer)
-        if missing:
-            if self.required:
-                raise BadAnswer(f"“{self.label}” needs an answer.", field=self.name)
-            return None
-        if not isinstance(answer, str) or len(answer) > 500 or not answer.isprintable():
-            raise BadAnswer(f"“{self.label}” is answered with a text of at most 500 characters.", field=self.name)
-        return self._check_text(answer.strip())
-
-    def _check_text(self, text: str) -> str:
-        if self.type == "choice" and text not in self.options:
-            raise BadAnswer(f"“{self.label}” is one of: {', '.join(self.options)}.", field=self.name)
-        if self.type == "country":
-            country = pycountry.countries.get(alpha_2=text.upper())
-            if country is None:
-                raise BadAnswer(f"“{text}” is no country code (ISO 3166, two letters).", field=self.name)
-            return str(country.alpha_2)
-        if self.type == "time-zone" and text not in zoneinfo.available_timezones():
-            raise BadAnswer(f"“{text}” is no time zone; an example is Europe/Lisbon.", field=self.name)
-        return text
 
 
 class EnrolmentPolicy(Declared):
@@ -148,10 +56,14 @@ class AgreementDeclaration(Declared):
     required: bool = True
     sign_again: bool = True
     """Whether those who signed an earlier version must sign this one before they go on."""
+    questions: list[FormField] = Field(default_factory=list)
+    """What whoever signs has to answer; the answers are part of the signature."""
 
     @property
     def version_hash(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """Of all that is signed: the text, and the questions where there are any."""
+        asked = "".join("\0" + question.model_dump_json() for question in self.questions)
+        return hashlib.sha256((self.text + asked).encode()).hexdigest()
 
 
 class TeamPolicy(Declared):
@@ -227,7 +139,7 @@ class EnvironmentDeclaration(Declared):
     """An OCI image that an operator has brought (``cloister image import``), in the place of packages."""
     app: Literal["jupyterlab"] | AppDeclaration | None = None
     icon: Annotated[str, Field(max_length=16)] = ""
-    kernels: Annotated[list[Literal["python", "r"]], Field(min_length=1)] = ["python"]
+    kernels: Annotated[list[Literal["python", "r"]], Field(min_length=1)] = ["python"]  # noqa: RUF012  (a model copies it)
     """What JupyterLab offers to start; the first is what a new notebook gets. R is the machine's own."""
 
     @model_validator(mode="after")
@@ -330,6 +242,10 @@ class SpaceDeclaration(Declared):
     kind: Literal["competition", "course", "study"]
     title: Annotated[str, Field(min_length=1, max_length=200)]
     description: str = ""
+    sponsor: Annotated[str, Field(max_length=200)] = ""
+    """Who stands behind it; shown on the public page."""
+    rules: Annotated[str, Field(max_length=200_000)] = ""
+    """Markdown, shown on the public page."""
     starts: Moment | None = None
     ends: Moment | None = None
     listed: bool = True
@@ -349,8 +265,9 @@ class SpaceDeclaration(Declared):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        questions = [question.name for agreement in self.agreements for question in agreement.questions]
         for what, names in (
-            ("registration field", [field.name for field in self.registration]),
+            ("question", [*(field.name for field in self.registration), *questions]),
             ("agreement", [agreement.name for agreement in self.agreements]),
             ("environment", [environment.name for environment in self.environments]),
             ("round", [stretch.name for stretch in self.rounds]),
@@ -380,10 +297,15 @@ class SpaceDeclaration(Declared):
                 message = f"rounds “{earlier.name}” and “{later.name}” overlap"
                 raise ValueError(message)
 
+    @property
+    def lasts(self) -> tuple[datetime | None, int | None]:
+        """What says how long people stay: the end of all, and the days of each."""
+        return self.ends, self.enrolment.days
+
     def end_for(self, admitted: datetime) -> datetime | None:
         """When the time of somebody ends who was admitted then; None when it does not."""
-        days = self.enrolment.days
-        ends = [end for end in (admitted + timedelta(days=days) if days else None, self.ends) if end is not None]
+        last, days = self.lasts
+        ends = [end for end in (admitted + timedelta(days=days) if days else None, last) if end is not None]
         return min(ends, default=None)
 
     def pinned(self, now: datetime) -> Round | None:
@@ -397,15 +319,3 @@ class SpaceDeclaration(Declared):
             for role, addresses in self.roles.items()
             if canonical_address in {canonical(address) for address in addresses}
         }
-
-    def check_answers(self, answers: dict[str, Any]) -> dict[str, Any]:
-        """Validate a filled-in registration form.
-
-        Raises:
-            BadAnswer: naming the field.
-        """
-        known = {field.name for field in self.registration}
-        for name in answers:
-            if name not in known:
-                raise BadAnswer(f"“{name[:60]}” is no field of this form.", field=name[:60])
-        return {field.name: field.check(answers.get(field.name)) for field in self.registration}

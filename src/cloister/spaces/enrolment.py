@@ -27,6 +27,7 @@ from cloister.spaces.errors import (
     WrongCode,
     WrongState,
 )
+from cloister.spaces.form import check_answers
 from cloister.spaces.models import Enrolment, Space
 from cloister.spaces.store import active_space, get_space, in_space, unsigned
 
@@ -41,6 +42,8 @@ class Application:
     answers: dict[str, Any]
     signatures: dict[str, str]
     """Agreement name to the hash of the version that was read."""
+    agreement_answers: dict[str, dict[str, Any]]
+    """Agreement name to the answers to its questions."""
     code: str | None = None
     team_name: str | None = None
     invitation: str | None = None
@@ -79,7 +82,7 @@ class Enrolments:
         _, declaration = await active_space(uow, slug)
         now = self.clock.now()
         _check_door(declaration, application.code, now)
-        answers = declaration.check_answers(application.answers)
+        answers = check_answers(declaration.registration, application.answers)
         if application.team_name is not None:
             await teams.check_new_name(uow, slug, application.team_name)
         enrolment = await scoped_get(uow, Enrolment, in_space(slug), person=person)
@@ -102,7 +105,9 @@ class Enrolments:
                 uow, slug, person, application.invitation, declaration, self.bindings, self.clock
             )
         record(uow, Name.ENROLMENT_APPLIED, person=person, space=slug, subject=person_label(person))
-        await agreements.sign_all(uow, slug, person, application.signatures, answers, address, self.clock)
+        await agreements.sign_all(
+            uow, slug, person, application.signatures, answers, application.agreement_answers, address, self.clock
+        )
         uow.publish(EnrolmentWanted(slug))
         return enrolment
 

@@ -84,10 +84,7 @@ class Spaces:
             await self._give_roles(uow, declaration)
         if before is not None and before.enrolment != declaration.enrolment:
             await self._judge_again(uow, declaration.slug)
-        if before is not None and (before.ends, before.enrolment.days) != (
-            declaration.ends,
-            declaration.enrolment.days,
-        ):
+        if before is not None and before.lasts != declaration.lasts:
             await self._move_ends(uow, declaration)
         uow.publish(SpaceChanged(declaration.slug))
         return True

@@ -39,7 +39,8 @@ class AgreementVersion(Base):
     number: Mapped[int]
     title: Mapped[str]
     text: Mapped[str]
-    hash: Mapped[str]
+    hash: Mapped[str]  # of the text and the questions
+    questions: Mapped[list[Any]]
     required: Mapped[bool]
     floor: Mapped[int]  # a signature under this or a later number is enough
     current: Mapped[bool]

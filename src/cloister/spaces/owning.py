@@ -6,7 +6,8 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from cloister.core.errors import Invalid
 from cloister.identity import BadAddress, canonical_email
-from cloister.spaces.declaration import AgreementDeclaration, Declared, Policies, RoleName, Round, SpaceDeclaration
+from cloister.spaces.declaration import AgreementDeclaration, Policies, RoleName, Round, SpaceDeclaration
+from cloister.spaces.declared import Declared
 
 POLICIES = (
     "terminals", "downloads", "download_per_person", "download_per_team", "view", "upload", "idle_minutes", "keep_hours",
@@ -28,6 +29,9 @@ class SpaceSettings(Declared):
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
     description: Annotated[str, Field(max_length=20_000)] = ""
+    sponsor: Annotated[str, Field(max_length=200)] = ""
+    rules: Annotated[str, Field(max_length=200_000)] = ""
+    """Markdown, shown on the public page."""
     listed: bool = True
     starts: AwareDatetime | None = None
     ends: AwareDatetime | None = None
@@ -46,7 +50,8 @@ class SpaceSettings(Declared):
         """What a space is now."""
         policies = declaration.policies.model_dump(mode="json", include=set(POLICIES))
         return cls(
-            title=declaration.title, description=declaration.description, listed=declaration.listed,
+            title=declaration.title, description=declaration.description, sponsor=declaration.sponsor,
+            rules=declaration.rules, listed=declaration.listed,
             starts=declaration.starts, ends=declaration.ends, enrolment=declaration.enrolment.mode,
             days=declaration.enrolment.days, agreements=declaration.agreements, rounds=declaration.rounds, policies=policies,
             roles={name: declaration.roles.get(name, []) for name in ROLES},
@@ -68,8 +73,8 @@ class SpaceSettings(Declared):
         if self.enrolment == "code" and not (self.new_code or enrolment.get("code_sha256")):
             raise BadSettings("Enrolment by code needs a code.")
         data |= {
-            "title": self.title, "description": self.description, "listed": self.listed, "starts": self.starts,
-            "ends": self.ends, "enrolment": enrolment, "agreements": [one.model_dump() for one in self.agreements],
+            "title": self.title, "description": self.description, "sponsor": self.sponsor, "rules": self.rules,
+            "listed": self.listed, "starts": self.starts, "ends": self.ends, "enrolment": enrolment, "agreements": [one.model_dump() for one in self.agreements],
             "rounds": [one.model_dump() for one in self.rounds],
         }  # fmt: skip
         if self.roles is not None:

@@ -47,8 +47,8 @@ from cloister.spaces.schemas import (
     RegistrationOut,
     SignatureIn,
     SignatureOut,
-    SignerList,
     SignerOut,
+    SignerPage,
     SpaceOut,
     SpacePage,
     TeamIn,
@@ -198,6 +198,7 @@ def _enrolment_routes(api: APIRouter, enrolments: Enrolments, limit: RateLimit) 
         application = Application(
             answers=body.answers,
             signatures=body.signatures,
+            agreement_answers=body.agreement_answers,
             code=body.code,
             team_name=body.team,
             invitation=body.invitation,
@@ -249,14 +250,20 @@ def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> No
         )
 
     @api.get("/spaces/{space}/agreements/{agreement}/signatures", openapi_extra=guard(Action.ENROLMENT_REVIEW))
-    async def agreement_signers(space: Slug, agreement: str, call: CallDep) -> SignerList:
-        """Who signed which version of an agreement, and when."""
+    async def agreement_signers(
+        space: Slug, agreement: str, call: CallDep, cursor: Cursor = None, limit: Limit = 50
+    ) -> SignerPage:
+        """Who signed which version of an agreement, when, and what they answered."""
         await get_space(call.uow, space)
-        return SignerList(
+        page = await agreements.signers(call.uow, space, agreement, cursor, limit)
+        return SignerPage(
             items=[
-                SignerOut(person=person_label(row.person), number=row.number, signed_at=row.signed_at)
-                for row in await agreements.signers(call.uow, space, agreement)
-            ]
+                SignerOut(
+                    person=person_label(row.person), number=row.number, answers=row.answers, signed_at=row.signed_at
+                )
+                for row in page.items
+            ],
+            next_cursor=page.next_cursor,
         )
 
     @api.get("/spaces/{space}/enrolments/{person}", openapi_extra=guard(Action.ENROLMENT_REVIEW))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloister.core.ids import person_label, team_label
 from cloister.identity import Person
 from cloister.platform.markdown import to_html
-from cloister.spaces.declaration import FormField
+from cloister.spaces.form import FormField
 from cloister.spaces.models import AgreementVersion, Enrolment, Space, Team
 from cloister.spaces.store import declared
 
@@ -20,6 +20,9 @@ class SpaceOut(BaseModel):
     kind: str
     title: str
     description: str
+    sponsor: str
+    rules_html: str
+    """The rules, to be shown; there is nothing in them that runs or loads."""
     starts: datetime | None
     ends: datetime | None
     state: str
@@ -34,6 +37,8 @@ class SpaceOut(BaseModel):
             kind=space.kind,
             title=space.title,
             description=declaration.description,
+            sponsor=declaration.sponsor,
+            rules_html=to_html(declaration.rules) if declaration.rules else "",
             starts=space.starts_at,
             ends=space.ends_at,
             state=space.state,
@@ -58,9 +63,11 @@ class AgreementOut(BaseModel):
     hash: str
     required: bool
     text: str
-    """What is signed, in Markdown; ``hash`` is of this."""
+    """What is signed, in Markdown; ``hash`` is of this and of the questions."""
     html: str
     """The same to be shown; there is nothing in it that runs or loads."""
+    questions: list[FormField]
+    """What is answered when signing."""
     published_at: datetime
 
     @classmethod
@@ -73,6 +80,7 @@ class AgreementOut(BaseModel):
             required=version.required,
             text=version.text,
             html=to_html(version.text),
+            questions=[FormField.model_validate(question) for question in version.questions],
             published_at=version.published_at,
         )
 
@@ -95,13 +103,15 @@ class SignerOut(BaseModel):
 
     person: str
     number: int
+    answers: dict[str, Any]
     signed_at: datetime
 
 
-class SignerList(BaseModel):
+class SignerPage(BaseModel):
     """Who signed an agreement, newest first."""
 
     items: list[SignerOut]
+    next_cursor: str | None
 
 
 class RegistrationOut(BaseModel):
@@ -126,6 +136,7 @@ class SignatureIn(BaseModel):
 
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     answers: Annotated[dict[str, str | bool | None], Field(max_length=50)] = Field(default_factory=dict)
+    """To the agreement's questions."""
 
 
 class SignatureOut(BaseModel):
@@ -145,6 +156,8 @@ class ApplicationIn(BaseModel):
     answers: Annotated[dict[str, Any], Field(max_length=100)] = Field(default_factory=dict)
     signatures: Annotated[dict[str, str], Field(max_length=50)] = Field(default_factory=dict)
     """Agreement name to the hash of the version that was read."""
+    agreement_answers: Annotated[dict[str, dict[str, Any]], Field(max_length=50)] = Field(default_factory=dict)
+    """Agreement name to the answers to its questions."""
     code: Annotated[str, Field(max_length=200)] | None = None
     team: Annotated[str, Field(max_length=60)] | None = None
     """A new team's name."""

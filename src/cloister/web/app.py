@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 
 from cloister import __version__
 from cloister.airlock.routes import router as airlock_routes
-from cloister.audit import Draft, Name, Outcome
 from cloister.bootstrap import Platform
 from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
 from cloister.dashboards.frames import Frames
@@ -21,11 +20,11 @@ from cloister.dashboards.routes import frame_router, live_route
 from cloister.dashboards.routes import router as dashboard_routes
 from cloister.datasets.routes import router as dataset_routes
 from cloister.gateway.routes import router as gateway_routes
-from cloister.identity import SignInRefused
 from cloister.identity.routes import router as identity_routes
 from cloister.insight.routes import router as insight_routes
 from cloister.modules.routes import router as module_routes
 from cloister.query.routes import router as query_routes
+from cloister.sandboxes import Following
 from cloister.sandboxes.routes import router as sandbox_routes
 from cloister.spaces.routes import router as space_routes
 from cloister.web.branding import branding_router
@@ -95,6 +94,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
             platform.on_sign_in,
             platform.confirmations,
             platform.spaces.on_confirmed,
+            platform.recorder,
         ),
         space_routes(platform.settings, platform.spaces, platform.enrolments),
         dataset_routes(platform.settings, platform.datasets, platform.grants, platform.database, platform.recorder),
@@ -103,7 +103,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
             platform.sandboxes,
             platform.snapshots,
             platform.volume_files,
-            platform.sandbox_controller,
+            Following(platform.sandbox_controller, platform.database, platform.bus),
             platform.database,
         ),
         workspace_routes(platform.workspaces, platform.capacity, platform.hosts.origin),
@@ -164,11 +164,6 @@ def _handle_errors(app: FastAPI, platform: Platform, authoriser: Authoriser) -> 
 
     @app.exception_handler(CloisterError)
     async def _cloister(request: Request, error: CloisterError) -> Response:
-        if isinstance(error, SignInRefused):
-            details = {"code": error.code, "why": error.detail}
-            request_id = request.scope["state"]["request_id"]
-            draft = Draft(name=Name.SIGN_IN_REFUSED, outcome=Outcome.REFUSED, request_id=request_id, details=details)
-            platform.recorder.note(draft)
         return answer(request, error)
 
     @app.exception_handler(RequestValidationError)
@@ -202,6 +197,18 @@ def _handle_errors(app: FastAPI, platform: Platform, authoriser: Authoriser) -> 
         return Response(body, error.kept.status, headers, media_type=error.kept.content_type)
 
 
+def _say_idempotency(document: dict[str, Any]) -> None:
+    """Every create takes an ``Idempotency-Key``; the edge sees to that, no route of its own does."""
+    header = {
+        "name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 200},
+        "description": "Any text of your own, new for each new thing. The same request with the same key is done once, and answered again.",
+    }  # fmt: skip
+    for path in document["paths"].values():
+        operation = path.get("post")
+        if operation is not None and {"201", "202"} & operation["responses"].keys():
+            operation.setdefault("parameters", []).append(header)
+
+
 def _document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
@@ -209,6 +216,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
             description="Cloister: data that people work on together and that does not leak.",
         )  # fmt: skip
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        _say_idempotency(document)
         schemas["Problem"] = Problem.model_json_schema()
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,8 +16,10 @@ from cloister.core.errors import Invalid, NotFound, TooLarge
 from cloister.platform import Call, UnitOfWork
 from cloister.platform.branding import THE_ONE, Branding
 from cloister.platform.call import current_call
+from cloister.platform.etags import check_seen, etag_of
 
 CallDep = Annotated[Call, Depends(current_call)]
+IfMatch = Annotated[str | None, Header(max_length=200)]
 MAX_LOGO = 200_000
 KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"<svg": "image/svg+xml", b"<?xml": "image/svg+xml"}
 LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
@@ -101,23 +103,35 @@ class Brands:
         )  # fmt: skip
 
 
+def _etag(shown: PlatformOut) -> str:
+    links = [(link.text, link.address) for link in shown.links]
+    return etag_of(shown.name, shown.color, shown.welcome, shown.sign_in, links)
+
+
 def branding_router(platform: Platform) -> APIRouter:
     api = APIRouter(tags=["platform"])
     brands = Brands(platform)
 
     @api.get("/platform", openapi_extra=guard(Action.PUBLIC_READ))
-    async def about(call: CallDep) -> PlatformOut:
-        """What this installation is called and looks like."""
-        return brands.shown(await brands.kept(call.uow))
+    async def about(call: CallDep, response: Response) -> PlatformOut:
+        """What this installation is called and looks like, with the ETag that a change may send."""
+        shown = brands.shown(await brands.kept(call.uow))
+        response.headers["ETag"] = _etag(shown)
+        return shown
 
     @api.put("/platform/branding", openapi_extra=guard(Action.PLATFORM_WRITE))
-    async def change_branding(body: BrandingIn, call: CallDep) -> PlatformOut:
+    async def change_branding(
+        body: BrandingIn, call: CallDep, response: Response, if_match: IfMatch = None
+    ) -> PlatformOut:
         """Change what this installation is called and looks like. It holds over the settings."""
         row = await brands.changed(call.uow)
+        check_seen(_etag(brands.shown(row)), if_match)
         row.name, row.color, row.welcome, row.sign_in = body.name, body.color, body.welcome, body.sign_in
         row.links = [link.model_dump() for link in body.links]
         record(call.uow, Name.BRANDING_CHANGED, called=body.name)
-        return brands.shown(row)
+        shown = brands.shown(row)
+        response.headers["ETag"] = _etag(shown)
+        return shown
 
     @api.delete("/platform/branding", openapi_extra=guard(Action.PLATFORM_WRITE))
     async def reset_branding(call: CallDep) -> PlatformOut:

@@ -15,6 +15,7 @@ import structlog
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister.audit import Draft, Name, Outcome
@@ -28,12 +29,14 @@ from cloister.platform.idempotency import (
     KeptAnswer,
     fingerprint,
     kept_answer,
+    reserve,
     storage_key,
 )
 from cloister.platform.logs import logger
 
 log = logger(__name__)
 SAFE = {"GET", "HEAD", "OPTIONS"}
+CREATED = {201, 202}
 KEPT_BODY = 1024 * 1024
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -89,6 +92,34 @@ class Transaction:
                 return
 
 
+class Reservation:
+    """A key taken for a create that runs in short transactions of its own, until it is answered or given back."""
+
+    def __init__(self, platform: Platform, key: str) -> None:
+        self._platform = platform
+        self._key: str | None = key
+
+    async def keep(self, fields: dict[str, Any]) -> None:
+        """Keep what is about to be answered."""
+        key, self._key = self._key, None
+        if key is not None:
+            async with self._platform.database.write() as uow:
+                uow.unrecorded("what was created is recorded")
+                kept = await uow.session.get(KeptAnswer, key)
+                for name, value in fields.items() if kept is not None else ():
+                    setattr(kept, name, value)
+
+    async def give_back(self) -> None:
+        """Nothing was created: the key is free again."""
+        key, self._key = self._key, None
+        if key is not None:
+            async with self._platform.database.write() as uow:
+                uow.unrecorded("nothing was created")
+                kept = await uow.session.get(KeptAnswer, key)
+                if kept is not None:
+                    await uow.session.delete(kept)
+
+
 class Edge:
     """Request ids, headers, metrics, and the end of transactions."""
 
@@ -110,6 +141,8 @@ class Edge:
             await self._app(scope, self._bounded(scope, receive), answer.send)
         except CloisterError as error:
             await answer.problem(error)
+        except ClientDisconnect:  # who asked has gone, in the middle of what they sent: there is nobody to answer
+            log.info("http.gone", path=scope["path"])
         except IntegrityError:  # somebody did the same in this moment, and the database let one of them
             await answer.problem(Conflict("Somebody did this at the same moment. Look again, then repeat it."))
         except (DBAPIError, UnicodeEncodeError) as error:
@@ -137,8 +170,8 @@ class Edge:
         Raises:
             TooLarge: at once, or from the returned function.
         """
-        if scope["path"].endswith("/uploads"):
-            return receive  # streamed, and bounded there
+        if _streams_in(scope["path"]):
+            return receive  # and is bounded there
         limit, seen = self._platform.settings.request_bytes, 0
         said = dict(scope["headers"]).get(b"content-length", b"0")
         if said.isdigit() and int(said) > limit:
@@ -175,6 +208,13 @@ class _Answer:
         transaction = self._transaction()
         if transaction is not None:
             await transaction.roll_back()
+        reservation = self._reservation()
+        if reservation is not None:
+            await reservation.give_back()
+
+    def _reservation(self) -> Reservation | None:
+        found: Reservation | None = self._scope["state"].get("reservation")
+        return found
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -192,31 +232,32 @@ class _Answer:
         await self._send(message)
 
     async def _settle(self, start: Message, body: Message) -> None:
+        if self.status >= 400:
+            await self.roll_back()
+            return
+        whole = b"" if body.get("more_body") else body.get("body", b"")
+        keeps = not body.get("more_body") and len(whole) <= KEPT_BODY
+        reservation = self._reservation()
+        if reservation is not None and keeps:
+            await reservation.keep(self._kept(start, whole))
         transaction = self._transaction()
         if transaction is None or transaction.uow is None:
             return
-        if self.status >= 400:
-            await transaction.roll_back()
-            return
-        if transaction.key is not None and not body.get("more_body"):
-            self._keep(transaction, start, body.get("body", b""))
+        if transaction.key is not None and keeps:
+            transaction.uow.session.add(
+                KeptAnswer(key=transaction.key, fingerprint=transaction.print, **self._kept(start, whole))
+            )
         await transaction.commit()
 
-    def _keep(self, transaction: Transaction, start: Message, body: bytes) -> None:
+    def _kept(self, start: Message, body: bytes) -> dict[str, Any]:
         headers = {name.lower(): value.decode("latin-1") for name, value in start["headers"]}
-        if transaction.uow is None or len(body) > KEPT_BODY:
-            return
-        transaction.uow.session.add(
-            KeptAnswer(
-                key=transaction.key,
-                fingerprint=transaction.print,
-                status=self.status,
-                content_type=headers.get(b"content-type", "application/json"),
-                location=headers.get(b"location"),
-                body=self._platform.box.encrypt(body, "kept answers").encode(),  # it may hold a new token
-                created_at=self._platform.clock.now(),
-            )
-        )
+        return {
+            "status": self.status,
+            "content_type": headers.get(b"content-type", "application/json"),
+            "location": headers.get(b"location"),
+            "body": self._platform.box.encrypt(body, "kept answers").encode(),  # it may hold a new token
+            "created_at": self._platform.clock.now(),
+        }
 
     async def problem(self, error: CloisterError) -> None:
         """Answer with a problem, if no answer has begun."""
@@ -261,6 +302,8 @@ class Authoriser:
                 transaction = self._transaction(request, principal)
             else:
                 scope = await self._decide(request, reading, principal, action, space)
+        if transaction is None:
+            await self._reserve(request, principal)
         if transaction is not None:
             state["transaction"] = transaction
             uow = await transaction.begin()
@@ -330,19 +373,44 @@ class Authoriser:
         if site not in {None, "same-origin", "none"} or (origin is not None and urlsplit(origin).netloc not in hosts):
             raise CrossSite
 
+    async def _reserve(self, request: Request, principal: Principal) -> None:
+        """Take the key of a create that has no transaction to keep its answer in."""
+        key = request.headers.get("idempotency-key")
+        if key is None or request.method != "POST" or request.scope["route"].status_code not in CREATED:
+            return
+        if _streams_in(request.url.path):
+            body = request.headers.get("content-length", "").encode()  # what streams in cannot be looked at before
+        else:
+            body = await request.body()
+        kept_under, printed = _storage_key(principal, key), fingerprint(request.method, request.url.path, body)
+        async with self._platform.database.write(principal) as uow:
+            kept = await reserve(uow, kept_under, printed, self._platform.clock.now())
+        if kept is not None:
+            raise AnsweredBeforeError(kept)
+        request.scope["state"]["reservation"] = Reservation(self._platform, kept_under)
+
     async def _check_kept(self, request: Request, transaction: Transaction, principal: Principal) -> None:
         key = request.headers.get("idempotency-key")
         if key is None or request.method != "POST" or transaction.uow is None:
             return
         body = await request.body()
-        who = principal.label if principal.person is not None else (principal.address or "")
-        transaction.key = storage_key(who, key)
+        transaction.key = _storage_key(principal, key)
         transaction.print = fingerprint(request.method, request.url.path, body)
         kept = await kept_answer(transaction.uow, transaction.key, transaction.print)
         if kept is not None:
             transaction.key = None
             transaction.uow.unrecorded("a repeated request changes nothing")
             raise AnsweredBeforeError(kept)
+
+
+def _storage_key(principal: Principal, key: str) -> str:
+    who = principal.label if principal.person is not None else (principal.address or "")
+    return storage_key(who, key)
+
+
+def _streams_in(path: str) -> bool:
+    """Whether a request's body goes on as it comes, and may be larger than memory."""
+    return path.endswith("/uploads")
 
 
 def _address(request: Request) -> str | None:

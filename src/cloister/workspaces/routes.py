@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from cloister.core.actions import Action, guard
 from cloister.core.ids import person_label, team_label
 from cloister.core.pagination import MAX_PAGE
 from cloister.platform import Call
 from cloister.platform.call import current_call
+from cloister.platform.etags import check_seen, etag_of
 from cloister.spaces import declared, get_space, get_team, in_space, parse_bytes, team_number
 from cloister.workspaces.capacity import Capacity, price_of
 from cloister.workspaces.models import Workspace
@@ -31,6 +32,7 @@ from cloister.workspaces.service import Change, Workspaces
 CallDep = Annotated[Call, Depends(current_call)]
 Slug = Annotated[str, Path(max_length=60)]
 Cursor = Annotated[str | None, Query(max_length=400)]
+IfMatch = Annotated[str | None, Header(max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Origin = Callable[[str, str], str]
 """The address of a team's workspace in a space."""
@@ -53,10 +55,12 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
         return WorkspacePage(items=[await out(call, row) for row in page.items], next_cursor=page.next_cursor)
 
     @api.get("/spaces/{space}/teams/{team}/workspace", openapi_extra=guard(Action.WORKSPACE_READ))
-    async def show_workspace(space: Slug, team: str, call: CallDep) -> WorkspaceOut:
-        """A team's workspace, and why it runs or does not."""
+    async def show_workspace(space: Slug, team: str, call: CallDep, response: Response) -> WorkspaceOut:
+        """A team's workspace, and why it runs or does not, with the ETag that a change may send."""
         del space
-        return await out(call, await workspaces.find(call.uow, call.scope, team_number(team)))
+        row = await workspaces.find(call.uow, call.scope, team_number(team))
+        response.headers["ETag"] = _etag(row)
+        return await out(call, row)
 
     @api.post(
         "/spaces/{space}/teams/{team}/workspace/start", openapi_extra=guard(Action.WORKSPACE_MANAGE), status_code=202
@@ -87,15 +91,26 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
         return await out(call, await workspaces.restart(call.uow, call.scope, row, safe=safe))
 
     @api.patch("/spaces/{space}/teams/{team}/workspace", openapi_extra=guard(Action.WORKSPACE_MANAGE))
-    async def change_workspace(space: Slug, team: str, body: WorkspaceIn, call: CallDep) -> WorkspaceOut:
+    async def change_workspace(
+        space: Slug, team: str, body: WorkspaceIn, call: CallDep, response: Response, if_match: IfMatch = None
+    ) -> WorkspaceOut:
         """Choose another environment or size (from the next start), a larger disk, or for how long it stays awake."""
         del space
         row = await workspaces.find(call.uow, call.scope, team_number(team))
+        await call.uow.session.refresh(row, with_for_update=True)  # of two with one ETag, the second waits and fails
+        check_seen(_etag(row), if_match)
         wanted = Change(body.environment, body.size, _bytes(body.disk), body.keep_until)
-        return await out(call, await workspaces.change(call.uow, row, wanted, steward=_is_steward(call)))
+        row = await workspaces.change(call.uow, row, wanted, steward=_is_steward(call))
+        response.headers["ETag"] = _etag(row)
+        return await out(call, row)
 
     _capacity_routes(api, workspaces, capacity)
     return api
+
+
+def _etag(row: Workspace) -> str:
+    """Of what its people choose; starts and stops of it change nothing of that."""
+    return etag_of(row.environment, row.size, row.keep_until)
 
 
 def _is_steward(call: Call) -> bool:

@@ -2,6 +2,18 @@
 import { ref, shallowRef } from "vue";
 import { ApiError } from "../api/client";
 
+/** All items of a list, page after page. */
+export async function everyPage<T>(ask: (cursor: string | undefined) => Promise<{ items: T[]; next_cursor: string | null }>): Promise<T[]> {
+  const items: T[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await ask(cursor);
+    items.push(...page.items);
+    cursor = page.next_cursor ?? undefined;
+  } while (cursor !== undefined);
+  return items;
+}
+
 export function usePages<T>(ask: (cursor: string | undefined) => Promise<{ items: T[]; next_cursor: string | null }>) {
   const items = shallowRef<T[]>([]);
   const next = ref<string | null>(null);

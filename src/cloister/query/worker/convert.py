@@ -34,7 +34,7 @@ def reader(job):
     if kind == "json":
         return f"read_json({source}, sample_size=-1)"
     if kind == "excel":
-        return f"read_csv({gate.literal(excel_to_csv(job['source']))}, header=true, sample_size=-1)"
+        return f"read_csv({gate.literal(excel_to_csv(job['source'], job['sheet']))}, header=true, sample_size=-1)"
     options = ["header=true", "sample_size=-1"]
     if kind == "tsv":
         options.append("delim='\t'")
@@ -46,14 +46,17 @@ def reader(job):
     return f"read_csv({source}, {', '.join(options)})"
 
 
-def excel_to_csv(path):
-    """The first sheet as CSV, so that types are found as for any CSV."""
+def excel_to_csv(path, sheet):
+    """A sheet (the first when none is named) as CSV, so that types are found as for any CSV."""
     import csv
 
     from python_calamine import CalamineWorkbook
 
     target = "/home/user/sheet.csv"
-    rows = CalamineWorkbook.from_path(path).get_sheet_by_index(0).iter_rows()
+    book = CalamineWorkbook.from_path(path)
+    if sheet is not None and sheet not in book.sheet_names:
+        raise ValueError(f"there is no sheet “{sheet}”; there are {', '.join(book.sheet_names)}")
+    rows = (book.get_sheet_by_index(0) if sheet is None else book.get_sheet_by_name(sheet)).iter_rows()
     with open(target, "w", newline="") as file:
         csv.writer(file).writerows(rows)
     return target

@@ -1,0 +1,19 @@
+"""questions of agreements"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = '0009'
+down_revision = '0008'
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table('agreement_versions', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('questions', sa.JSON(), nullable=False, server_default='[]'))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table('agreement_versions', schema=None) as batch_op:
+        batch_op.drop_column('questions')

@@ -361,7 +361,7 @@ async def test_an_address_in_an_object_store_is_loaded_where_operators_allow_it(
     assert (gone["state"], "cannot be read" in gone["error"]) == ("failed", True)
     big = await ended("s3://lake/open/big.csv")
     assert (big["state"], "are allowed here" in big["error"]) == ("failed", True)
-    record = (await api.records(name="dataset:version:requested", subject="far"))[-1]
+    record = (await api.records(name="datasets:version:request", subject="far"))[-1]
     assert record["details"]["urls"] == ["s3://lake/open/far.csv"], "the record says where data came from"
 
 

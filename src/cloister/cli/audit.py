@@ -17,10 +17,9 @@ from cloister.audit import Filter, Name, Verdict, record, stream, verify
 from cloister.audit.checkpoints import Checkpoint
 from cloister.audit.models import AuditRecord
 from cloister.audit.schemas import RecordOut
-from cloister.bootstrap import Platform
+from cloister.cli.opening import opened
 from cloister.cli.output import Failure
 from cloister.core.ids import parse_label
-from cloister.platform.settings import load
 
 app = typer.Typer(no_args_is_help=True, help="The audit log.")
 Person = Annotated[str | None, typer.Option(help="A person's number, such as p-000123.")]
@@ -82,10 +81,8 @@ def tail(
     async def run() -> None:
         from cloister.audit import search as find  # noqa: PLC0415
 
-        platform = Platform(load())
-        async with platform.database.read() as uow:
+        async with opened() as platform, platform.database.read() as uow:
             page = await find(uow, wanted, None, count)
-        await platform.database.close()
         for row in reversed(page.items):
             typer.echo(_line(row))
 
@@ -94,11 +91,10 @@ def tail(
 
 def _print(wanted: Filter) -> None:
     async def run() -> None:
-        platform = Platform(load())
-        async for rows in stream(platform.database, wanted):
-            for row in rows:
-                typer.echo(_line(row))
-        await platform.database.close()
+        async with opened() as platform:
+            async for rows in stream(platform.database, wanted):
+                for row in rows:
+                    typer.echo(_line(row))
 
     asyncio.run(run())
 
@@ -111,21 +107,22 @@ def verify_log(
     """Check the whole log: every hash, every signature. Fails, saying where, when anything does not fit."""
 
     async def run() -> Verdict:
-        platform = Platform(load())
-        trusted = (
-            bytes.fromhex(key) if key else platform.box.signing_key("audit checkpoints").public_key().public_bytes_raw()
-        )
-        exported = [Checkpoint.load(line) for line in checkpoints.read_text().splitlines()] if checkpoints else None
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("verifying", total=None)
-            verdict = await verify(
-                platform.database,
-                trusted,
-                exported,
-                lambda done, total: progress.update(task, completed=done, total=total),
+        async with opened() as platform:
+            trusted = (
+                bytes.fromhex(key)
+                if key
+                else platform.box.signing_key("audit checkpoints").public_key().public_bytes_raw()
             )
-        await platform.database.close()
+            exported = [Checkpoint.load(line) for line in checkpoints.read_text().splitlines()] if checkpoints else None
+            console = Console(stderr=True)
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+                task = progress.add_task("verifying", total=None)
+                verdict = await verify(
+                    platform.database,
+                    trusted,
+                    exported,
+                    lambda done, total: progress.update(task, completed=done, total=total),
+                )
         return verdict
 
     verdict = asyncio.run(run())
@@ -147,14 +144,12 @@ def export(
 
 
 async def _export(file: Path, wanted: Filter) -> int:
-    platform = Platform(load())
-    async with platform.database.write() as uow:
-        wished = {name: str(value) for name, value in asdict(wanted).items() if value is not None}
-        record(uow, Name.LOG_EXPORTED, space=wanted.space, filter=wished)
-    pages = stream(platform.database, wanted)
-    count = await (_to_parquet(file, pages) if file.suffix == ".parquet" else _to_lines(file, pages))
-    await platform.database.close()
-    return count
+    async with opened() as platform:
+        async with platform.database.write() as uow:
+            wished = {name: str(value) for name, value in asdict(wanted).items() if value is not None}
+            record(uow, Name.LOG_EXPORTED, space=wanted.space, filter=wished)
+        pages = stream(platform.database, wanted)
+        return await (_to_parquet(file, pages) if file.suffix == ".parquet" else _to_lines(file, pages))
 
 
 async def _to_lines(file: Path, pages: AsyncIterator[Sequence[AuditRecord]]) -> int:

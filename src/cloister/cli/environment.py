@@ -7,10 +7,10 @@ import typer
 
 from cloister.access import scoped_select
 from cloister.bootstrap import Platform
+from cloister.cli.opening import opened
 from cloister.cli.output import table
 from cloister.core.principal import EVERYTHING
 from cloister.modules import recipes
-from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
 from cloister.sandboxes import LIVE, Sandbox, SandboxSpec
 from cloister.spaces import JUPYTERLAB, Space, declared
@@ -42,18 +42,17 @@ def list_environments() -> None:
     """List what is built, and which spaces use it."""
 
     async def run() -> None:
-        platform = Platform(load())
-        users: dict[str, list[str]] = {}
-        for name, requirements in (await _declared(platform)).items():
-            built = platform.environments.ready(requirements)
-            users.setdefault(built.id if built else "(not built)", []).append(name)
-        rows = [
-            (b.id, f"{b.size_bytes / 2**20:.0f}M", len(b.packages), ", ".join(users.pop(b.id, [])))
-            for b in platform.environments.all()
-        ]
-        rows += [(id_, "", 0, ", ".join(names)) for id_, names in users.items()]
-        typer.echo(table(rows, ("environment", "size", "packages", "used by")))
-        await platform.database.close()
+        async with opened() as platform:
+            users: dict[str, list[str]] = {}
+            for name, requirements in (await _declared(platform)).items():
+                built = platform.environments.ready(requirements)
+                users.setdefault(built.id if built else "(not built)", []).append(name)
+            rows = [
+                (b.id, f"{b.size_bytes / 2**20:.0f}M", len(b.packages), ", ".join(users.pop(b.id, [])))
+                for b in platform.environments.all()
+            ]
+            rows += [(id_, "", 0, ", ".join(names)) for id_, names in users.items()]
+            typer.echo(table(rows, ("environment", "size", "packages", "used by")))
 
     asyncio.run(run())
 
@@ -63,12 +62,11 @@ def build() -> None:
     """Build every environment that a space declares and that is not there."""
 
     async def run() -> None:
-        platform = Platform(load())
-        for name, requirements in (await _declared(platform)).items():
-            typer.echo(f"{name} ...")
-            built = await platform.environments.ensure(requirements, lambda step: typer.echo(f"  {step} ..."))
-            typer.echo(f"  {built.id}, {built.size_bytes / 2**20:.0f}M")
-        await platform.database.close()
+        async with opened() as platform:
+            for name, requirements in (await _declared(platform)).items():
+                typer.echo(f"{name} ...")
+                built = await platform.environments.ensure(requirements, lambda step: typer.echo(f"  {step} ..."))
+                typer.echo(f"  {built.id}, {built.size_bytes / 2**20:.0f}M")
 
     asyncio.run(run())
 
@@ -78,14 +76,13 @@ def gc() -> None:
     """Remove what no space and no release of a module uses any more."""
 
     async def run() -> None:
-        platform = Platform(load())
-        wanted = [*(await _declared(platform)).values(), WORKER_PACKAGES, JUPYTERLAB]
-        used = {built.id for requirements in wanted if (built := platform.environments.ready(requirements))}
-        used |= {image.path.name for image in platform.images.all()}
-        used |= await platform.layers.used(await recipes(platform.database))
-        used |= await _mounted(platform)
-        gone = await platform.environments.collect(used)
-        typer.echo("\n".join(f"removed {id_}" for id_ in gone) or "nothing to remove")
-        await platform.database.close()
+        async with opened() as platform:
+            wanted = [*(await _declared(platform)).values(), WORKER_PACKAGES, JUPYTERLAB]
+            used = {built.id for requirements in wanted if (built := platform.environments.ready(requirements))}
+            used |= {image.path.name for image in platform.images.all()}
+            used |= await platform.layers.used(await recipes(platform.database))
+            used |= await _mounted(platform)
+            gone = await platform.environments.collect(used)
+            typer.echo("\n".join(f"removed {id_}" for id_ in gone) or "nothing to remove")
 
     asyncio.run(run())

@@ -4,8 +4,7 @@ import asyncio
 
 import typer
 
-from cloister.bootstrap import Platform
-from cloister.platform.settings import load
+from cloister.cli.opening import opened
 
 app = typer.Typer(no_args_is_help=True, help="The gateway.")
 
@@ -20,10 +19,7 @@ def config() -> None:
     """Print the configuration that Caddy gets, for the spaces that there are."""
 
     async def run() -> str:
-        platform = Platform(load())
-        try:
+        async with opened() as platform:
             return await platform.caddy.text()
-        finally:
-            await platform.database.close()
 
     typer.echo(asyncio.run(run()))

@@ -9,6 +9,7 @@ import uvloop
 
 from cloister.bootstrap import Platform, check_schema, upgrade_schema
 from cloister.cli.demo import run_demo
+from cloister.cli.opening import opened
 from cloister.cli.output import Failure, table
 from cloister.cli.serving import http_server
 from cloister.platform import logs
@@ -76,9 +77,8 @@ def db_upgrade() -> None:
     """Bring the schema to the newest revision."""
 
     async def run() -> None:
-        platform = Platform(load())
-        await upgrade_schema(platform.database)
-        await platform.database.close()
+        async with opened() as platform:
+            await upgrade_schema(platform.database)
 
     asyncio.run(run())
     typer.echo("The schema is up to date.")
@@ -89,10 +89,8 @@ def db_check() -> None:
     """Compare the schema with what this version expects."""
 
     async def run() -> list[str]:
-        platform = Platform(load())
-        differences = await check_schema(platform.database)
-        await platform.database.close()
-        return differences
+        async with opened() as platform:
+            return await check_schema(platform.database)
 
     differences = asyncio.run(run())
     if differences:

@@ -10,6 +10,7 @@ import typer
 
 from cloister.blueprint import Removed, catalogue, dump, json_schema, read
 from cloister.bootstrap import Platform, StateInUse, upgrade_schema
+from cloister.cli.opening import opened
 from cloister.cli.output import Failure
 from cloister.core.principal import EVERYTHING, SYSTEM
 from cloister.datasets import DatasetVersion
@@ -26,11 +27,10 @@ def plan(file: File) -> None:
     """Print what apply would change."""
 
     async def run() -> None:
-        platform = Platform(load())
-        await upgrade_schema(platform.database)
-        blueprint = read(file, catalogue(platform.settings.environment_catalogue))
-        changes = await platform.blueprints.plan(blueprint, file.parent)
-        await platform.database.close()
+        async with opened() as platform:
+            await upgrade_schema(platform.database)
+            blueprint = read(file, catalogue(platform.settings.environment_catalogue))
+            changes = await platform.blueprints.plan(blueprint, file.parent)
         typer.echo("\n".join(str(change) for change in changes) or "Nothing to change.")
 
     asyncio.run(run())
@@ -122,10 +122,8 @@ def export(slug: str) -> None:
     """Print a space's declaration as it is now."""
 
     async def run() -> str:
-        platform = Platform(load())
-        text = dump(await platform.blueprints.export(slug))
-        await platform.database.close()
-        return text
+        async with opened() as platform:
+            return dump(await platform.blueprints.export(slug))
 
     sys.stdout.write(asyncio.run(run()))
 

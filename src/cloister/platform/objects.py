@@ -15,8 +15,10 @@ from obstore.store import LocalStore, S3Store
 
 from cloister.core.errors import Unavailable
 from cloister.core.ids import new_id
+from cloister.platform.logs import logger
 from cloister.platform.settings import Settings
 
+log = logger(__name__)
 CHUNK = 1024 * 1024
 
 
@@ -172,20 +174,24 @@ async def s3_object(settings: Settings, url: str) -> tuple[int, AsyncIterator[by
     """The size of an object in bytes, and its content, by its ``s3://bucket/key``.
 
     Raises:
-        OSError: when there is none, or the store does not give it.
+        OSError: when there is none, or the store does not give it; its sentence is for those who asked for it.
     """
     parts = urlsplit(url)
     try:
         result = await obstore.get_async(s3_store(settings, parts.netloc), parts.path.lstrip("/"))
-    except BaseError as error:
-        raise OSError(str(error)) from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError("There is no such object.") from error
+    except BaseError as error:  # what it says names the store's address, which is the operators' business
+        log.warning("object.not_given", url=url, error=str(error)[:500])
+        raise OSError("The store does not give it to this platform.") from error
 
     async def chunks() -> AsyncIterator[bytes]:
         try:
             async for chunk in result.stream(min_chunk_size=CHUNK):
                 yield bytes(chunk)
         except BaseError as error:
-            raise OSError(str(error)) from error
+            log.warning("object.broke_off", url=url, error=str(error)[:500])
+            raise OSError("The store broke off in the middle of it.") from error
 
     return int(result.meta["size"]), chunks()
 

@@ -179,7 +179,8 @@ def test_a_command_runs_is_followed_watched_and_stopped(declared, member):
 def test_the_log_is_searched_exported_and_verified(declared, member, tmp_path):
     found = declared.reads("audit", "search", "--name", "query:*", "--space", "lab")
     assert "select day, mm from rain" in found
-    assert declared.reads("audit", "search", "--dataset", "rain", "--name", "query:*") == found
+    asked = declared.reads("audit", "search", "--dataset", "rain", "--name", "query:*").splitlines()
+    assert asked == [line for line in found.splitlines() if "rain.rain" in line]
     assert len(declared.reads("audit", "tail", "-n", "3").splitlines()) == 3
     assert "is not of the form p-000123" in declared.types("audit", "search", "--person", "ana")[2]
     lines, table = tmp_path / "log.jsonl", tmp_path / "log.parquet"

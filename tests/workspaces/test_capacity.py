@@ -1,6 +1,8 @@
 """Sizes and disks that cost something, rounds that pin an environment, and copies of volumes."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +16,8 @@ from tests.workspaces.conftest import LAB_ENVIRONMENT, SIZES, gateway_platform, 
 from tests.workspaces.test_policies import at_a_desk, save
 
 SMALL = {**SIZES["small"], "price": 1.0}
-LARGE = {**SIZES["small"], "cpus": 3.0, "price": 3.0}
-HUGE = {**SIZES["small"], "cpus": 4.0, "price": 9.0}
+LARGE = {**SMALL, "cpus": 3.0, "memory": "1280M", "processes": 300, "price": 3.0}
+HUGE = {**LARGE, "cpus": 4.0, "price": 9.0}
 APP = {
     "command": ["python3", "-m", "http.server", "8123", "--bind", "127.0.0.1"], "port": 8123,
 }  # fmt: skip
@@ -97,6 +99,38 @@ async def test_one_that_runs_with_more_than_it_may_is_restarted_after_its_grace(
 
         await until(restarted, 30, 0.1)
         await ada.close()
+
+
+async def test_a_larger_size_is_there_while_it_runs(tmp_path):
+    async with gateway_platform(tmp_path, priced()) as api:
+        ada = await at_a_desk(api)
+        before = await ada.workspace()
+        sizes = priced().sizes
+        groups = lambda: limits(before["sandbox"])  # noqa: E731
+        assert await groups() == (sizes["small"].memory_bytes, sizes["small"].processes)
+        taken = await ada.client.post(f"{path(ada)}/capacity", json={"size": "large"})
+        assert taken.json()["state"] == "granted"
+
+        async def larger():
+            return await groups() == (sizes["large"].memory_bytes, sizes["large"].processes)
+
+        await until(larger, 5)
+        now = await ada.workspace()
+        assert (now["state"], now["sandbox"], now["due_at"]) == ("running", before["sandbox"], None)
+        await ada.close()
+
+
+async def limits(sandbox):
+    """The memory and the number of processes that the kernel lets a sandbox have."""
+
+    def read():
+        found = {}
+        for group in Path("/sys/fs/cgroup").glob(f"**/cloister-*/{sandbox}"):
+            for name, files in {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max",)}.items():
+                found |= {name: int((group / file).read_text()) for file in files if (group / file).exists()}
+        return found["memory"], found["pids"]
+
+    return await asyncio.to_thread(read)
 
 
 async def test_a_round_pins_the_environment_of_all(tmp_path):

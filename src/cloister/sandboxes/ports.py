@@ -56,6 +56,11 @@ class Backend(Protocol):
     async def remove(self, id_: str, place: Place) -> None:
         """Kill what runs and remove every trace but the folder."""
 
+    async def resize(self, id_: str, spec: SandboxSpec) -> bool:
+        """Hold a running sandbox to other cpu, memory and process limits from now on; False when it must be started
+        anew for that.
+        """
+
     async def usage(self, id_: str) -> Usage | None:
         """What it uses, or None when it does not run."""
 

@@ -54,7 +54,10 @@ class Watch:
             found = await read_json(self._sandboxes.place(sandbox), "/api/kernels", token)
             kernels = [k for k in found if isinstance(k, dict)] if isinstance(found, list) else []
             running = sum(k.get("execution_state") == "busy" for k in kernels)
-            last = max(filter(None, (_moment(k.get("last_activity")) for k in kernels)), default=None)
+            typed = await read_json(self._sandboxes.place(sandbox), "/api/terminals", token)
+            terminals = [t for t in typed if isinstance(t, dict)] if isinstance(typed, list) else []
+            moments = (_moment(each.get("last_activity")) for each in (*kernels, *terminals))
+            last = max(filter(None, moments), default=None)
         latest = max(filter(None, (visit.last_input, last)), default=None)
         if running:
             why = f"{running} kernel{'s' if running > 1 else ''} at work."

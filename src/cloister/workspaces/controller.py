@@ -1,18 +1,19 @@
 """The controller of workspaces: starts, watches, restarts after a crash, stops what is idle."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
-from cloister.core.events import SandboxChanged, WorkspaceChanged, WorkspaceWanted
+from cloister.core.events import Event, SandboxChanged, WorkspaceChanged, WorkspaceWanted
 from cloister.core.principal import EVERYTHING
 from cloister.platform import Controller, Database, UnitOfWork, metrics
 from cloister.platform.logs import logger
 from cloister.sandboxes import FINAL, EnvironmentNotReady, Sandbox, SandboxController, SandboxSpec
-from cloister.spaces import SpaceDeclaration, declared, get_space, in_space
+from cloister.spaces import Size, SpaceDeclaration, declared, get_space, in_space
 from cloister.workspaces.activity import Activity, Watch
 from cloister.workspaces.apps import app_of
 from cloister.workspaces.models import Workspace
@@ -28,6 +29,11 @@ FORGIVEN = timedelta(minutes=10)
 LOOK_AT_USE = timedelta(seconds=15)
 MAY_BUILD = timedelta(minutes=20)
 BUILDING = "Its environment is being built. It starts as soon as that is done; you need not wait here."
+
+
+def held(size: Size) -> tuple[float, int, int]:
+    """What of a size can be given and taken while something runs."""
+    return size.cpus, size.memory_bytes, size.processes
 
 
 class WorkspaceController(Controller):
@@ -48,6 +54,11 @@ class WorkspaceController(Controller):
         self.watch = Watch(sandboxes, workspaces.sandboxes.backend, clock, pages)
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._used: dict[str, datetime] = {}
+
+    def wake(self, event: Event | None = None) -> None:
+        if isinstance(event, WorkspaceWanted):
+            self._used.pop(event.workspace, None)  # a larger size is not waited for
+        super().wake(event)
 
     async def look(self) -> float | None:
         async with self._database.read() as uow:
@@ -197,15 +208,14 @@ class WorkspaceController(Controller):
         await self.judge(row, sandbox, declaration)
 
     async def _keep_to_size(self, row: Workspace, sandbox: Sandbox, declaration: SpaceDeclaration) -> None:
-        """One that runs with more than it is to have now is told, and after a while restarted with what it is to have."""
+        """One that is to have more gets it while it runs. One that runs with more than it is to have now is told, and
+        after a while restarted with what it is to have.
+        """
         allowed = declaration.sizes.get(row.size)
         has = SandboxSpec.load(sandbox.spec).limits
-        larger = allowed is None or any(
-            mine > theirs
-            for mine, theirs in (
-                (has.cpus, allowed.cpus), (has.memory_bytes, allowed.memory_bytes), (has.processes, allowed.processes),
-            )
-        )  # fmt: skip
+        larger = allowed is None or any(mine > theirs for mine, theirs in zip(held(has), held(allowed), strict=True))
+        if allowed is not None and not larger and held(has) != held(allowed):
+            await self._give_more(sandbox, allowed)
         due = None if row.due_at is None else row.due_at <= self._clock.now()
         if larger == (row.due_at is not None) and not due:
             return
@@ -220,6 +230,18 @@ class WorkspaceController(Controller):
                 uow.publish(WorkspaceChanged(row.id, row.state))
             else:
                 await self._workspaces.restart(uow, in_space(row.space), current, safe=row.safe)
+
+    async def _give_more(self, sandbox: Sandbox, size: Size) -> None:
+        """Let a running sandbox have a larger size; where this machine cannot, it has it from its next start on."""
+        has = SandboxSpec.load(sandbox.spec)
+        wanted = replace(has, size={**has.size, "cpus": size.cpus, "memory": size.memory, "processes": size.processes})
+        if not await self._workspaces.sandboxes.backend.resize(sandbox.id, wanted):
+            return
+        async with self._database.write() as uow:
+            uow.unrecorded("who made it larger is recorded")
+            current = await scoped_get(uow, Sandbox, in_space(sandbox.space), id=sandbox.id)
+            if current is not None:
+                current.spec = wanted.dump()
 
     async def judge(self, row: Workspace, sandbox: Sandbox, declaration: SpaceDeclaration) -> Activity:
         """Look whether a workspace is used; stop it when it has not been for long enough. Return what was seen."""

@@ -94,7 +94,7 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
     async def change_workspace(
         space: Slug, team: str, body: WorkspaceIn, call: CallDep, response: Response, if_match: IfMatch = None
     ) -> WorkspaceOut:
-        """Choose another environment or size (from the next start), a larger disk, or for how long it stays awake."""
+        """Choose another environment (from the next start), size, a larger disk, or for how long it stays awake."""
         del space
         row = await workspaces.find(call.uow, call.scope, team_number(team))
         await call.uow.session.refresh(row, with_for_update=True)  # of two with one ETag, the second waits and fails

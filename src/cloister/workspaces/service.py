@@ -150,7 +150,8 @@ class Workspaces:
         return row
 
     async def change(self, uow: UnitOfWork, row: Workspace, wanted: Change, *, steward: bool) -> Workspace:
-        """Change what a workspace is; environment and size hold from its next start.
+        """Change what a workspace is. A larger size holds at once, a smaller one after the space's grace; another
+        environment from its next start.
 
         Raises:
             EnvironmentUnknown, SizeUnknown, NoApp, KeepTooLong: naming what is wrong.
@@ -168,6 +169,7 @@ class Workspaces:
             row.environment = changes["environment"] = wanted.environment
         if wanted.size is not None:
             row.size = changes["size"] = wanted.size
+            uow.publish(WorkspaceWanted(row.id))
         if wanted.keep_until is not None:
             latest = self.clock.now() + timedelta(hours=declaration.policies.keep_hours)
             if wanted.keep_until > latest:

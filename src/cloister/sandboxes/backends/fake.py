@@ -49,6 +49,10 @@ class FakeBackend:
         if id_ in self.running:
             self.running.pop(id_)[1].set()
 
+    async def resize(self, id_: str, spec: SandboxSpec) -> bool:
+        del spec
+        return id_ in self.running
+
     async def usage(self, id_: str) -> Usage | None:
         return Usage(0.0, 0, 1) if id_ in self.running else None
 

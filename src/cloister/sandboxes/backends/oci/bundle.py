@@ -201,18 +201,10 @@ def environ(layout: Layout, *, image: bool = False) -> dict[str, str]:
     }
 
 
-def config(
-    id_: str, spec: SandboxSpec, place: Place, layout: Layout, uid: int, volume: Path | None, root: Path | None = None
-) -> dict[str, Any]:
-    """The contents of ``config.json`` (OCI runtime specification 1.0.2). ``root`` is where an image's files can be reached."""
-    if root is None:
-        root = layout.rootfs if spec.image is None else Path(spec.image) / "rootfs"
+def resources(spec: SandboxSpec) -> dict[str, Any]:
+    """The limits that hold while it runs, and can be changed then."""
     limits = spec.limits
-    none: list[str] = []
-    me = {"containerID": USER, "hostID": uid if layout.own_uid is None else layout.own_uid, "size": 1}
-    maps = [me] if layout.rootless else [{"containerID": 0, "hostID": layout.root_uid, "size": 1}, me]
-    resources = {
-        "devices": [{"allow": False, "access": "rwm"}],
+    return {
         "memory": {"limit": limits.memory_bytes, "swap": limits.memory_bytes},
         "cpu": {
             "quota": max(1000, int(limits.cpus * 100_000)),
@@ -221,6 +213,18 @@ def config(
         },
         "pids": {"limit": limits.processes},
     }
+
+
+def config(
+    id_: str, spec: SandboxSpec, place: Place, layout: Layout, uid: int, volume: Path | None, root: Path | None = None
+) -> dict[str, Any]:
+    """The contents of ``config.json`` (OCI runtime specification 1.0.2). ``root`` is where an image's files can be reached."""
+    if root is None:
+        root = layout.rootfs if spec.image is None else Path(spec.image) / "rootfs"
+    none: list[str] = []
+    me = {"containerID": USER, "hostID": uid if layout.own_uid is None else layout.own_uid, "size": 1}
+    maps = [me] if layout.rootless else [{"containerID": 0, "hostID": layout.root_uid, "size": 1}, me]
+    limits, devices = spec.limits, [{"allow": False, "access": "rwm"}]
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -245,7 +249,7 @@ def config(
             "gidMappings": maps,
             "namespaces": [{"type": name} for name in NAMESPACES],
             "cgroupsPath": f"/{layout.cgroup}/{id_}",
-            **({} if layout.rootless else {"resources": resources}),
+            **({} if layout.rootless else {"resources": {"devices": devices, **resources(spec)}}),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
             "seccomp": layout.seccomp,

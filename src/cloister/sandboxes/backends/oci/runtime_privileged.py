@@ -23,6 +23,7 @@ from cloister.sandboxes.backends.oci.bundle import (
     Layout,
     Python,
     config,
+    resources,
 )
 from cloister.sandboxes.backends.oci.seccomp import profile
 from cloister.sandboxes.backends.oci.zygote_privileged import Zygote
@@ -204,6 +205,17 @@ class OciBackend:
         if place.app_mount.is_mount():
             await asyncio.to_thread(unmount, place.app_mount)
         await asyncio.to_thread(shutil.rmtree, bundle, ignore_errors=True)
+
+    async def resize(self, id_: str, spec: SandboxSpec) -> bool:
+        runtime = self._runtime(id_)
+        if self.layout.rootless or runtime == "runsc" or await self.alive(id_) is None:
+            return False
+        wanted = self._bundle(id_) / "resources.json"
+        await asyncio.to_thread(write_whole, wanted, json.dumps(resources(spec)))
+        code, output = await output_of(*self._command(runtime, "update", "--resources", str(wanted), id_, limits=True))
+        if code != 0:  # less memory than it uses cannot be set, for instance
+            log.info("sandbox.not_resized", sandbox=id_, output=output[-500:])
+        return code == 0
 
     async def usage(self, id_: str) -> Usage | None:
         return await asyncio.to_thread(_usage, self.layout.cgroup, id_)

@@ -25,6 +25,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Set-Cookie", "cloister-workspace=stolen; Domain=cup.localhost")
         self.end_headers()
         self.wfile.write(body)
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
     def log_message(self, *_):
         pass
 http.server.ThreadingHTTPServer(("127.0.0.1", 8123), Handler).serve_forever()
@@ -269,4 +272,33 @@ async def test_a_full_disk_keeps_nobody_from_their_files(tmp_path):
         await ada.start()
         assert (await ada.get("/api/contents/big.bin", "DELETE"))[0] == 204
         assert (await save(ada, "a.txt", "x" * 1_000_000))[0] == 201
+        await ada.close()
+
+
+async def test_a_body_that_comes_a_byte_at_a_time_is_not_waited_for(tmp_path):
+    declared = lab_blueprint(environments=[{"name": "web", "app": {"command": ["python3", "-c", APP], "port": 8123}}])
+    settings = {"body_grace_seconds": 0.5, "body_bytes_per_second": 1000}
+    async with gateway_platform(tmp_path, declared, **settings) as api:
+        ada = await at_a_desk(api)
+
+        async def drip(host, cookie, path):
+            """Send a request whose body goes on for ever, slowly; return the first line of what comes back. (Caddy reads
+            the rest of a body of less than 256 kB before it passes an answer on; nothing of ours waits then.)
+            """
+            reader, writer = await asyncio.open_connection("127.0.0.1", ada.port)
+            head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nOrigin: http://{host}\r\n"
+            writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n".encode())
+            answer = asyncio.create_task(reader.readline())
+            for _ in range(600):
+                if answer.done():
+                    break
+                writer.write(b" ")
+                await asyncio.sleep(0.05)  # as slow as the one who does it means to be
+            writer.close()
+            return await answer
+
+        session = f"cloister={ada.client.cookies['cloister']}"
+        assert b" 408 " in await drip(f"localhost:{ada.port}", session, "/api/v1/me/tokens")
+        assert b" 408 " in await drip(ada.host, ada.cookie, "/anything")
+        assert (await ada.get("/"))[0] == 200
         await ada.close()

@@ -15,6 +15,7 @@ from cloister.gateway.errors import BudgetSpent, DownloadsBlocked, TooLargeToVie
 from cloister.gateway.outflow import Outflows
 from cloister.gateway.upload import CHUNK, Body, Uploads
 from cloister.gateway.upstream import Upstreams
+from cloister.platform import Settings
 from cloister.spaces import parse_bytes
 
 HOP = {
@@ -33,11 +34,11 @@ BANNER = b'<script src="/_cloister/banner.js" defer></script></head>'
 class Leaving:
     """Passes such requests on to the app."""
 
-    def __init__(self, upstreams: Upstreams, outflows: Outflows, recorder: Recorder) -> None:
+    def __init__(self, settings: Settings, upstreams: Upstreams, outflows: Outflows, recorder: Recorder) -> None:
         self._upstreams = upstreams
         self._outflows = outflows
         self._recorder = recorder
-        self._uploads = Uploads()
+        self._uploads = Uploads(settings)
 
     async def serve(self, request: web.Request, allowed: Allowed, *, document: bool) -> web.StreamResponse:
         """Pass a request on, and its answer back as far as the space lets it leave.

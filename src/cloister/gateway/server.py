@@ -68,7 +68,7 @@ class Gateway:
         self._own = Sockets.of(settings).gateway
         self._passes: dict[str, tuple[Asked, float]] = {}
         self._limit = RateLimit(settings.gateway_requests_per_minute)
-        self._leaving = Leaving(self.upstreams, outflows, recorder)
+        self._leaving = Leaving(settings, self.upstreams, outflows, recorder)
         self._streams = Streams(database, decisions, sandboxes, outflows, settings.public_url, bus, clock)
         self._runner: web.AppRunner | None = None
         self._asking: asyncio.Server | None = None

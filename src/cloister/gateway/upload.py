@@ -8,6 +8,8 @@ from aiohttp import web
 
 from cloister.gateway.decision import Allowed
 from cloister.gateway.errors import UploadTooLarge
+from cloister.platform import Settings
+from cloister.platform.pace import Pace
 from cloister.spaces import parse_bytes
 
 CHUNK = 64 * 1024
@@ -22,7 +24,8 @@ FILES = 10_000
 class Uploads:
     """Counts the parts of files that are being sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._sent: dict[tuple[str | None, str], int] = {}
 
     async def check(self, request: web.Request, allowed: Allowed) -> Body:
@@ -30,6 +33,7 @@ class Uploads:
 
         Raises:
             UploadTooLarge: when it, or the file that it is a part of, is more than the space allows.
+            TooSlow: when it comes a byte a second; for a large one from what is returned.
         """
         if not request.can_read_body:
             return None
@@ -44,12 +48,26 @@ class Uploads:
             or request.method not in {"PUT", "POST"}
             or not _CONTENTS.match(request.path)
         ):
-            return _bounded(request, most, refusal)
-        body = await request.content.read()
+            return self._bounded(request, most, refusal)
+        body = b"".join([chunk async for chunk in self._bounded(request, most, refusal)])
         part = _PART.search(body)
         if part is not None:
             self._count((allowed.workspace, request.path), int(part[1]), len(body), most, refusal)
         return io.BytesIO(body)
+
+    async def _bounded(self, request: web.Request, most: int, refusal: UploadTooLarge) -> AsyncIterator[bytes]:
+        """A body of a length that nobody said, or that may be wrong, as fast as it comes, but not slower than it may."""
+        size, pace = 0, Pace(self._settings)
+        while True:
+            async with pace.waiting():
+                chunk = await request.content.read(CHUNK)
+            if not chunk:
+                return
+            size += len(chunk)
+            pace.got(len(chunk))
+            if size > most:
+                raise refusal
+            yield chunk
 
     def _count(self, file: tuple[str | None, str], number: int, size: int, most: int, refusal: UploadTooLarge) -> None:
         if len(self._sent) > FILES:
@@ -60,13 +78,3 @@ class Uploads:
             raise refusal
         if number == -1:
             del self._sent[file]
-
-
-async def _bounded(request: web.Request, most: int, refusal: UploadTooLarge) -> AsyncIterator[bytes]:
-    """A body of a length that nobody said, or that may be wrong."""
-    size = 0
-    async for chunk in request.content.iter_chunked(CHUNK):
-        size += len(chunk)
-        if size > most:
-            raise refusal
-        yield chunk

@@ -190,6 +190,10 @@ class Settings(BaseSettings):
     request_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     """The largest body of a request that is no upload."""
     upload_bytes: Annotated[int, Field(ge=1)] = 5 * 1024**3
+    body_grace_seconds: Annotated[float, Field(gt=0)] = 20
+    """For how long a body that is being sent is waited for, beside what its pace earns."""
+    body_bytes_per_second: Annotated[float, Field(gt=0)] = 1024
+    """The slowest pace, on average, at which a body may come."""
     dataset_urls: list[str] = Field(default_factory=list)
     """Where stewards may load data from by address: ``s3://bucket/prefix``, read with the credentials of the object store."""
 

@@ -183,6 +183,8 @@ def _handle_errors(app: FastAPI, platform: Platform, authoriser: Authoriser) -> 
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, CloisterError):  # of the body, which was being read
+            return answer(request, error.__cause__)
         kinds: dict[int, type[CloisterError]] = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge}
         response = answer(request, kinds.get(error.status_code, Invalid)())
         response.headers.update(error.headers or {})

@@ -33,6 +33,7 @@ from cloister.platform.idempotency import (
     storage_key,
 )
 from cloister.platform.logs import logger
+from cloister.platform.pace import Pace
 
 log = logger(__name__)
 SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -165,23 +166,31 @@ class Edge:
             metrics.REQUEST_SECONDS.labels(route).observe(perf_counter() - begun)
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        """Refuse a body that says it is too large before any of it is read; stop one that turns out to be.
+        """Refuse a body that says it is too large before any of it is read; stop one that turns out to be, or that
+        comes a byte a second.
 
         Raises:
             TooLarge: at once, or from the returned function.
+            TooSlow: from the returned function.
         """
-        if _streams_in(scope["path"]):
-            return receive  # and is bounded there
-        limit, seen = self._platform.settings.request_bytes, 0
+        limit = (
+            None if _streams_in(scope["path"]) else self._platform.settings.request_bytes
+        )  # uploads bound themselves
+        pace, seen, whole = Pace(self._platform.settings), 0, False
         said = dict(scope["headers"]).get(b"content-length", b"0")
-        if said.isdigit() and int(said) > limit:
+        if limit is not None and said.isdigit() and int(said) > limit:
             raise TooLarge(f"A request may have {limit} bytes.")
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            if whole:
+                return await receive()  # what comes after a body is that they hang up, whenever that is
+            async with pace.waiting():
+                message = await receive()
+            whole = not message.get("more_body")
             seen += len(message.get("body", b""))
-            if seen > limit:
+            pace.got(len(message.get("body", b"")))
+            if limit is not None and seen > limit:
                 raise TooLarge(f"A request may have {limit} bytes.")
             return message
 

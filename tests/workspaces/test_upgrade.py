@@ -26,7 +26,7 @@ SERVES = ("python3", "-m", "http.server", "8000", "--bind", "127.0.0.1")
 async def fleet(tmp_path):
     """A server whose space has three workspaces that run a small web app."""
     server = Server(tmp_path / "s", gateway="managed", gateway_domain="localhost")
-    environments = [web("one", *SERVES), web("two", *SERVES), web("broken", "false")]
+    environments = [web("web@1", *SERVES), web("web@2", *SERVES), web("broken", "false"), web("web@3", "timeout", "4", *SERVES)]
     server.declare(tmp_path, lab_blueprint(environments=environments))
     server.start()
     try:
@@ -56,11 +56,11 @@ def states(server):
     return sorted(server.rows("SELECT environment, state FROM workspaces"))
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 async def test_a_fleet_is_upgraded_by_steps_and_comes_back_when_one_does_not_serve(fleet):
     upgrade = ("workspace", "upgrade", "--space", "cup", "--environment")
     process = subprocess.Popen(
-        [CLOISTER, *upgrade, "two"], env=fleet.environ, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [CLOISTER, *upgrade, "web@2", "--soak", "0.5"], env=fleet.environ, cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     told = ""
     while "starting" not in told:
@@ -69,17 +69,20 @@ async def test_a_fleet_is_upgraded_by_steps_and_comes_back_when_one_does_not_ser
     told += (await asyncio.to_thread(process.communicate))[0]
     assert process.returncode == 130, told
     assert told.endswith("paused: 1 of 3 moved; the same command again goes on\n")
-    assert states(fleet) == [("one", "running"), ("one", "running"), ("two", "running")]
+    assert states(fleet) == [("web@1", "running"), ("web@1", "running"), ("web@2", "running")]
 
-    said = await asyncio.to_thread(fleet.run, *upgrade, "two", "--then", "67")
-    assert said.endswith("1 moved to two; 1 left, the same command goes on\n")
-    assert (await asyncio.to_thread(fleet.run, *upgrade, "two")).endswith("1 moved to two\n")
-    assert states(fleet) == [("two", "running")] * 3
+    said = await asyncio.to_thread(fleet.run, *upgrade, "web@2", "--then", "67", "--soak", "0.5")
+    assert said.endswith("1 moved to web@2; 1 left, the same command goes on\n")
+    assert (await asyncio.to_thread(fleet.run, *upgrade, "web@2", "--soak", "0")).endswith("1 moved to web@2\n")
+    assert states(fleet) == [("web@2", "running")] * 3
 
     with pytest.raises(AssertionError, match="had moved were moved back"):
         await asyncio.to_thread(fleet.run, *upgrade, "broken")
+    # This one serves at first.
+    with pytest.raises(AssertionError, match=r"t-\d+ is (starting|failed).* had moved were moved back"):
+        await asyncio.to_thread(fleet.run, *upgrade, "web@3", "--soak", "20")
 
     async def back():
-        return states(fleet) == [("two", "running")] * 3
+        return states(fleet) == [("web@2", "running")] * 3
 
     await until(back, 60, 0.2)

@@ -138,11 +138,14 @@ def _percent(text: object) -> float:
 @app.command()
 def upgrade(
     space: SpaceOption,
-    environment: Annotated[str, typer.Option("--environment", "-e", help="The environment to move to.")],
+    environment: Annotated[
+        str, typer.Option("--environment", "-e", help="The environment to move to, with its version if it has one.")
+    ],
     canary: Annotated[float, typer.Option(parser=_percent, metavar="PERCENT", help="How many go first: 5%.")] = 5,
     then: Annotated[
         float, typer.Option(parser=_percent, metavar="PERCENT", help="Where to stop; the same command again goes on.")
     ] = 100,
+    soak: Annotated[float, typer.Option(min=0, help="So many seconds the first are watched before the rest.")] = 10,
 ) -> None:
     """Move all workspaces of a space to an environment: a few first, then the rest; all back if one does not serve.
 
@@ -165,7 +168,8 @@ def upgrade(
                 done.append(w)
                 _move(http, space, w, environment)
                 typer.echo(f"[{len(done)}/{len(rows)}] {w['team']}")
-                if len(done) == first:
+                if len(done) == first < len(rows):
+                    _soak(http, space, done, soak)
                     typer.echo(f"the first {first} serve; going on with the rest")
         except Failure as error:
             _back(http, space, done)
@@ -197,6 +201,22 @@ def _move(http: httpx2.Client, space: str, workspace: dict[str, Any], environmen
     if workspace["state"] == "running":
         checked(http.post(f"{path}/restart", json={}))
         _attend(http, space, workspace["team"], "running")
+
+
+def _soak(http: httpx2.Client, space: str, moved: list[dict[str, Any]], seconds: float) -> None:
+    """Look for a while whether those that were moved go on serving.
+
+    Raises:
+        Failure: naming the first that does not.
+    """
+    teams = {w["team"] for w in moved}
+    until = time.monotonic() + seconds
+    typer.echo(f"watching for {seconds:g} s ...")
+    while time.monotonic() < until:
+        for w in _all(http, space):
+            if w["team"] in teams and w["state"] != "running":
+                raise Failure(f"{w['team']} is {w['state']}: {w['reason'] or 'it did not go on serving'}")
+        time.sleep(min(1.0, seconds / 4))  # a bounded look at what may end at any time
 
 
 def _back(http: httpx2.Client, space: str, done: list[dict[str, Any]]) -> None:

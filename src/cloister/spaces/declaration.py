@@ -13,7 +13,10 @@ from cloister.spaces.form import FormField
 
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
 """A DNS label: it becomes part of host names."""
-EnvironmentName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
+EnvironmentName = Annotated[
+    str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?(@[A-Za-z0-9]([A-Za-z0-9._-]{0,30}[A-Za-z0-9])?)?$")
+]
+"""``lab``, or with a version ``lab@2027.1``: versions stand side by side, and a fleet moves from one to another."""
 RoleName: TypeAlias = Literal["owner", "steward", "reviewer", "viewer"]
 """The roles in a space that are given to addresses; members come by enrolment."""
 

@@ -26,7 +26,12 @@ SERVES = ("python3", "-m", "http.server", "8000", "--bind", "127.0.0.1")
 async def fleet(tmp_path):
     """A server whose space has three workspaces that run a small web app."""
     server = Server(tmp_path / "s", gateway="managed", gateway_domain="localhost")
-    environments = [web("web@1", *SERVES), web("web@2", *SERVES), web("broken", "false"), web("web@3", "timeout", "4", *SERVES)]
+    environments = [
+        web("web@1", *SERVES),
+        web("web@2", *SERVES),
+        web("broken", "false"),
+        web("web@3", "timeout", "4", *SERVES),
+    ]
     server.declare(tmp_path, lab_blueprint(environments=environments))
     server.start()
     try:

@@ -162,3 +162,46 @@ async def test_a_refusal_is_recorded_and_an_operation_is_not_everybodys(api):
     await api.platform.recorder.flush()
     found = await api.records(name="access:decision:deny", request=denied.headers["cloister-request"])
     assert [(r["outcome"], r["subject"]) for r in found] == [("refused", "grant.read")]
+
+
+async def test_what_is_one_teams_is_not_there_for_a_rival_nor_an_operator(api):
+    """Real things of a team, asked for as the team, as a rival in the same space, as somebody outside and as an operator."""
+    await declare(api.platform, blueprint(slug="own", kind="competition"))
+    clients = {who: await api.member(who, "own") for who in ("team", "rival")}
+    clients |= {"outside": await api.sign_in("outside"), "operator": await api.sign_in("operator")}
+    teams = {
+        who: (await clients[who].post("/spaces/own/teams", json={"name": who})).json()["number"]
+        for who in ("team", "rival")
+    }
+    ours, base = clients["team"], "/spaces/own"
+    started = await ours.post(f"{base}/sandboxes", json={"command": ["true"], "volume": "desk"})
+    assert started.status_code == 202, started.text
+    (volume,) = (await ours.get(f"{base}/volumes")).json()["items"]
+    sandbox, team = started.json()["id"], teams["team"]
+    document = {"name": "Board", "integrations": [], "widgets": []}
+    board = (await ours.post(f"{base}/dashboards", json={"team": team, "document": document})).json()["id"]
+    private = [  # what is the team's work, or shows it
+        ("GET", f"/sandboxes/{sandbox}/output"), ("GET", f"/volumes/{volume['id']}/files"),
+        ("POST", f"/volumes/{volume['id']}/snapshots"), ("DELETE", f"/volumes/{volume['id']}?confirm=desk"),
+        ("GET", f"/dashboards/{board}"), ("GET", f"/dashboards/{board}/export"), ("POST", f"/dashboards/{board}/live"),
+        ("POST", f"/dashboards/{board}/copies"), ("DELETE", f"/dashboards/{board}"), ("POST", f"/teams/{team}/exports"),
+        ("POST", f"/sandboxes?team={team}"),
+    ]  # fmt: skip
+    seen = [  # that it is there and runs is an operator's business, too
+        ("GET", f"/sandboxes/{sandbox}"), ("GET", f"/sandboxes/{sandbox}/usage"), ("GET", f"/teams/{team}/members"),
+        ("POST", f"/teams/{team}/invitations"), ("DELETE", f"/sandboxes/{sandbox}"),
+    ]  # fmt: skip
+    wrong = []
+    for private_too, asked in ((True, private), (False, seen)):
+        for method, path in asked:
+            path, _, query = path.partition("?team=")
+            body = {"command": ["true"], "team": query, "volume": "desk"} if query else {"paths": ["a"], "why": "w"}
+            for who in ("outside", "rival", "operator"):
+                answer = await clients[who].request(method, base + path, json=body if method == "POST" else None)
+                shut = answer.status_code in {403, 404}
+                if shut != (private_too or who != "operator"):
+                    wrong.append((who, method, path, answer.status_code, answer.text[:120]))
+    assert wrong == []
+    assert (await ours.get(f"{base}/dashboards/{board}")).status_code == 200
+    listed = {who: (await clients[who].get(f"{base}/volumes")).json()["items"] for who in ("team", "rival")}
+    assert (len(listed["team"]), listed["rival"]) == (1, [])

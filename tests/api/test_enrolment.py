@@ -404,3 +404,44 @@ async def test_a_public_page_names_sponsor_and_rules(api):
     assert page["sponsor"] == "The Foundation"
     assert "<em>Play fair.</em>" in page["rules_html"]
     assert "<script" not in page["rules_html"]
+
+
+async def test_a_list_is_read_and_a_wrong_row_taken_off_again(api):
+    await declare(api.platform, contest(enrolment={"mode": "allow-list"}))
+    steward, ana = await api.sign_in("steward"), await api.sign_in("ana")
+    url = "/spaces/contest/allow-list"
+    await steward.post(url, json={"csv": "Ana@test.example,a note\nben@test.example\n"})
+    page = (await steward.get(url, params={"limit": 1})).json()
+    assert page["items"] == [{"address": "ana@test.example", "note": "a note"}]
+    rest = (await steward.get(url, params={"cursor": page["next_cursor"]})).json()["items"]
+    assert [row["address"] for row in rest] == ["ben@test.example"]
+    assert (await ana.get(url)).status_code == 403
+    assert (await steward.delete(f"{url}/ANA@test.example")).status_code == 204
+    assert problem(await steward.delete(f"{url}/ana@test.example")) == (404, "allow_list.not_listed")
+    await api.apply(ana, "contest")
+    assert "not on this space's list" in (await until(lambda: _waits(ana), 5))["waiting_for"]
+
+
+async def test_an_applicant_who_is_refused_is_on_record_as_refused(api):
+    await declare(api.platform, contest(enrolment={"mode": "approval"}))
+    steward, ana = await api.sign_in("steward"), await api.sign_in("ana")
+    await api.apply(ana, "contest")
+    number = (await ana.get("/me")).json()["number"]
+    url = f"/spaces/contest/enrolments/{number}"
+    etag = (await steward.get(url)).headers["etag"]
+    out = await steward.put(f"{url}/removal", json={"reason": "no room"}, headers={"If-Match": etag})
+    assert out.json()["state"] == "eliminated"
+    (record,) = await api.records(name="spaces:enrolment:refuse")
+    assert (record["outcome"], record["subject"], record["details"]["reason"]) == ("refused", number, "no room")
+
+
+async def test_what_changed_in_terms_is_shown_line_by_line_with_the_questions(api):
+    dua = {"name": "dua", "title": "D", "text": "Be good."}
+    await declare(api.platform, contest(agreements=[dua]))
+    await declare(api.platform, contest(agreements=[{**dua, "text": "Be very good."}]))
+    asked = [{"name": "why", "type": "text", "label": "Why?"}]
+    await declare(api.platform, contest(agreements=[{**dua, "text": "Be very good.", "questions": asked}]))
+    url = "/spaces/contest/agreements/dua/diff"
+    changed = [(await api.anonymous().get(url, params={"since": since})).json()["diff"].split("\n") for since in (1, 2)]
+    assert {"-Be good.", "+Be very good."} <= set(changed[0])
+    assert "+? Why? (text)" in changed[1]

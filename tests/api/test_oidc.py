@@ -46,12 +46,13 @@ def packages():
 class Provider:
     """A running provider."""
 
-    def __init__(self, packages, folder, name, callback, users):
+    def __init__(self, packages, folder, name, callback, users, secret=SECRET, **more):
         self.port = free_port()
         self.issuer = f"http://127.0.0.1:{self.port}"
         config = {
             "users": users,
-            "clients": [{"client_id": "app", "client_secret": SECRET, "redirect_uris": [callback]}],
+            "clients": [{"client_id": "app", "client_secret": secret, "redirect_uris": [callback]}],
+            **more,
         }
         path = folder / f"{name}.json"
         path.write_text(json.dumps(config))
@@ -312,3 +313,64 @@ async def test_an_operators_address_confirmed_by_a_link_makes_no_operator(world)
     assert await roles(api, eve) == set()
     again, _ = await sign_in(api, "wild", "eve")
     assert await roles(api, again) == set()
+
+
+async def test_a_provider_that_tells_of_people_at_its_userinfo_alone_is_asked_there(world, packages, tmp_path):
+    """That is what the specification says and most do; its secret has signs that must be encoded, as the standard says."""
+    api, _ = world
+    callback = f"{api.url}/api/v1/auth/oidc/strict/callback"
+    secret = "s3cret with: signs+&%/= and more of them"
+    strict = await asyncio.to_thread(Provider, packages, tmp_path, "strict", callback, USERS, secret, conform=True)
+    try:
+        api.platform.oidc._providers["strict"] = OidcProvider(
+            name="strict", title="strict", issuer=strict.issuer, client_id="app", client_secret=secret, scopes="openid profile email groups",
+            trusted_email=True, group_roles={"staff": "course:reviewer"},
+        )  # fmt: skip
+        client, answer = await sign_in(api, "strict", "alice")
+        assert answer.status_code == 302, answer.text
+        me = (await client.get("/me")).json()
+        assert (me["name"], me["email"]) == ("Alice", "alice@test.example")
+        assert ("course", "reviewer") in await roles(api, client)
+    finally:
+        strict.close()
+
+
+async def test_a_key_that_we_cannot_use_stops_nobody(monkeypatch):
+    from cloister.identity import oidc
+
+    good = {"kty": "oct", "k": "c2VjcmV0IHRoYXQgaXMgbG9uZyBlbm91Z2g", "kid": "g"}
+    odd = [
+        {"kty": "OKP", "crv": "X9999", "x": "AA", "kid": "o"},
+        {"kty": "EC", "crv": "secp1", "x": "A", "y": "A"},
+        {"kid": "x"},
+        "no key",
+    ]
+
+    async def told(_url, _token=None):
+        return {"keys": [*odd, good]}
+
+    monkeypatch.setattr(oidc, "_get_json", told)
+    assert [key.kid for key in (await oidc._get_keys("http://p.example/jwks")).keys] == ["g"]
+
+
+async def test_a_provider_that_does_not_say_where_its_doors_are_is_unavailable(world, monkeypatch):
+    from cloister.identity import oidc
+
+    api, providers = world
+
+    async def told(_url, _token=None):
+        return {"issuer": providers["good"].issuer, "jwks_uri": "http://p.example/jwks"}
+
+    monkeypatch.setattr(oidc, "_get_json", told)
+    answer = await api.anonymous().get("/auth/oidc/good/start")
+    assert (answer.status_code, answer.json()["code"]) == (503, "oidc.provider_unavailable")
+
+
+async def test_a_declared_role_goes_with_the_address(world):
+    api, providers = world
+    await declare(api.platform, blueprint(roles={"steward": ["bob@test.example"]}))
+    client, _ = await sign_in(api, "good", "bob")
+    assert ("course", "steward") in await roles(api, client)
+    await providers["good"].change("bob", email="robert@test.example", name="Bob", groups=["dev"])
+    client, _ = await sign_in(api, "good", "bob")
+    assert ("course", "steward") not in await roles(api, client)

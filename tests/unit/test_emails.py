@@ -23,8 +23,33 @@ def test_one_spelling(typed, canonical):
 
 
 @pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("strauß@uni.example", "strauss@uni.example"), ("ﬁona@uni.example", "fiona@uni.example"),
+        ("ſam@uni.example", "sam@uni.example"), ("①@uni.example", "1@uni.example"),
+        ("ＡＤＡ@uni.example", "ada@uni.example"), ("аda@uni.example", "ada@uni.example"), ("İda@uni.example", "ida@uni.example"),
+    ],
+)  # fmt: skip
+def test_what_only_looks_alike_is_two_peoples(one, two):
+    assert canonical_email(one) != canonical_email(two)
+
+
+@pytest.mark.parametrize(
     "typed",
-    ["", "ada", "@x.org", "ada@", "a b@x.org", "a@b@x.org", ".a@x.org", "a..b@x.org", "a@x", "+x@gmail.com", "NA"],
+    [
+        "",
+        "ada",
+        "@x.org",
+        "ada@",
+        "a b@x.org",
+        "a@b@x.org",
+        ".a@x.org",
+        "a..b@x.org",
+        "a@x",
+        "+x@gmail.com",
+        "NA",
+        "\u212aim@uni.example",
+    ],
 )
 def test_what_is_no_address_is_refused(typed):
     with pytest.raises(BadAddress):

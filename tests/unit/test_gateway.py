@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from cloister.gateway import Hosts, caddyfile
 from cloister.gateway.hosts import plain
 from cloister.gateway.kernel_protocol import Execute, Reply, Unreadable, answered, asked
+from cloister.gateway.relay import _without_token
 from cloister.platform.settings import SettingsError, load
 
 HOSTS = Hosts("https", "data.example.org", 8443)
@@ -141,3 +143,15 @@ def test_the_gateway_refuses_to_travel_in_the_clear():
         load(mode="demo", gateway="managed", public_url="http://data.example.org")
     with pytest.raises(SettingsError, match="disagree"):
         load(mode="demo", gateway="managed", public_url="https://data.example.org")
+
+
+@pytest.mark.parametrize(
+    ("asked", "passed"),
+    [
+        ("/api/kernels/1/channels?session_id=a&token=clo_x", "/api/kernels/1/channels?session_id=a"),
+        ("/api/kernels/1/channels?token=clo_x", "/api/kernels/1/channels"),
+        ("/api/kernels/1/channels?session_id=a%20b", "/api/kernels/1/channels?session_id=a%20b"),
+    ],
+)
+def test_no_app_is_told_the_token_of_who_connects(asked, passed):
+    assert _without_token(URL(asked, encoded=True)) == passed

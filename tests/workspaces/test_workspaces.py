@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -228,16 +229,41 @@ async def test_what_ran_when_its_page_was_closed_has_an_end_on_the_record(cup, d
     assert await until(ended, 10) == ["unknown"]
 
 
-async def test_an_api_token_and_a_standard_client_library_are_enough(cup, desk):
-    """Nothing of ours: jupyter_client's own messages over the server's documented interface, with an API token."""
+async def test_an_api_token_and_a_standard_client_library_are_enough(cup, desk, tmp_path):
+    """Nothing of ours: a client library executes a real notebook through the gateway, with an address and a token."""
     ada = await desk("ada")
     await ada.start()
     made = await ada.client.post("/me/tokens", json={"name": "n", "scopes": ["workspace.*"], "days": 1})
     assert made.status_code == 201, made.text
     token = made.json()["token"]
-    status, _, body = await ada.get("/api/kernels", headers={"Authorization": f"token {token}"})
-    assert (status, json.loads(body)) == (200, [])
     assert (await ada.get("/api/kernels", headers={"Authorization": f"token {token}x"}))[0] == 401
+    cells = [
+        "import cloister\nfrom IPython.display import Markdown",
+        "table = cloister.sql('select day, mm from rain where mm > 0 order by day')\ntable.to_pylist()",
+        "print(sum(table['mm'].to_pylist()))\nMarkdown('# **done**')",
+    ]
+    notebook = {
+        "cells": [
+            {"cell_type": "code", "id": f"c{n}", "source": code, "metadata": {}, "outputs": [], "execution_count": None}
+            for n, code in enumerate(cells)
+        ],
+        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    (tmp_path / "real.ipynb").write_text(json.dumps(notebook))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name("standard_client.py")), f"http://{ada.host}", str(tmp_path / "real.ipynb"),
+        env={"PATH": os.environ["PATH"], "TOKEN": token, "HOME": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode == 0, err.decode()[-3000:]
+    done = [json.loads(line) for line in out.splitlines()]
+    assert "[{'day': 1, 'mm': 4.5}, {'day': 3, 'mm': 12.5}]" in done[1][0]["data"]["text/plain"]
+    assert done[2][0]["text"] == "17.0\n"
+    assert done[2][1]["data"]["text/markdown"] == "# **done**"
+    ran = [record["details"]["code"] for record in await cup.records(name="gateway:code:run")]
+    assert set(cells) <= set(ran)
 
 
 def _waiting_kernels(sandbox):

@@ -29,6 +29,8 @@ from cloister.platform.objects import Stored, read_chunks, s3_chunks
 from cloister.spaces import Space, SpaceDeclaration, Spaces, in_space
 
 Say = Callable[[str], None]
+STORED = "sha256:"
+"""Before the checksum of a file that the space has already."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Blueprints:
                 raise BlueprintError(f"grants: there is no dataset “{name}”. Declare it under “datasets”.")
 
     async def _sum(self, table: Table, folder: Path) -> str:
+        if table.source.startswith(STORED):
+            return table.source.removeprefix(STORED)
         digest = hashlib.sha256()
         try:
             async for chunk in self._read(table.source, folder):
@@ -146,6 +150,10 @@ class Blueprints:
         sources = []
         for table in declaration.tables:
             known = stored.get(sums[declaration.name, table.name])
+            if known is None and table.source.startswith(STORED):
+                raise BlueprintError(
+                    f"{declaration.name}.{table.name}: no file of that checksum is stored in this space."
+                )
             original = (
                 Stored(str(known["key"]), int(known["size"]), str(known["sha256"]))
                 if known
@@ -161,18 +169,18 @@ class Blueprints:
         return version
 
     async def export(self, slug: str) -> Blueprint:
-        """The declaration of a space as it is.
+        """The declaration of a space as it is, with the grants that people gave.
 
         Raises:
             BlueprintError: when there is no such space.
         """
         async with self.database.read() as uow:
-            present = await self._present(uow, slug)
+            present = await self._present(uow, slug, every_grant=True)
         if present is None:
             raise BlueprintError(f"There is no space “{slug}”.")
         return present
 
-    async def _present(self, uow: UnitOfWork, slug: str) -> Blueprint | None:
+    async def _present(self, uow: UnitOfWork, slug: str, *, every_grant: bool = False) -> Blueprint | None:
         space = await scoped_get(uow, Space, in_space(slug))
         if space is None:
             return None
@@ -184,9 +192,9 @@ class Blueprints:
             versions = await self.datasets.versions(uow, in_space(slug), dataset.name)
             if versions:
                 metadata = Metadata.model_validate(dataset.metadata_)
-                tables = [Table.model_validate(source["table"]) for source in versions[0].sources]
+                tables = [_exported(source) for source in versions[0].sources]
                 data["datasets"].append({"name": dataset.name, **metadata.model_dump(), "tables": tables})
-        grants = [g for g in await self.grants.current(uow, in_space(slug)) if g.source == "blueprint"]
+        grants = [g for g in await self.grants.current(uow, in_space(slug)) if every_grant or g.source == "blueprint"]
         data["grants"] = [GrantDeclaration.model_validate(grant.policy) for grant in grants]
         return Blueprint.model_validate(data)
 
@@ -196,6 +204,16 @@ def _compare_space(present: Blueprint | None, blueprint: Blueprint) -> list[Chan
         return [Change("+", f"{blueprint.kind} {blueprint.slug}: {blueprint.title}")]
     before, after = present.space().model_dump(), blueprint.space().model_dump()
     return [Change("~", f"{name} of {blueprint.slug}") for name in after if before[name] != after[name]]
+
+
+def _exported(source: dict[str, Any]) -> Table:
+    """A table as it is declared; what was uploaded is named by its checksum, since it is in no file beside."""
+    table = Table.model_validate(source["table"])
+    if source.get("url"):
+        return table.model_copy(update={"source": source["url"], "format": source["format"]})
+    if source.get("uploaded"):
+        return table.model_copy(update={"source": f"{STORED}{source['sha256']}", "format": source["format"]})
+    return table
 
 
 def _compare_grants(present: Blueprint | None, blueprint: Blueprint) -> list[Change]:

@@ -100,6 +100,10 @@ class Platform:
         self.settings = settings
         self.clock = clock or Clock()
         settings.state_directory.mkdir(parents=True, exist_ok=True)
+        if settings.state_directory.stat().st_uid == os.geteuid():
+            settings.state_directory.chmod(
+                0o711
+            )  # sandboxes' files are reached through it; what is beside them is closed
         settings.run_directory.mkdir(parents=True, exist_ok=True)
         settings.run_directory.chmod(0o711)
         self.bus = Bus(settings.run_directory / "bus.sock")

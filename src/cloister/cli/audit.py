@@ -108,11 +108,8 @@ def verify_log(
 
     async def run() -> Verdict:
         async with opened() as platform:
-            trusted = (
-                bytes.fromhex(key)
-                if key
-                else platform.box.signing_key("audit checkpoints").public_key().public_bytes_raw()
-            )
+            own = platform.box.signing_key("audit checkpoints").public_key().public_bytes_raw()
+            trusted = _public_key(key) if key else own
             exported = [Checkpoint.load(line) for line in checkpoints.read_text().splitlines()] if checkpoints else None
             console = Console(stderr=True)
             with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -141,6 +138,16 @@ def export(
     wanted = _filter(person, team, space, dataset, name, since, until)
     count = asyncio.run(_export(file, wanted))
     typer.echo(f"{count} records written.", err=True)
+
+
+def _public_key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise Failure("--key is a public key of Ed25519: 64 hexadecimal digits.")
+    return key
 
 
 async def _export(file: Path, wanted: Filter) -> int:

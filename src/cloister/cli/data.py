@@ -1,5 +1,6 @@
 """Commands about data: SQL with a token, and loading files."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,12 +32,15 @@ def sql(
     statement: str,
     space: SpaceOption,
     form: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or arrow")] = "table",
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="A value for each ? in turn.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", help="A value for each ? in turn, or NAME=VALUE for each $NAME."),
+    ] = None,
 ) -> None:
     """Ask governed data."""
     if form not in FORMS:
         raise Failure(f"--format is one of {', '.join(FORMS)}.")
-    body = {"sql": statement, "params": param}
+    body = {"sql": statement, "params": _parameters(statement, param or []) or None}
     with connect() as http:
         headers = {"Accept": FORMS[form]}
         with http.stream("POST", f"/spaces/{space}/query", json=body, headers=headers) as response:
@@ -49,6 +53,22 @@ def sql(
                 return
             for chunk in response.iter_bytes():
                 sys.stdout.buffer.write(chunk)
+
+
+def _parameters(statement: str, given: list[str]) -> list[Any] | dict[str, Any]:
+    """Values as they are typed: numbers, true, false and null are those; all else, and what is in quotes, is text."""
+    named = [one.partition("=") for one in given]
+    if given and all(sep and f"${name}" in statement for name, sep, _ in named):
+        return {name: _value(text) for name, _, text in named}
+    return [_value(text) for text in given]
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, list | dict) else value
 
 
 @dataset_app.command("ls")

@@ -39,3 +39,8 @@ def main() -> None:
     except (CloisterError, Failure, SettingsError) as error:
         typer.echo(f"cloister: {error}", err=True)
         sys.exit(1)
+    except OSError as error:  # a file that is not there, or may not be read
+        if error.filename is None:
+            raise
+        typer.echo(f"cloister: {error.filename}: {error.strerror}", err=True)
+        sys.exit(1)

@@ -39,6 +39,8 @@ class Action(StrEnum):
     DATASET_DOWNLOAD = "dataset.download"
     SANDBOX_READ = "sandbox.read"
     SANDBOX_RUN = "sandbox.run"
+    SANDBOX_OUTPUT = "sandbox.output"
+    SANDBOX_STOP = "sandbox.stop"
     WORKSPACE_READ = "workspace.read"
     WORKSPACE_USE = "workspace.use"
     WORKSPACE_MANAGE = "workspace.manage"

@@ -30,7 +30,8 @@ class Table(Declared):
 
     name: Identifier
     source: str
-    """A path beside the declaration, ``package:NAME/PATH`` inside an installed package, or ``s3://bucket/key``."""
+    """A path beside the declaration, ``package:NAME/PATH`` inside an installed package, ``s3://bucket/key``, or
+    ``sha256:…`` for a file that the space has already (as ``cloister space export`` writes of uploads)."""
     format: Format | None = None
     """Told by the file's name when absent."""
     null: str | None = None

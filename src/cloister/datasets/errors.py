@@ -49,3 +49,9 @@ class DownloadNotGranted(NotFound):
     """No grant lets you download this dataset."""
 
     code = "dataset.download_not_granted"
+
+
+class DatasetTaken(Conflict):
+    """There is a dataset of that name already. Read it, and change it with its ETag."""
+
+    code = "dataset.taken"

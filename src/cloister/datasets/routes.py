@@ -91,7 +91,8 @@ def _catalogue_routes(api: APIRouter, datasets: Datasets) -> None:
 
     @api.post("/spaces/{space}/datasets/{dataset}", openapi_extra=guard(Action.DATASET_WRITE), status_code=201)
     async def create_dataset(space: Slug, dataset: Name_, body: Metadata, call: CallDep) -> DatasetOut:
-        """Make a dataset."""
+        """Make a dataset. The same again is the same; one that is described otherwise is described anew by PUT."""
+        await datasets.check_new(call.uow, space, dataset, body)
         return DatasetOut.of(await datasets.declare(call.uow, space, dataset, body))
 
     @api.put("/spaces/{space}/datasets/{dataset}", openapi_extra=guard(Action.DATASET_WRITE))
@@ -137,7 +138,7 @@ def _version_routes(api: APIRouter, settings: Settings, datasets: Datasets, data
         form = format_of(item.table.source, item.table.format)
         if item.url is None:
             stored = await datasets.uploaded(space, item.upload or "", item.sha256 or "", item.size or 0)
-            return Source(item.table, stored, form)
+            return Source(item.table, stored, form, uploaded=True)
         if not may_be_read(settings, item.url):
             raise BadSource(f"Nothing may be loaded from {item.url} here. Operators say from where (dataset_urls).")
         return Source(item.table, datasets.still_to_come(space), form, item.url)

@@ -21,6 +21,7 @@ from cloister.datasets.declaration import Metadata, Table
 from cloister.datasets.errors import (
     BadSource,
     DatasetNotFound,
+    DatasetTaken,
     UploadNotFound,
     VersionNotFound,
 )
@@ -60,10 +61,13 @@ class Source:
     format: str
     url: str | None = None
     """Where it is still to be fetched from; what ``stored`` says of its content holds then."""
+    uploaded: bool = False
+    """Whether it came over HTTP, and is in no file that a declaration could name."""
 
     def dump(self) -> dict[str, Any]:
         return {
             **({"url": self.url} if self.url else {}),
+            **({"uploaded": True} if self.uploaded else {}),
             "table": self.table.model_dump(mode="json"),
             "key": self.stored.key,
             "sha256": self.stored.sha256,
@@ -116,6 +120,16 @@ class Datasets:
         if not re.fullmatch(r"obj_[0-9a-z]{26}", id_) or not await self.objects.exists(key):
             raise UploadNotFound
         return Stored(key, size, sha256)
+
+    async def check_new(self, uow: UnitOfWork, space: str, name: str, metadata: Metadata) -> None:
+        """Refuse to describe anew what somebody else may just have described.
+
+        Raises:
+            DatasetTaken: when there is one of that name which is something else.
+        """
+        found = await scoped_get(uow, Dataset, in_space(space), name=name)
+        if found is not None and found.metadata_ != metadata.model_dump(mode="json"):
+            raise DatasetTaken
 
     async def declare(self, uow: UnitOfWork, space: str, name: str, metadata: Metadata) -> Dataset:
         """Make a dataset, or describe it anew."""

@@ -78,6 +78,13 @@ class Channel:
             await self.here.close(code=code, message=why.encode()[:120].decode("utf-8", "ignore").encode())
 
 
+def _without_token(url: URL) -> str:
+    """A path with its query, without the asker's token: no app is told it."""
+    if "token" not in url.query:
+        return url.raw_path_qs
+    return url.without_query_params("token").raw_path_qs
+
+
 class Relay:
     """Opens channels, and closes those that may no longer be."""
 
@@ -106,7 +113,7 @@ class Relay:
         offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if p.strip()]
         client = self._upstreams.client(allowed)
         async with client.ws_connect(
-            URL(f"http://localhost{request.rel_url.raw_path_qs}", encoded=True), protocols=offered, max_msg_size=MAX_MESSAGE,
+            URL(f"http://localhost{_without_token(request.rel_url)}", encoded=True), protocols=offered, max_msg_size=MAX_MESSAGE,
             headers={**self._upstreams.headers(allowed), "Host": request.host}, autoping=True,
         ) as there:  # fmt: skip
             here = web.WebSocketResponse(

@@ -134,7 +134,12 @@ class Gateway:
     # -- who asks
 
     def _asked(self, request: web.Request) -> Asked:
-        return self._asker(request.host, request.rel_url.raw_path, _lower(request))
+        headers = _lower(request)
+        token = request.query.get("token")
+        if token and "authorization" not in headers and headers.get("upgrade", "").lower() == "websocket":
+            # Clients of Jupyter's say it so where they connect: a browser's WebSocket can carry no header.
+            headers["authorization"] = f"token {token}"
+        return self._asker(request.host, request.rel_url.raw_path, headers)
 
     def _asker(self, host: str, path: str, headers: Mapping[str, str]) -> Asked:
         if not plain(path):

@@ -1,11 +1,13 @@
 """One address, one spelling: for matching only. Mail goes to the address as it was typed."""
 
+import string
 import unicodedata
 
 import idna
 
 from cloister.core.errors import Invalid
 
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _GOOGLE = {"gmail.com", "googlemail.com"}
 
 
@@ -18,14 +20,18 @@ class BadAddress(Invalid):
 def canonical_email(address: str) -> str:
     """Return the spelling under which an address is matched.
 
-    Everywhere: surrounding space, case and the domain's IDNA form (RFC 5891). At Google, whose rules are published:
+    Everywhere: surrounding space, the case of ASCII letters and the domain's IDNA form (RFC 5891). Of other letters only
+    those of one Unicode form are one (NFC): what looks alike, or becomes alike in capitals, may be two people's (``ß`` and
+    ``ss``), and one of them would have the other's account. At Google, whose rules are published:
     ``googlemail.com`` is ``gmail.com``, dots in the name and all from ``+`` on do not count. Nowhere else are tags
     or dots removed: elsewhere ``a.b@`` and ``ab@`` may well be two people.
 
     Raises:
         BadAddress: when it is not an address.
     """
-    text = unicodedata.normalize("NFKC", address.strip())
+    if any(not c.isascii() and unicodedata.normalize("NFC", c).isascii() for c in address):
+        raise BadAddress("This address has a sign that stands for another letter. Type the letter itself.")
+    text = unicodedata.normalize("NFC", address.strip())
     local, at, domain = text.rpartition("@")
     if not at or not local or not domain or len(text) > 254 or any(c.isspace() or not c.isprintable() for c in text):
         raise BadAddress(f"“{address[:80]}” is no e-mail address. It needs a name, an @ and a domain.")
@@ -37,7 +43,7 @@ def canonical_email(address: str) -> str:
         raise BadAddress(f"“{domain[:80]}” is no domain name.") from error
     if "." not in host and host != "localhost":
         raise BadAddress(f"“{domain[:80]}” is no complete domain name.")
-    name = local.casefold()
+    name = local.translate(_LOWER)
     if host in _GOOGLE:
         host = "gmail.com"
         name = name.split("+", 1)[0].replace(".", "")

@@ -11,13 +11,13 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import httpx2
 from cryptography.exceptions import InvalidTag
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import JWKRegistry, KeySet
 from joserfc.jwt import JWTClaimsRegistry
 
 from cloister.core.errors import Forbidden, NotFound, Unavailable
@@ -32,6 +32,7 @@ REFETCH_SECONDS = 10.0
 KEYS_AGE = 3600.0
 """Seconds after which a provider's keys are fetched again even though none is missing."""
 STATE_SECONDS = 600
+ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _PURPOSE = "oidc sign-in state"
 
 
@@ -157,7 +158,12 @@ class OidcSignIn:
             "code_verifier": state["verifier"],
         }
         secret = provider.client_secret.get_secret_value() if provider.client_secret else None
-        auth = httpx2.BasicAuth(provider.client_id, secret) if secret else httpx2.USE_CLIENT_DEFAULT
+        # RFC 6749, 2.3.1: both are form-encoded before they go into the header.
+        auth = (
+            httpx2.BasicAuth(quote_plus(provider.client_id), quote_plus(secret))
+            if secret
+            else httpx2.USE_CLIENT_DEFAULT
+        )
         try:
             async with httpx2.AsyncClient(timeout=10) as http:
                 response = await http.post(known.metadata["token_endpoint"], data=body, auth=auth)
@@ -168,7 +174,26 @@ class OidcSignIn:
             log.info("oidc.code_refused", provider=name, status=response.status_code)
             raise SignInRefused
         claims = await self._verify(provider, token["id_token"], state["nonce"])
+        claims = await self._completed(provider, known, claims, token.get("access_token"))
         return self._signed_in(provider, claims, state["return_to"])
+
+    @staticmethod
+    async def _completed(
+        provider: OidcProvider, known: _Known, claims: dict[str, Any], access_token: object
+    ) -> dict[str, Any]:
+        """With what only the UserInfo endpoint tells (OpenID Connect Core 5.3, 5.4: the default of the code flow).
+
+        Raises:
+            SignInRefused: when it answers about somebody else.
+        """
+        endpoint = known.metadata.get("userinfo_endpoint")
+        complete = "email" in claims and "name" in claims and provider.groups_claim in claims
+        if complete or not isinstance(endpoint, str) or not isinstance(access_token, str):
+            return claims
+        told = await _get_json(endpoint, access_token)
+        if told.get("sub") != claims["sub"]:
+            raise SignInRefused
+        return {**told, **claims}
 
     def _open_state(self, name: str, kept: str | None, answer: dict[str, str]) -> dict[str, Any]:
         try:
@@ -234,7 +259,10 @@ class OidcSignIn:
             if metadata.get("issuer") != provider.issuer:
                 message = f"{provider.title} says it is “{metadata.get('issuer')}”, not the configured issuer."
                 raise ProviderUnavailable(message)
-            keys = KeySet.import_key_set(await _get_json(metadata["jwks_uri"]))  # type: ignore[arg-type]
+            lacking = [name for name in ENDPOINTS if not isinstance(metadata.get(name), str)]
+            if lacking:
+                raise ProviderUnavailable(f"{provider.title} does not say its {lacking[0]}.")
+            keys = await _get_keys(metadata["jwks_uri"])
             known = self._known.setdefault(provider.name, _Known(metadata, keys, time.monotonic()))
         elif time.monotonic() - known.fetched > KEYS_AGE:  # a key that the provider dropped is not trusted for ever
             await self._refetch_keys(provider, known)
@@ -245,15 +273,27 @@ class OidcSignIn:
         async with known.lock:
             if time.monotonic() - known.fetched < self._refetch_seconds:
                 return
-            known.keys = KeySet.import_key_set(await _get_json(known.metadata["jwks_uri"]))  # type: ignore[arg-type]
+            known.keys = await _get_keys(known.metadata["jwks_uri"])
             known.fetched = time.monotonic()
             log.info("oidc.keys_refetched", provider=provider.name)
 
 
-async def _get_json(url: str) -> dict[str, Any]:
+async def _get_keys(url: str) -> KeySet:
+    """A provider's keys. One that we cannot use (of a curve that we do not know, say) is left out: others may sign."""
+    found = (await _get_json(url)).get("keys")
+    keys = []
+    for key in found if isinstance(found, list) else []:
+        try:
+            keys.append(JWKRegistry.import_key(key))
+        except (JoseError, KeyError, ValueError, TypeError) as error:
+            log.info("oidc.key_left_out", url=url, error=str(error))
+    return KeySet(keys)
+
+
+async def _get_json(url: str, token: str | None = None) -> dict[str, Any]:
     try:
         async with httpx2.AsyncClient(timeout=10) as http:
-            response = await http.get(url)
+            response = await http.get(url, headers={"Authorization": f"Bearer {token}"} if token else None)
             response.raise_for_status()
             data = response.json()
     except (httpx2.HTTPError, ValueError) as error:

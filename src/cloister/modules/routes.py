@@ -145,10 +145,11 @@ def _draft_routes(api: APIRouter, modules: Modules) -> None:
         check_seen(None if content is None else etag_of(content), if_match)
 
     @api.get("/modules/{name}/files", openapi_extra=WRITE)
-    async def draft_files(name: Name, call: CallDep) -> FileList:
-        """The files of your draft."""
+    async def draft_files(name: Name, call: CallDep, response: Response) -> FileList:
+        """The files of your draft, with the ETag of all of them."""
         module = await modules.own(call.uow, name, call.person)
         files = await modules.draft(call.uow, module)
+        response.headers["ETag"] = etag_of(sorted(files.items()))
         return FileList(items=[FileOut.of(path, files[path]) for path in sorted(files)])
 
     @api.get("/modules/{name}/files/{path:path}", openapi_extra=WRITE)
@@ -185,9 +186,12 @@ def _draft_routes(api: APIRouter, modules: Modules) -> None:
         return Response(pack(await modules.draft(call.uow, module)), media_type="application/zip")
 
     @api.put("/modules/{name}/archive", openapi_extra=WRITE)
-    async def upload_draft(name: Name, request: Request, call: CallDep) -> ModuleOut:
-        """Put the files of a ZIP file in the place of your draft's."""
+    async def upload_draft(name: Name, request: Request, call: CallDep, if_match: IfMatch = None) -> ModuleOut:
+        """Put the files of a ZIP file in the place of your draft's; with ``If-Match`` only if they are as they were read."""
         module = await modules.own(call.uow, name, call.person)
+        if if_match is not None:
+            await call.uow.session.refresh(module, with_for_update=True)
+            check_seen(etag_of(sorted((await modules.draft(call.uow, module)).items())), if_match)
         data = await request.body()
         if len(data) > MAX_BYTES:
             raise ModuleTooLarge

@@ -133,6 +133,11 @@ class UnitOfWork:
 
         await self.session.run_sync(there)
 
+    async def wrote(self) -> bool:
+        """Whether this transaction has changed rows so far."""
+        await self.session.flush()
+        return bool((await self.session.connection()).info.get("wrote"))
+
     def attempt(self) -> AbstractAsyncContextManager[Any]:
         """A part that may lose a race for a unique key and be undone alone.
 
@@ -165,7 +170,10 @@ class Database:
         self._seal = seal
         self._publish = publish
         if self.is_sqlite:
-            Path(dsn.split("///", 1)[1]).parent.mkdir(parents=True, exist_ok=True)
+            file = Path(dsn.split("///", 1)[1])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.chmod(0o600)  # its companions (-wal, -shm) get the same
             self.writer = _sqlite_engine(dsn, begin="BEGIN IMMEDIATE", size=1)
             self.reader = _sqlite_engine(dsn, begin="BEGIN", size=READERS)
         else:
@@ -189,9 +197,8 @@ class Database:
 
     async def commit(self, uow: UnitOfWork) -> None:
         """Seal the audit records, commit, publish. Called once, at the edge."""
-        await uow.session.flush()
-        connection = await uow.session.connection()
-        wrote = connection.info.pop("wrote", False)
+        wrote = await uow.wrote()
+        (await uow.session.connection()).info.pop("wrote", None)
         if wrote and not uow.records and uow.exempt is None:
             raise UnrecordedWriteError(UnrecordedWriteError.__doc__)
         if uow.records:

@@ -18,6 +18,7 @@ from cloister.core.events import MailQueued
 from cloister.core.ids import new_id
 from cloister.platform.bus import Controller
 from cloister.platform.database import Base, Database, UnitOfWork
+from cloister.platform.files import private_folder
 from cloister.platform.logs import logger
 from cloister.platform.settings import Settings
 
@@ -127,5 +128,4 @@ def _compose(letter: Letter, sender: str) -> Message:
 
 def _keep(folder: Path, letter: Letter, sender: str) -> None:
     """Without a mail server, letters are files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{letter.id}.eml").write_bytes(bytes(_compose(letter, sender)))
+    (private_folder(folder) / f"{letter.id}.eml").write_bytes(bytes(_compose(letter, sender)))

@@ -15,6 +15,7 @@ from obstore.store import LocalStore, S3Store
 
 from cloister.core.errors import Unavailable
 from cloister.core.ids import new_id
+from cloister.platform.files import private_folder
 from cloister.platform.logs import logger
 from cloister.platform.settings import Settings
 
@@ -44,14 +45,14 @@ class ObjectStore:
         self._store = store
         self._root = root
         self._cache = cache
-        cache.mkdir(parents=True, exist_ok=True)
+        private_folder(cache)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "ObjectStore":
         cache = settings.state_directory / "object-cache"
         if settings.object_store_url is None:
             root = settings.state_directory / "objects"
-            root.mkdir(parents=True, exist_ok=True)
+            private_folder(root)
             return cls(LocalStore(root, automatic_cleanup=True), root, cache)
         url = urlsplit(settings.object_store_url)
         if url.scheme != "s3":

@@ -170,6 +170,8 @@ class Settings(BaseSettings):
     sandbox_start_seconds: Annotated[float, Field(gt=0)] = 20
     sandbox_output_bytes: Annotated[int, Field(ge=4096)] = 16 * 1024 * 1024
     """How much output is kept of one sandbox; the oldest goes first."""
+    sandbox_outputs_kept: Annotated[int, Field(ge=1)] = 50
+    """What a team's ended sandboxes printed is kept of so many of them."""
     sandbox_output_rate: Annotated[int, Field(ge=4096)] = 4 * 1024 * 1024
     """Bytes per second a sandbox may write to its control channel before it is slowed."""
     sandbox_allow_unenforced: Annotated[list[str], NoDecode] = Field(default_factory=list)

@@ -74,6 +74,11 @@ class GrantedTable:
     columns: tuple[dict[str, Any], ...]
 
     @property
+    def ask(self) -> str:
+        """The shortest name that a statement can call it by: the dataset's alone where its only table is called so."""
+        return self.dataset if self.bare and self.dataset == self.table else self.name
+
+    @property
     def name(self) -> str:
         return f"{self.dataset}.{self.table}"
 

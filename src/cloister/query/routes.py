@@ -120,7 +120,7 @@ def router(broker: Broker, relations: Relations, database: Database) -> APIRoute
         return GrantedTables(
             items=[
                 GrantedTableOut(
-                    table=t.name, ask=t.dataset if t.bare else t.name, version=t.version, columns=list(t.columns),
+                    table=t.name, ask=t.ask, version=t.version, columns=list(t.columns),
                     min_group=t.min_group,
                 )
                 for t in tables

@@ -114,7 +114,7 @@ class Workers(Controller):
         configuration = {
             "relations": [
                 {
-                    "schema": table.dataset, "table": table.table, "path": table.inside, "bare": table.bare and table.dataset == table.table,
+                    "schema": table.dataset, "table": table.table, "path": table.inside, "bare": table.ask == table.dataset,
                     "min_group": table.min_group,
                 }
                 for table in tables

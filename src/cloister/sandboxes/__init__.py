@@ -20,7 +20,8 @@ from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
-from cloister.sandboxes.service import Inside, RunRequest, Sandboxes, check_size, program_environ
+from cloister.sandboxes.programs import program_environ
+from cloister.sandboxes.service import WORKSPACE_VOLUME, Inside, RunRequest, Sandboxes, check_size
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
 from cloister.sandboxes.spec import CACHE_MOUNT, MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
@@ -34,6 +35,7 @@ __all__ = [
     "LIVE",
     "MODULE_MOUNT",
     "TRANSITIONS",
+    "WORKSPACE_VOLUME",
     "AppNotListening",
     "Backend",
     "BuildFailed",

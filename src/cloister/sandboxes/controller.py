@@ -40,6 +40,7 @@ log = logger(__name__)
 LEASE = timedelta(seconds=30)
 GRACE_SECONDS = 3.0
 READOPT_SECONDS = 20.0
+FORGET_AT_ONCE = 20
 
 
 class SandboxController(Controller):
@@ -367,7 +368,20 @@ class SandboxController(Controller):
             await self.volumes.release(spec.volume, row.id)
         for folder in (place.sockets, place.app_mount, place.module):
             await asyncio.to_thread(remove_tree, folder)
+        await self._forget_old_output(row)
         await self._set(row, state, reason=reason, exit_code=exit_code, ended_at=self._clock.now())
+
+    async def _forget_old_output(self, row: Sandbox) -> None:
+        """Keep what a team's last sandboxes printed, and no more: else it could fill the disk with it."""
+        ended = scoped_select(Sandbox, EVERYTHING).where(
+            Sandbox.space == row.space, Sandbox.team.is_not_distinct_from(row.team), Sandbox.id < row.id,
+            Sandbox.state.in_([state.value for state in FINAL]),
+        )  # fmt: skip
+        old = ended.order_by(Sandbox.id.desc()).offset(self._settings.sandbox_outputs_kept - 1).limit(FORGET_AT_ONCE)
+        async with self._database.read() as uow:
+            ids = (await uow.session.scalars(old.with_only_columns(Sandbox.id))).all()
+        for id_ in ids:
+            await asyncio.to_thread(remove_tree, self.place(id_).root)
 
     async def _row(self, uow: UnitOfWork, id_: str) -> Sandbox:
         row = await scoped_get(uow, Sandbox, EVERYTHING, id=id_)

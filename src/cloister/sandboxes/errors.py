@@ -33,6 +33,30 @@ class TooManySandboxes(Conflict):
     code = "sandbox.too_many"
 
 
+class TooManyVolumes(Conflict):
+    """Your team has as many volumes as it may. Delete one first."""
+
+    code = "volume.too_many"
+
+
+class TooManySnapshots(Conflict):
+    """There are as many copies of this volume by hand as there may be. Delete one first."""
+
+    code = "volume.too_many_snapshots"
+
+
+class VolumeNotConfirmed(Invalid):
+    """Deleting a volume cannot be undone: say its name to confirm it."""
+
+    code = "volume.not_confirmed"
+
+
+class VolumeOfWorkspace(Conflict):
+    """A workspace has this volume; it goes only with the space."""
+
+    code = "volume.of_workspace"
+
+
 class WallsMissing(Unavailable):
     """This machine cannot isolate code as it must, so none is started. “cloister doctor” says what is missing."""
 

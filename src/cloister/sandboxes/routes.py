@@ -71,7 +71,7 @@ def router(
         del space
         return SandboxOut.of(await sandboxes.get(call.uow, call.scope, sandbox))
 
-    @api.delete("/spaces/{space}/sandboxes/{sandbox}", openapi_extra=guard(Action.SANDBOX_RUN), status_code=202)
+    @api.delete("/spaces/{space}/sandboxes/{sandbox}", openapi_extra=guard(Action.SANDBOX_STOP), status_code=202)
     async def stop(space: Slug, sandbox: str, call: CallDep) -> SandboxOut:
         """Stop a sandbox."""
         del space
@@ -89,7 +89,7 @@ def router(
 
     @api.get(
         "/spaces/{space}/sandboxes/{sandbox}/output",
-        openapi_extra=guard(Action.SANDBOX_READ, transaction=False),
+        openapi_extra=guard(Action.SANDBOX_OUTPUT, transaction=False),
         response_class=StreamingResponse,
         responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object per line"}},
     )
@@ -119,6 +119,24 @@ def _volume_routes(api: APIRouter, sandboxes: Sandboxes, snapshots: Snapshots, f
         del space
         page = await page_by(call.uow, scoped_select(Volume, call.scope), Volume.id, cursor, limit)
         return VolumePage(items=[out(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @api.delete("/spaces/{space}/volumes/{volume}", openapi_extra=guard(Action.SANDBOX_RUN), status_code=204)
+    async def delete_volume(
+        space: Slug, volume: str, call: CallDep, confirm: Annotated[str | None, Query(max_length=200)] = None
+    ) -> None:
+        """Delete a volume and its copies for good. ``confirm`` is its name: what is in it cannot be brought back."""
+        del space
+        await sandboxes.delete_volume(call.uow, call.scope, volume, confirm)
+
+    @api.delete(
+        "/spaces/{space}/volumes/{volume}/snapshots/{snapshot}",
+        openapi_extra=guard(Action.SANDBOX_RUN, transaction=False),
+        status_code=204,
+    )
+    async def delete_snapshot(space: Slug, volume: str, snapshot: str, call: CallDep) -> None:
+        """Remove a copy of a volume for good."""
+        del space
+        await snapshots.delete(call.scope, volume, snapshot)
 
     @api.get("/spaces/{space}/volumes/{volume}/files", openapi_extra=guard(Action.SANDBOX_RUN, transaction=False))
     async def volume_files(

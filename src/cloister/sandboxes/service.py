@@ -1,21 +1,20 @@
 """Asking for sandboxes and volumes, and looking at them."""
 
-import base64
 import shutil
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, Outcome, record
 from cloister.core.clock import Clock
-from cloister.core.errors import Invalid
 from cloister.core.events import SandboxWanted
 from cloister.core.ids import new_id
 from cloister.core.pagination import Page
 from cloister.core.principal import Scope
 from cloister.platform import Settings, UnitOfWork
+from cloister.platform.database import IntegrityError
 from cloister.platform.logs import logger
 from cloister.platform.paging import page_by
 from cloister.sandboxes.blanks import Blanks
@@ -28,12 +27,16 @@ from cloister.sandboxes.errors import (
     SizeUnknown,
     TeamNeeded,
     TooManySandboxes,
+    TooManyVolumes,
     VolumeBusy,
+    VolumeNotConfirmed,
     VolumeNotFound,
+    VolumeOfWorkspace,
     WallsMissing,
 )
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.ports import Backend, DataAccess
+from cloister.sandboxes.programs import encoded_files, program_environ
 from cloister.sandboxes.spec import Mount, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, State
 from cloister.sandboxes.volumes_privileged import VolumeDisks
@@ -52,15 +55,10 @@ if TYPE_CHECKING:
     from cloister.sandboxes.images import Images
 
 log = logger(__name__)
-MAX_FILES_BYTES = 512 * 1024
+WORKSPACE_VOLUME = "home"
+"""What a workspace has as its home folder; sandboxes of its team may use it while the workspace rests."""
 PLATFORM_UID_OFFSET = 1
 """The user id of sandboxes that belong to no team (conversion of data), next to that of their root."""
-
-
-class BadFile(Invalid):
-    """A file's name must be a relative path without “..”, and all files together at most 512 kB."""
-
-    code = "sandbox.bad_file"
 
 
 @dataclass(frozen=True)
@@ -201,6 +199,7 @@ class Sandboxes:
             mounts, editions = await self.data_access.mounts(uow, scope.principal, scope.space, team)
         volume = None
         if wanted.volume is not None:
+            await self._check_room(uow, scope.space, team, wanted.volume, declaration)
             volume = (await self.ensure_volume(uow, scope.space, team, wanted.volume, size.disk_bytes)).id
         spec = SandboxSpec(
             command=wanted.command,
@@ -210,7 +209,7 @@ class Sandboxes:
             mounts=tuple(mounts),
             datasets=tuple(editions),
             volume=volume,
-            files=_check_files(wanted.files),
+            files=encoded_files(wanted.files),
             environ=program_environ() | inside.environ,
             seconds=min(wanted.seconds or size.seconds, size.seconds),
         )
@@ -238,6 +237,13 @@ class Sandboxes:
         )
         if (running or 0) >= declaration.policies.sandboxes_per_team:
             raise TooManySandboxes
+
+    @staticmethod
+    async def _check_room(uow: UnitOfWork, space: str, team: int, volume: str, declaration: SpaceDeclaration) -> None:
+        theirs = scoped_select(Volume, in_space(space)).where(Volume.team == team).with_only_columns(Volume.name)
+        names = set((await uow.session.scalars(theirs)).all())
+        if volume not in names and len(names - {WORKSPACE_VOLUME}) >= declaration.policies.volumes_per_team:
+            raise TooManyVolumes
 
     @staticmethod
     def _size(declaration: SpaceDeclaration, name: str | None) -> tuple[str, Size]:
@@ -333,6 +339,28 @@ class Sandboxes:
             raise VolumeNotFound
         return found
 
+    async def delete_volume(self, uow: UnitOfWork, scope: Scope, id_: str, confirm: str | None) -> None:
+        """Delete a volume and its copies for good.
+
+        Raises:
+            VolumeNotFound: when the scope reaches none.
+            VolumeNotConfirmed: when its name is not given.
+            VolumeBusy: when something has it mounted.
+            VolumeOfWorkspace: when it is a workspace's.
+        """
+        volume = await self.volume(uow, scope, id_)
+        if confirm != volume.name:
+            raise VolumeNotConfirmed(name=volume.name)
+        if self.disks.mounted(volume.id):
+            raise VolumeBusy
+        record(uow, Name.VOLUME_DELETED, team=volume.team, space=volume.space, subject=volume.id)
+        await uow.session.delete(volume)
+        try:
+            await uow.session.flush()
+        except IntegrityError as error:
+            raise VolumeOfWorkspace from error
+        await self.disks.delete(volume.id)  # a kill before the commit leaves a volume that is empty, as was wished
+
     async def grow_volume(self, uow: UnitOfWork, scope: Scope, id_: str, size_bytes: int) -> Volume:
         """Make a volume larger: at once, or where this machine cannot grow one in use, when it is next mounted."""
         volume = await self.volume(uow, scope, id_)
@@ -345,20 +373,6 @@ class Sandboxes:
             volume.size_bytes = size_bytes
         record(uow, Name.VOLUME_CHANGED, team=volume.team, space=volume.space, subject=volume.id, bytes=size_bytes)
         return volume
-
-
-def program_environ() -> dict[str, str]:
-    """What programs find in their environment: where things are, never a secret."""
-    proxy = "http://127.0.0.1:3128"
-    return {
-        "PYTHONPATH": "/opt/env/lib:/opt/cloister/python",
-        "HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "http_proxy": proxy, "https_proxy": proxy,
-        "NODE_USE_ENV_PROXY": "1",
-        "NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1",
-        "CLOISTER_INNER": "/run/cloister/inner.sock",
-        "CLOISTER_TOKEN_FILE": "/dev/shm/cloister-token",  # noqa: S108  (inside the sandbox)
-        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
-    }  # fmt: skip
 
 
 def check_size(declaration: SpaceDeclaration, size: str) -> None:
@@ -381,15 +395,3 @@ def record_state(uow: UnitOfWork, row: Sandbox, state: State) -> None:
         uow, names[state], outcome=Outcome.FAILED if state is State.FAILED else Outcome.OK, person=row.person,
         team=row.team, space=row.space, sandbox=row.id, subject=row.purpose, reason=row.reason, exit_code=row.exit_code,
     )  # fmt: skip
-
-
-def _check_files(files: dict[str, str]) -> dict[str, Any]:
-    total = 0
-    for path, text in files.items():
-        parts = path.split("/")
-        if {"", ".", ".."} & set(parts) or "\0" in path or len(path) > 200:
-            raise BadFile(path=path[:200])
-        total += len(text)
-    if total > MAX_FILES_BYTES:
-        raise BadFile
-    return {path: base64.b64encode(text.encode()).decode() for path, text in files.items()}

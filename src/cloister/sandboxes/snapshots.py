@@ -12,12 +12,13 @@ from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.principal import Principal, Scope
 from cloister.platform import Database
-from cloister.sandboxes.errors import VolumeAsleep, VolumeBusy, VolumeNotFound
+from cloister.sandboxes.errors import TooManySnapshots, VolumeAsleep, VolumeBusy, VolumeNotFound
 from cloister.sandboxes.inside_volumes import Entry, bring_back, entries
 from cloister.sandboxes.models import Volume
 from cloister.sandboxes.service import Sandboxes
 from cloister.sandboxes.volume_use import VolumeUse
 from cloister.sandboxes.volumes_privileged import SNAPSHOT_NAME
+from cloister.spaces import declared, get_space
 
 SCHEDULED = "-scheduled"
 _NAME = re.compile(r"^\d{8}T\d{12}(-scheduled)?$")
@@ -75,14 +76,33 @@ class Snapshots:
 
         Raises:
             VolumeNotFound: when the scope reaches none.
+            TooManySnapshots: when people keep as many as they may.
         """
         volume = await self._volume(scope, id_)
+        if not scheduled:
+            await self._check_room(volume)
         disks = self.sandboxes.disks
         await disks.create(volume.id, volume.size_bytes, self.sandboxes.uid_of(volume.team))
         name = self.clock.now().strftime(SNAPSHOT_NAME) + (SCHEDULED if scheduled else "")
         await disks.snapshot(volume.id, name)
         await self._record(scope.principal, volume, "copied", name)
         return Snapshot(name)
+
+    async def _check_room(self, volume: Volume) -> None:
+        async with self.database.read() as uow:
+            most = declared(await get_space(uow, volume.space)).policies.snapshots_by_hand
+        if sum(not snapshot.scheduled for snapshot in self.of(volume.id)) >= most:
+            raise TooManySnapshots
+
+    async def delete(self, scope: Scope, id_: str, name: str) -> None:
+        """Remove a copy for good.
+
+        Raises:
+            VolumeNotFound: when there is no such volume or snapshot.
+        """
+        volume = await self._volume(scope, id_)
+        await self.sandboxes.disks.delete_snapshot(volume.id, self._find(volume, name).name)
+        await self._record(scope.principal, volume, "copy removed", name)
 
     async def prune(self, scope: Scope, id_: str, kept: int) -> list[str]:
         """Remove the oldest of the scheduled ones, but for so many; return which."""

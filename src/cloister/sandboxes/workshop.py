@@ -24,7 +24,7 @@ from cloister.sandboxes.errors import BuildFailed
 from cloister.sandboxes.inner import Connected, InnerApi
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend
-from cloister.sandboxes.service import program_environ
+from cloister.sandboxes.programs import program_environ
 from cloister.sandboxes.spec import HOME, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.starting import make_place, start_error, tail
 from cloister.sandboxes.volumes_privileged import VolumeDisks

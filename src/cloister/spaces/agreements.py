@@ -122,14 +122,15 @@ async def difference(uow: UnitOfWork, space: str, name: str, since: int) -> str:
     new = next((v for v in known if v.current), None)
     if old is None or new is None:
         raise AgreementNotFound
-    return "".join(
-        difflib.unified_diff(
-            old.text.splitlines(keepends=True),
-            new.text.splitlines(keepends=True),
-            f"{name} version {old.number}",
-            f"{name} version {new.number}",
-        )
-    )
+    names = f"{name} version {old.number}", f"{name} version {new.number}"
+    return "\n".join(difflib.unified_diff(_lines(old), _lines(new), *names, lineterm=""))
+
+
+def _lines(version: AgreementVersion) -> list[str]:
+    """All that is signed, by line: the text, then the questions."""
+    asked = [FormField.model_validate(question) for question in version.questions]
+    said = [f"{q.label} ({q.type}{': ' + ', '.join(q.options) if q.options else ''})" for q in asked]
+    return [*version.text.splitlines(), *(["", *(f"? {line}" for line in said)] if said else [])]
 
 
 async def sign(

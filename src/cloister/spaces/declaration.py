@@ -175,6 +175,10 @@ class Policies(Declared):
 
     egress: list[EgressRule] = Field(default_factory=list)
     sandboxes_per_team: Annotated[int, Field(ge=0, le=1000)] = 4
+    volumes_per_team: Annotated[int, Field(ge=1, le=1000)] = 8
+    """So many volumes a team may have, that of its workspace not counted."""
+    snapshots_by_hand: Annotated[int, Field(ge=0, le=365)] = 7
+    """So many copies of a volume people may keep, beside those on schedule."""
     integrations_per_team: Annotated[int, Field(ge=0, le=1000)] = 20
     """So many integrations of dashboards run for a team at once."""
     integrations_kept_per_team: Annotated[int, Field(ge=0, le=1000)] = 2

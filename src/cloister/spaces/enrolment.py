@@ -167,18 +167,18 @@ class Enrolments:
         )
         await self.bindings.revoke(uow, enrolment.person, space=enrolment.space, role=Role.MEMBER, source="enrolment")
 
-    async def refuse(self, uow: UnitOfWork, scope: Scope, person: int, reason: str) -> Enrolment:
-        enrolment = await self.find(uow, scope, person)
-        record(
-            uow,
-            Name.ENROLMENT_REFUSED,
-            outcome=Outcome.REFUSED,
-            space=enrolment.space,
-            subject=person_label(person),
-            reason=reason,
-        )
+    async def put_out(self, uow: UnitOfWork, enrolment: Enrolment, reason: str) -> None:
+        """Refuse an applicant, or remove somebody who is in (or was, so that they stay out).
+
+        Raises:
+            WrongState: when they are out already.
+        """
+        if enrolment.state == "applied":
+            record(
+                uow, Name.ENROLMENT_REFUSED, outcome=Outcome.REFUSED, space=enrolment.space,
+                subject=person_label(enrolment.person), reason=reason,
+            )  # fmt: skip
         await self.end(uow, enrolment, "eliminated", reason)
-        return enrolment
 
     async def explain(self, uow: UnitOfWork, person: int, slug: str) -> CloisterError:
         """Why somebody without a role in a space is outside, for `access` to say."""

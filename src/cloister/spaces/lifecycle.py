@@ -1,19 +1,16 @@
 """Declaring a space, and what of it shows to whom."""
 
-import csv
-import io
 from dataclasses import dataclass
 from datetime import datetime
 
 from cloister.access import Bindings, scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
-from cloister.core.errors import Conflict, Invalid
+from cloister.core.errors import Conflict
 from cloister.core.events import AccessChanged, EnrolmentWanted, SpaceChanged
 from cloister.core.pagination import Page
 from cloister.core.principal import EVERYTHING, Role, Scope
 from cloister.identity import (
-    BadAddress,
     Claims,
     Person,
     canonical_email,
@@ -23,26 +20,15 @@ from cloister.platform import OidcProvider, UnitOfWork
 from cloister.platform.paging import page_by
 from cloister.spaces import agreements
 from cloister.spaces.declaration import SpaceDeclaration
-from cloister.spaces.enrolment import ALLOW_LIST
 from cloister.spaces.errors import SpaceEnded
-from cloister.spaces.models import AllowListEntry, Enrolment, Space, Team
-from cloister.spaces.store import declared, get_space, in_space
+from cloister.spaces.models import Enrolment, Space, Team
+from cloister.spaces.store import declared, in_space
 
 
 class KindChanged(Conflict):
     """A space's kind is for life. Declare another space."""
 
     code = "space.kind_changed"
-
-
-@dataclass(frozen=True)
-class RowReport:
-    """What became of one row of an allow-list."""
-
-    row: int
-    address: str
-    outcome: str  # added, known, wrong
-    why: str = ""
 
 
 @dataclass
@@ -130,17 +116,25 @@ class Spaces:
         provider: OidcProvider | None,
         groups: tuple[str, ...],
     ) -> None:
-        """Give what a sign-in entitles to: roles by directory group, and roles declared for a verified address."""
+        """Give what a sign-in entitles to, and take what it does not any more: roles by directory group, and roles declared
+        for a verified address.
+        """
         if provider is not None:
             await self.bindings.sync_provider(uow, person.number, provider, groups)
         if not claims.email_trusted or person.canonical_email is None:
             return
-        have = {(b.space, b.role) for b in await self.bindings.of(uow, person.number, None) if b.source == "blueprint"}
+        mine = await self.bindings.of(uow, person.number, None)
+        have = {(b.space, Role(b.role)) for b in mine if b.source == "blueprint"}
         active = scoped_select(Space, EVERYTHING).where(Space.state == "active")
-        for space in (await uow.session.scalars(active)).all():
-            for role in declared(space).expected_roles(person.canonical_email, canonical_email):
-                if (space.space, role.value) not in have:
-                    await self.bindings.grant(uow, person.number, role, source="blueprint", space=space.space)
+        wanted = {
+            (space.space, role)
+            for space in (await uow.session.scalars(active)).all()
+            for role in declared(space).expected_roles(person.canonical_email, canonical_email)
+        }
+        for slug, role in wanted - have:
+            await self.bindings.grant(uow, person.number, role, source="blueprint", space=slug)
+        for slug, role in have - wanted:  # declared for an address that is theirs no more
+            await self.bindings.revoke(uow, person.number, space=slug, role=role, source="blueprint")
 
     async def on_confirmed(self, uow: UnitOfWork, person: int) -> None:
         """Somebody's address counts from now on: look again at what waits for them."""
@@ -160,41 +154,6 @@ class Spaces:
             )
             query = query.where(Space.listed | Space.space.in_(mine))
         return await page_by(uow, query, Space.space, cursor, limit)
-
-    async def add_to_allow_list(self, uow: UnitOfWork, slug: str, text: str) -> list[RowReport]:
-        """Add the addresses of a CSV (address, then anything) and report on every row."""
-        await get_space(uow, slug)
-        known = {
-            entry.canonical_email
-            for entry in (await uow.session.scalars(scoped_select(AllowListEntry, in_space(slug)))).all()
-        }
-        reports, added = [], []
-        try:
-            lines = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"))))
-        except csv.Error as error:
-            raise Invalid(f"This is no CSV: {error}.") from error
-        for number, cells in enumerate(lines, start=1):
-            address = cells[0].strip() if cells else ""
-            if not any(cells) or (number == 1 and address.lower() in {"email", "e-mail", "address"}):
-                continue
-            try:
-                canonical = canonical_email(address)
-            except BadAddress as error:
-                reports.append(RowReport(number, address[:254], "wrong", error.detail))
-                continue
-            if canonical in known:
-                reports.append(RowReport(number, address, "known"))
-                continue
-            known.add(canonical)
-            added.append(AllowListEntry(space=slug, canonical_email=canonical, note=",".join(cells[1:])[:500]))
-            reports.append(RowReport(number, address, "added"))
-        uow.session.add_all(added)
-        record(uow, Name.ALLOW_LIST_CHANGED, space=slug, rows=len(reports), added=len(added))
-        waiting = scoped_select(Enrolment, in_space(slug)).where(Enrolment.waiting_for == ALLOW_LIST)
-        for row in (await uow.session.scalars(waiting)).all():
-            row.waiting_for = None
-        uow.publish(EnrolmentWanted(slug))
-        return reports
 
 
 async def list_teams(uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Team]:

@@ -17,7 +17,7 @@ from cloister.platform.call import current_call
 from cloister.platform.etags import check_etag
 from cloister.platform.markdown import to_html
 from cloister.platform.ratelimit import RateLimit
-from cloister.spaces import agreements, teams
+from cloister.spaces import agreements, allow_list, teams
 from cloister.spaces.enrolment import Application, Enrolments
 from cloister.spaces.errors import EnrolmentNotFound
 from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams
@@ -31,7 +31,9 @@ from cloister.spaces.schemas import (
     AgreementText,
     AgreementVersionList,
     AgreementVersionOut,
+    AllowListEntryOut,
     AllowListIn,
+    AllowListPage,
     AllowListReport,
     AllowListRow,
     ApplicationIn,
@@ -280,17 +282,32 @@ def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> No
 
     @api.put("/spaces/{space}/enrolments/{person}/removal", openapi_extra=guard(Action.ENROLMENT_REVIEW))
     async def remove(space: Slug, person: str, body: Reason, call: CallDep, if_match: IfMatch = None) -> EnrolmentOut:
-        """Put somebody out. What they have open ends within a second."""
+        """Refuse an applicant, or put somebody out. What they have open ends within a second."""
         row = await enrolments.find(call.uow, call.scope, _person(person))
         await call.uow.session.refresh(row, with_for_update=True)  # of two with one ETag, the second waits and fails
         check_etag(_etag(row), if_match)
-        await enrolments.end(call.uow, row, "eliminated", body.reason)
+        await enrolments.put_out(call.uow, row, body.reason)
         return EnrolmentOut.of(row)
+
+    @api.get("/spaces/{space}/allow-list", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def show_allow_list(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> AllowListPage:
+        """The addresses that may enrol, as they are matched."""
+        await get_space(call.uow, space)
+        page = await allow_list.entries(call.uow, space, cursor, limit)
+        items = [AllowListEntryOut(address=row.canonical_email, note=row.note) for row in page.items]
+        return AllowListPage(items=items, next_cursor=page.next_cursor)
+
+    @api.delete("/spaces/{space}/allow-list/{address}", openapi_extra=guard(Action.ENROLMENT_REVIEW), status_code=204)
+    async def shorten_allow_list(space: Slug, address: Annotated[str, Path(max_length=320)], call: CallDep) -> None:
+        """Take an address off the list. Whoever is in already stays in."""
+        await get_space(call.uow, space)
+        await allow_list.remove(call.uow, space, address)
 
     @api.post("/spaces/{space}/allow-list", openapi_extra=guard(Action.ENROLMENT_REVIEW))
     async def extend_allow_list(space: Slug, body: AllowListIn, call: CallDep) -> AllowListReport:
         """Add addresses that may enrol; the report says what became of each row."""
-        rows = await spaces.add_to_allow_list(call.uow, space, body.csv)
+        await get_space(call.uow, space)
+        rows = await allow_list.add(call.uow, space, body.csv)
         count = Counter(row.outcome for row in rows)
         return AllowListReport(
             added=count["added"],

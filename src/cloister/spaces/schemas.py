@@ -240,6 +240,20 @@ class AllowListIn(BaseModel):
     csv: Annotated[str, Field(max_length=5_000_000)]
 
 
+class AllowListEntryOut(BaseModel):
+    """An address that may enrol."""
+
+    address: str
+    note: str
+
+
+class AllowListPage(BaseModel):
+    """Addresses, in order."""
+
+    items: list[AllowListEntryOut]
+    next_cursor: str | None
+
+
 class AllowListRow(BaseModel):
     """What became of a row."""
 

@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from cloister import __version__
@@ -27,8 +27,9 @@ from cloister.query.routes import router as query_routes
 from cloister.sandboxes import Following
 from cloister.sandboxes.routes import router as sandbox_routes
 from cloister.spaces.routes import router as space_routes
+from cloister.web.answering import AnsweredBeforeError, problem_response
 from cloister.web.branding import branding_router
-from cloister.web.edge import AnsweredBeforeError, Authoriser, Edge, problem_response
+from cloister.web.edge import Authoriser, Edge
 from cloister.web.routes import health_router, platform_router
 from cloister.web.ui import ui_router
 from cloister.workspaces.routes import router as workspace_routes
@@ -46,6 +47,11 @@ class Problem(BaseModel):
     code: str
     detail: str
     request: str
+    errors: list[dict[str, str]] | None = None
+    """Of input that cannot be accepted: each field, and what is wrong with it."""
+
+    model_config = ConfigDict(extra="allow")
+    """Some codes say more, such as ``retry_after`` or ``budget``."""
 
 
 class MethodNotAllowed(CloisterError):

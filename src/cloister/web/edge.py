@@ -4,16 +4,15 @@
 transaction has committed: nobody is told of something that did not happen.
 """
 
+import asyncio
 import secrets
 from collections.abc import MutableMapping
-from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from fastapi import Request
-from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,7 +25,6 @@ from cloister.core.ids import new_id
 from cloister.core.principal import ANONYMOUS, Principal
 from cloister.platform import Call, UnitOfWork, metrics
 from cloister.platform.idempotency import (
-    KeptAnswer,
     fingerprint,
     kept_answer,
     reserve,
@@ -34,18 +32,13 @@ from cloister.platform.idempotency import (
 )
 from cloister.platform.logs import logger
 from cloister.platform.pace import Pace
+from cloister.web.answering import Answer, AnsweredBeforeError, Transaction
+from cloister.web.reservation import Reservation
+from cloister.web.streams import Stream, Streams
 
 log = logger(__name__)
 SAFE = {"GET", "HEAD", "OPTIONS"}
 CREATED = {201, 202}
-KEPT_BODY = 1024 * 1024
-HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"no-store"),
-]
 
 
 class CrossSite(Forbidden):
@@ -54,79 +47,34 @@ class CrossSite(Forbidden):
     code = "access.cross_site"
 
 
-class _RolledBackError(Exception):
-    """Thrown into a transaction to undo it."""
-
-
-class AnsweredBeforeError(Exception):
-    """The same create was done before: this is what was answered."""
-
-    def __init__(self, kept: KeptAnswer) -> None:
-        self.kept = kept
-        super().__init__()
-
-
-class Transaction:
-    """A request's transaction, opened by `authorise`, ended by `Edge`."""
-
-    def __init__(self, manager: AbstractAsyncContextManager[UnitOfWork]) -> None:
-        self._manager = manager
-        self.uow: UnitOfWork | None = None
-        self.key: str | None = None
-        self.print = ""
-
-    async def begin(self) -> UnitOfWork:
-        self.uow = await self._manager.__aenter__()
-        return self.uow
-
-    async def commit(self) -> None:
-        self.uow = None
-        await self._manager.__aexit__(None, None, None)
-
-    async def roll_back(self) -> None:
-        if self.uow is not None:
-            self.uow = None
-            error = _RolledBackError()
-            try:
-                await self._manager.__aexit__(type(error), error, None)
-            except _RolledBackError:
-                return
-
-
-class Reservation:
-    """A key taken for a create that runs in short transactions of its own, until it is answered or given back."""
-
-    def __init__(self, platform: Platform, key: str) -> None:
-        self._platform = platform
-        self._key: str | None = key
-
-    async def keep(self, fields: dict[str, Any]) -> None:
-        """Keep what is about to be answered."""
-        key, self._key = self._key, None
-        if key is not None:
-            async with self._platform.database.write() as uow:
-                uow.unrecorded("what was created is recorded")
-                kept = await uow.session.get(KeptAnswer, key)
-                for name, value in fields.items() if kept is not None else ():
-                    setattr(kept, name, value)
-
-    async def give_back(self) -> None:
-        """Nothing was created: the key is free again."""
-        key, self._key = self._key, None
-        if key is not None:
-            async with self._platform.database.write() as uow:
-                uow.unrecorded("nothing was created")
-                kept = await uow.session.get(KeptAnswer, key)
-                if kept is not None:
-                    await uow.session.delete(kept)
-
-
 class Edge:
     """Request ids, headers, metrics, and the end of transactions."""
 
     def __init__(self, app: ASGIApp, platform: Platform) -> None:
         self._app = app
         self._platform = platform
+        self._streams = Streams(platform)
+
+    @staticmethod
+    def _cut_off(scope: Scope) -> CloisterError | None:
+        """Why an answer was cut off, if it was not its reader who hung up."""
+        stream: Stream | None = scope["state"].get("stream")
+        if stream is None or stream.refusal is None or stream.task is None:
+            return None
+        stream.task.uncancel()
+        return stream.refusal
+
+    @staticmethod
+    def _of_database(error: Exception, scope: Scope) -> CloisterError:
+        """A value that no column holds (a NUL, half a surrogate pair, a number past its type) is the caller's: SQLSTATE
+        class 22.
+        """
+        unencodable = "22000" if isinstance(error, UnicodeEncodeError) else ""
+        state = str(getattr(getattr(error, "orig", None), "sqlstate", unencodable))
+        if state.startswith("22"):
+            return Invalid()
+        log.error("http.failed", path=scope["path"], exc_info=error)
+        return Internal()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,10 +84,16 @@ class Edge:
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        answer = _Answer(scope, send, request_id, self._platform)
+        answer = Answer(scope, send, request_id, self._platform)
         begun = perf_counter()
+        scope["state"]["streams"] = self._streams
         try:
             await self._app(scope, self._bounded(scope, receive), answer.send)
+        except asyncio.CancelledError:
+            refusal = self._cut_off(scope)
+            if refusal is None:
+                raise
+            await answer.problem(refusal)  # where it had begun, it ends unfinished, and visibly so
         except CloisterError as error:
             await answer.problem(error)
         except ClientDisconnect:  # who asked has gone, in the middle of what they sent: there is nobody to answer
@@ -147,19 +101,13 @@ class Edge:
         except IntegrityError:  # somebody did the same in this moment, and the database let one of them
             await answer.problem(Conflict("Somebody did this at the same moment. Look again, then repeat it."))
         except (DBAPIError, UnicodeEncodeError) as error:
-            # A value that no column holds (a NUL, half a surrogate pair, a number past its type): SQLSTATE class 22.
-            state = str(
-                getattr(
-                    getattr(error, "orig", None), "sqlstate", "22000" if isinstance(error, UnicodeEncodeError) else ""
-                )
-            )
-            if not state.startswith("22"):
-                log.exception("http.failed", path=scope["path"])
-            await answer.problem(Invalid() if state.startswith("22") else Internal())
+            await answer.problem(self._of_database(error, scope))
         except Exception:  # the outermost edge: the caller gets an id, the log gets the rest
             log.exception("http.failed", path=scope["path"])
             await answer.problem(Internal())
         finally:
+            if (stream := scope["state"].get("stream")) is not None:
+                self._streams.remove(stream)
             await answer.roll_back()
             route = getattr(scope.get("route"), "path", "unmatched")
             metrics.REQUESTS.labels(scope["method"], route, str(answer.status)).inc()
@@ -197,100 +145,6 @@ class Edge:
         return counted
 
 
-class _Answer:
-    """Holds an answer's head back until it is known whether its transaction commits."""
-
-    def __init__(self, scope: Scope, send: Send, request_id: str, platform: Platform) -> None:
-        self._scope = scope
-        self._send = send
-        self._platform = platform
-        self._request_id = request_id
-        self._start: Message | None = None
-        self._begun = False
-        self.status = 0
-
-    def _transaction(self) -> Transaction | None:
-        found: Transaction | None = self._scope["state"].get("transaction")
-        return found
-
-    async def roll_back(self) -> None:
-        transaction = self._transaction()
-        if transaction is not None:
-            await transaction.roll_back()
-        reservation = self._reservation()
-        if reservation is not None:
-            await reservation.give_back()
-
-    def _reservation(self) -> Reservation | None:
-        found: Reservation | None = self._scope["state"].get("reservation")
-        return found
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._start = message
-            self.status = message["status"]
-            return
-        if self._start is not None and message["type"] == "http.response.body":
-            start, self._start = self._start, None
-            await self._settle(start, message)
-            have = {name.lower() for name, _ in start["headers"]}
-            extra = [(name, value) for name, value in HEADERS if name not in have]
-            start["headers"] = [*start["headers"], *extra, (b"cloister-request", self._request_id.encode())]
-            self._begun = True
-            await self._send(start)
-        await self._send(message)
-
-    async def _settle(self, start: Message, body: Message) -> None:
-        if self.status >= 400:
-            await self.roll_back()
-            return
-        whole = b"" if body.get("more_body") else body.get("body", b"")
-        keeps = not body.get("more_body") and len(whole) <= KEPT_BODY
-        reservation = self._reservation()
-        if reservation is not None and keeps:
-            await reservation.keep(self._kept(start, whole))
-        transaction = self._transaction()
-        if transaction is None or transaction.uow is None:
-            return
-        if transaction.key is not None and keeps:
-            transaction.uow.session.add(
-                KeptAnswer(key=transaction.key, fingerprint=transaction.print, **self._kept(start, whole))
-            )
-        await transaction.commit()
-
-    def _kept(self, start: Message, body: bytes) -> dict[str, Any]:
-        headers = {name.lower(): value.decode("latin-1") for name, value in start["headers"]}
-        return {
-            "status": self.status,
-            "content_type": headers.get(b"content-type", "application/json"),
-            "location": headers.get(b"location"),
-            "body": self._platform.box.encrypt(body, "kept answers").encode(),  # it may hold a new token
-            "created_at": self._platform.clock.now(),
-        }
-
-    async def problem(self, error: CloisterError) -> None:
-        """Answer with a problem, if no answer has begun."""
-        await self.roll_back()
-        self._scope["state"]["transaction"] = None
-        self._start = None
-        if not self._begun:
-            await problem_response(error, self._request_id)(self._scope, _no_receive, self.send)
-
-
-async def _no_receive() -> Message:
-    return {"type": "http.disconnect"}
-
-
-def problem_response(error: CloisterError, request_id: str) -> JSONResponse:
-    headers = {}
-    if isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = "Bearer"
-    if "retry_after" in error.facts:
-        headers["Retry-After"] = str(error.facts["retry_after"])
-    content = {**error.problem(), "request": request_id}
-    return JSONResponse(content, error.status, headers, media_type="application/problem+json")
-
-
 class Authoriser:
     """The dependency of every route: nothing else happens before it."""
 
@@ -313,6 +167,9 @@ class Authoriser:
                 scope = await self._decide(request, reading, principal, action, space)
         if transaction is None:
             await self._reserve(request, principal)
+            if space is not None and request.method == "GET":
+                state["stream"] = Stream(principal, action, space)
+                state["streams"].add(state["stream"])
         if transaction is not None:
             state["transaction"] = transaction
             uow = await transaction.begin()

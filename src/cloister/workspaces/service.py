@@ -13,6 +13,7 @@ from cloister.core.principal import Scope
 from cloister.platform import UnitOfWork
 from cloister.platform.paging import page_by
 from cloister.sandboxes import (
+    WORKSPACE_VOLUME,
     EnvironmentNotReady,
     EnvironmentUnknown,
     Mount,
@@ -37,8 +38,6 @@ from cloister.workspaces.apps import app_of, check_kernels
 from cloister.workspaces.capacity import may_take, price_of
 from cloister.workspaces.errors import EnvironmentPinned, KeepTooLong, NeedsApproval, NoApp, WorkspaceNotFound
 from cloister.workspaces.models import Workspace
-
-VOLUME = "home"
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class Workspaces:
         if environment is None:
             raise NoApp("No environment of this space has an app. Its owner can add one.")
         disk = parse_bytes(declaration.policies.workspace_disk)
-        volume = await self.sandboxes.ensure_volume(uow, declaration.slug, team, VOLUME, disk)
+        volume = await self.sandboxes.ensure_volume(uow, declaration.slug, team, WORKSPACE_VOLUME, disk)
         now = self.clock.now()
         row = Workspace(
             id=new_id("wsp"), space=declaration.slug, team=team, environment=environment.name,

@@ -38,7 +38,7 @@ function build() {
     clients: cfg.clients.map((c) => ({ grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], ...c })),
     cookies: { keys: ['test-cookie-key'] },
     pkce: { required: () => true },
-    conformIdTokenClaims: false,          // put profile/email/groups claims into the id_token as well
+    conformIdTokenClaims: cfg.conform ?? false,  // false: profile, email and groups are in the id_token as well
     scopes: ['openid', 'offline_access', 'profile', 'email', 'groups'],
     claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email', 'email_verified'], groups: ['groups'] },
     features: { devInteractions: { enabled: true }, rpInitiatedLogout: { enabled: true } },

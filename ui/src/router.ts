@@ -21,6 +21,7 @@ export const router = createRouter({
     { path: "/s/:space/dashboards", component: () => import("./pages/Dashboards.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/dashboards/:dashboard", component: () => import("./pages/Dashboard.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/people", component: () => import("./pages/People.vue"), props: true, meta: { person: true } },
+    { path: "/s/:space/teams", component: () => import("./pages/Teams.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/agreements", component: () => import("./pages/Agreements.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/settings", component: () => import("./pages/SpaceSettings.vue"), props: true, meta: { person: true } },
     { path: "/s/:space/grants", component: () => import("./pages/Grants.vue"), props: true, meta: { person: true } },

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -72,6 +73,8 @@ class GrantedTable:
     limits: Limits
     min_group: int | None
     columns: tuple[dict[str, Any], ...]
+    until: datetime | None = None
+    """When the grant ends."""
 
     @property
     def ask(self) -> str:
@@ -195,7 +198,7 @@ class Relations:
                 GrantedTable(
                     dataset=grant.dataset, table=table["name"], bare=len(version.tables) == 1, key=shown["key"],
                     sha256=shown["sha256"], version=version.number, limits=limits, min_group=policy.min_group,
-                    columns=tuple(shown["columns"]),
+                    columns=tuple(shown["columns"]), until=grant.valid_until,
                 )
             )  # fmt: skip
         return tables

@@ -121,7 +121,7 @@ def router(broker: Broker, relations: Relations, database: Database) -> APIRoute
             items=[
                 GrantedTableOut(
                     table=t.name, ask=t.ask, version=t.version, columns=list(t.columns),
-                    min_group=t.min_group,
+                    min_group=t.min_group, max_rows=t.limits.rows, until=t.until,
                 )
                 for t in tables
             ]

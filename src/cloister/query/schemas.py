@@ -1,5 +1,6 @@
 """Queries as the API takes and shows them."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,10 +38,13 @@ class GrantedTableOut(BaseModel):
 
     table: str
     ask: str
-    """What it is called in a statement: the dataset's name alone where that is its only table."""
+    """What it is called in a statement: the dataset's name alone where its only table is called so, too."""
     version: int
     columns: list[dict[str, Any]]
     min_group: int | None
+    max_rows: int | None
+    until: datetime | None
+    """When what you are granted of it ends."""
 
 
 class GrantedTables(BaseModel):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from cloister.access import Bindings, scoped_select
 from cloister.core.principal import EVERYTHING, Role
 from cloister.platform import UnitOfWork
-from cloister.spaces.models import Enrolment, Space
+from cloister.spaces.models import Enrolment, Space, Team
 
 
 @dataclass
@@ -17,6 +17,7 @@ class Membership:
     suspended: str | None = None
     """Why a role does not count for now, as a sentence."""
     enrolment: Enrolment | None = None
+    team_name: str | None = None
 
 
 async def memberships(uow: UnitOfWork, bindings: Bindings, person: int) -> tuple[list[Membership], bool]:
@@ -33,8 +34,12 @@ async def memberships(uow: UnitOfWork, bindings: Bindings, person: int) -> tuple
             found[role.space].roles.append(role.role)
         if role.space in found and role.suspended:
             found[role.space].suspended = role.suspended
+    numbers = [row.team for row in enrolments if row.team is not None]
+    teams = (await uow.session.scalars(scoped_select(Team, EVERYTHING).where(Team.team.in_(numbers)))).all()
+    names = {team.team: team.name for team in teams}
     for row in enrolments:
         if row.space in found:
             found[row.space].enrolment = row
+            found[row.space].team_name = None if row.team is None else names.get(row.team)
     operates = any(not role.space and role.role == Role.OPERATOR for role in roles)
     return sorted(found.values(), key=lambda one: one.space.title), operates

@@ -20,7 +20,7 @@ from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import agreements, allow_list, teams
 from cloister.spaces.enrolment import Application, Enrolments
 from cloister.spaces.errors import EnrolmentNotFound
-from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams
+from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams, members_of
 from cloister.spaces.membership import memberships
 from cloister.spaces.models import Enrolment
 from cloister.spaces.owning import SpaceSettings
@@ -101,7 +101,7 @@ def _space_routes(api: APIRouter, spaces: Spaces) -> None:
         return MembershipList(
             items=[
                 MembershipOut(
-                    space=SpaceOut.of(one.space), roles=one.roles, suspended=one.suspended,
+                    space=SpaceOut.of(one.space), roles=one.roles, suspended=one.suspended, team_name=one.team_name,
                     enrolment=None if one.enrolment is None else EnrolmentOut.of(one.enrolment),
                 )
                 for one in found
@@ -325,7 +325,9 @@ def _team_routes(api: APIRouter, enrolments: Enrolments) -> None:
         """The teams that you may see: your own, or all for the organisers."""
         await get_space(call.uow, space)
         page = await list_teams(call.uow, call.scope, cursor, limit)
-        return TeamPage(items=[TeamOut.of(team) for team in page.items], next_cursor=page.next_cursor)
+        inside = await members_of(call.uow, call.scope, [team.team for team in page.items])
+        items = [TeamOut.of(team, inside.get(team.team, [])) for team in page.items]
+        return TeamPage(items=items, next_cursor=page.next_cursor)
 
     @api.post("/spaces/{space}/teams", openapi_extra=guard(Action.TEAM_CREATE), status_code=201)
     async def create_team(space: Slug, body: TeamIn, call: CallDep) -> TeamOut:

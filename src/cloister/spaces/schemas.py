@@ -13,6 +13,15 @@ from cloister.spaces.models import AgreementVersion, Enrolment, Space, Team
 from cloister.spaces.store import declared
 
 
+class RoundOut(BaseModel):
+    """A stretch of a competition."""
+
+    name: str
+    title: str
+    starts: datetime
+    ends: datetime
+
+
 class SpaceOut(BaseModel):
     """A space, as everybody may see it."""
 
@@ -28,6 +37,7 @@ class SpaceOut(BaseModel):
     state: str
     enrolment: str
     enrolment_days: int | None
+    rounds: list[RoundOut]
 
     @classmethod
     def of(cls, space: Space) -> "SpaceOut":
@@ -44,6 +54,10 @@ class SpaceOut(BaseModel):
             state=space.state,
             enrolment=declaration.enrolment.mode,
             enrolment_days=declaration.enrolment.days,
+            rounds=[
+                RoundOut(name=each.name, title=each.title or each.name, starts=each.starts, ends=each.ends)
+                for each in sorted(declaration.rounds, key=lambda stretch: stretch.starts)
+            ],
         )
 
 
@@ -207,6 +221,7 @@ class MembershipOut(BaseModel):
     roles: list[str]
     suspended: str | None
     """Why a role does not count for now: an agreement waits for a signature."""
+    team_name: str | None
     enrolment: EnrolmentOut | None
 
 
@@ -286,10 +301,15 @@ class TeamOut(BaseModel):
     number: str
     name: str
     created_at: datetime
+    members: list[str] | None = None
+    """Who is in it now; in lists only."""
 
     @classmethod
-    def of(cls, team: Team) -> "TeamOut":
-        return cls(number=team_label(team.team), name=team.name, created_at=team.created_at)
+    def of(cls, team: Team, members: list[int] | None = None) -> "TeamOut":
+        return cls(
+            number=team_label(team.team), name=team.name, created_at=team.created_at,
+            members=None if members is None else [person_label(person) for person in members],
+        )  # fmt: skip
 
 
 class TeamPage(BaseModel):

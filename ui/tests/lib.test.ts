@@ -1,4 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { settled } from "../src/lib/board";
+import { hitsIn } from "../src/lib/draft";
+import { slug, unanswered } from "../src/lib/form";
 import { kindOf, nodeAt, patched } from "../src/lib/live";
 import { csvOf } from "../src/lib/save";
 import { messages } from "../src/texts";
@@ -37,4 +40,32 @@ it("has every text in both languages, with the same places to fill", () => {
     expect(places(german), key).toEqual(places(english));
     expect(german.split("|").length, key).toBe(english.split("|").length);
   }
+});
+
+describe("widgets on a grid", () => {
+  const spot = (id: string, x: number, y: number, more = {}) => ({ id, x, y, width: 4, height: 4, ...more });
+  const at = (all: { id: string; x: number; y: number }[]) => Object.fromEntries(all.map((one) => [one.id, [one.x, one.y]]));
+  it("make room for one that is put on them, and those below for them", () =>
+    expect(at(settled([spot("moved", 0, 0), spot("a", 2, 1), spot("b", 3, 5), spot("c", 10, 0)], "moved"))).toEqual({ moved: [0, 0], a: [2, 4], b: [3, 8], c: [10, 0] }));
+  it("that are locked stay, and what is put on them goes below", () =>
+    expect(at(settled([spot("moved", 0, 2), spot("fast", 0, 0, { locked: true })], "moved"))).toEqual({ moved: [0, 4], fast: [0, 0] }));
+  it("never overlap, however they are moved", () => {
+    for (let seed = 1; seed < 60; seed += 1) {
+      const any = (n: number, most: number) => (seed * 7919 * (n + 1)) % most;
+      const all = settled(Array.from({ length: 9 }, (_, n) => spot(`w${n}`, any(n, 20), any(n + 3, 9))), "w4");
+      for (const one of all) for (const two of all) if (one.id < two.id) expect(one.x < two.x + two.width && two.x < one.x + one.width && one.y < two.y + two.height && two.y < one.y + one.height).toBe(false);
+    }
+  });
+});
+
+describe("a form", () => {
+  const field = (name: string, type: string, required = true) => ({ name, type, label: name, help: "", required, options: [] }) as never;
+  it("needs what it asks for; a checkbox may stay empty, a consent may not", () =>
+    expect(unanswered([field("a", "text"), field("b", "text", false), field("c", "checkbox"), field("d", "consent"), field("e", "text")], { e: "x" })).toEqual(["a", "d"]));
+  it.each([["Die Stürmer!", "die-sturmer"], ["  42 Teams ", "teams"], ["Storm", "storm"], ["---", ""]])("makes an address's part of %s", (typed, name) => expect(slug(typed)).toBe(name));
+});
+
+it("finds words in files by line", () => {
+  expect(hitsIn({ "b.py": "x\nimport Rain", "a.md": "rain and rain" }, "RAIN")).toEqual([{ file: "a.md", line: 1, text: "rain and rain" }, { file: "b.py", line: 2, text: "import Rain" }]);
+  expect(hitsIn({ a: "x" }, "x")).toEqual([]);
 });

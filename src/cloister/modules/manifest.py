@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cloister.modules.configuration import Entry, read_model
 from cloister.modules.errors import BadModule
@@ -86,8 +86,13 @@ class Manifest(BaseModel):
     """What is run on it; absent: what the image runs by itself."""
     licence: Annotated[str, Field(max_length=60)] = ""
     permissions: Permissions = Permissions()
-    accepts: Literal["any", "number", "text", "list", "table", "object"] = "any"
-    """For widgets: the kind of node that they draw, so that fitting ones can be suggested."""
+    accepts: Annotated[list[Literal["any", "number", "text", "list", "table", "object"]], Field(min_length=1)] = ["any"]
+    """For widgets: the kinds of node that they draw (or one), best first, so that fitting ones can be suggested."""
+
+    @field_validator("accepts", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
 class Described(BaseModel):

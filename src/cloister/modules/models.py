@@ -28,6 +28,7 @@ class Module(Base):
     summary: Mapped[str]
     keywords: Mapped[list[str]]
     permissions: Mapped[dict[str, Any]]
+    accepts: Mapped[list[str]]  # of a widget: the kinds of node that it draws
     latest: Mapped[str | None]  # the newest release that is neither yanked nor removed
     forked_from: Mapped[str | None]  # name@version
     uses: Mapped[int]  # so often it was put on a dashboard

@@ -36,7 +36,7 @@ from cloister.modules.schemas import (
     SourceOut,
     YankIn,
 )
-from cloister.modules.service import Modules
+from cloister.modules.service import DRAFT, Modules
 from cloister.modules.sources import SIGNATURES, Sources
 from cloister.modules.templates import TEMPLATES
 from cloister.platform import Call, Settings
@@ -232,7 +232,12 @@ def _release_routes(api: APIRouter, modules: Modules, builds: BuildController) -
 
     @api.get("/modules/{name}/releases/{version}/diff/{other}", openapi_extra=READ)
     async def diff_releases(name: Name, version: Version, other: Version, call: CallDep) -> ChangeList:
-        """What changed from one release to another."""
+        """What changed from one release to another, or (``draft``) to your draft."""
+        if other == DRAFT:
+            module = await modules.own(call.uow, name, call.person)
+            release = await modules.release(call.uow, module, version, call.principal.person)
+            changes = await modules.diff_to_draft(call.uow, release, module)
+            return ChangeList(items=[ChangeOut.of(change) for change in changes])
         module = await modules.find(call.uow, name, call.person)
         one, two = [await modules.release(call.uow, module, v, call.principal.person) for v in (version, other)]
         return ChangeList(items=[ChangeOut.of(change) for change in await modules.diff(one, two)])

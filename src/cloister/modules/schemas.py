@@ -134,6 +134,8 @@ class ModuleOut(BaseModel):
     summary: str
     keywords: list[str]
     permissions: dict[str, bool]
+    accepts: list[str]
+    """Of a widget: the kinds of node that it draws, best first."""
     latest: str | None
     forked_from: str | None
     uses: int
@@ -143,7 +145,7 @@ class ModuleOut(BaseModel):
     def of(cls, row: Module) -> "ModuleOut":
         return cls(
             name=row.name, author=author_label(row), kind=row.kind, runtime=row.runtime, title=row.title,
-            summary=row.summary, keywords=row.keywords, permissions=row.permissions, latest=row.latest,
+            summary=row.summary, keywords=row.keywords, permissions=row.permissions, accepts=row.accepts, latest=row.latest,
             forked_from=row.forked_from, uses=row.uses, updated_at=row.updated_at,
         )  # fmt: skip
 

@@ -155,7 +155,7 @@ class Modules:
         now = self.clock.now()
         module = Module(
             name=name, author=person, kind="integration", runtime=None, title=name, summary="", keywords=[],
-            permissions={}, latest=None, forked_from=None, uses=0, created_at=now, updated_at=now, version=0,
+            permissions={}, accepts=["any"], latest=None, forked_from=None, uses=0, created_at=now, updated_at=now, version=0,
         )  # fmt: skip
         uow.session.add(module)
         async with uow.attempt():
@@ -220,6 +220,7 @@ class Modules:
         module.title, module.summary = manifest.title or module.name, manifest.summary
         module.keywords = list(manifest.keywords)
         needs = manifest.permissions
+        module.accepts = [*described.manifest.accepts]
         module.permissions = {"hosts": bool(needs.hosts or needs.hosts_from), "datasets": needs.datasets}
 
     # -- releases
@@ -308,7 +309,14 @@ class Modules:
 
     async def diff(self, one: Release, other: Release) -> list[FileChange]:
         """What changed from one release to another."""
-        before, after = await self.files.read(one.digest), await self.files.read(other.digest)
+        return self._changes(await self.files.read(one.digest), await self.files.read(other.digest))
+
+    async def diff_to_draft(self, uow: UnitOfWork, one: Release, module: Module) -> list[FileChange]:
+        """What a draft changes of a release."""
+        return self._changes(await self.files.read(one.digest), await self.draft(uow, module))
+
+    @staticmethod
+    def _changes(before: dict[str, bytes], after: dict[str, bytes]) -> list[FileChange]:
         changes = []
         for path in sorted(before.keys() | after.keys()):
             old, new = before.get(path), after.get(path)

@@ -8,6 +8,23 @@ export type Widget = Required<Pick<Schemas["Widget"], "id" | "module" | "x" | "y
 export type Source = Schemas["Integration"];
 export const COLUMNS = 24;
 
+type Spot = Pick<Widget, "id" | "x" | "y" | "width" | "height"> & { locked?: boolean };
+const meets = (one: Spot, two: Spot) => one.x < two.x + two.width && two.x < one.x + one.width && one.y < two.y + two.height && two.y < one.y + one.height;
+
+/** Widgets after one was moved or sized: what it met makes room downwards; it goes below what is locked itself. */
+export function settled<T extends Spot>(all: T[], moved: string): T[] {
+  const chosen = all.find((one) => one.id === moved);
+  if (!chosen) return all;
+  const placed: T[] = all.filter((one) => one.locked && one.id !== moved);
+  const rest = all.filter((one) => !one.locked && one.id !== moved).sort((a, b) => a.y - b.y || a.x - b.x);
+  for (const one of [chosen, ...rest]) {
+    let spot = one;
+    for (let hit = placed.find((other) => meets(spot, other)); hit; hit = placed.find((other) => meets(spot, other))) spot = { ...spot, y: hit.y + hit.height };
+    placed.push(spot);
+  }
+  return all.map((one) => placed.find((spot) => spot.id === one.id) as T);
+}
+
 export function useBoard(space: string, dashboard: string) {
   const path = { params: { path: { space, dashboard } } };
   const document = shallowRef<Document | null>(null);
@@ -94,6 +111,7 @@ export function useBoard(space: string, dashboard: string) {
   const widgets = computed(() => (document.value?.widgets ?? []) as Widget[]);
   const sources = computed(() => document.value?.integrations ?? []);
   const patchWidget = (id: string, more: Partial<Widget>) => change({ ...(document.value as Document), widgets: widgets.value.map((one) => (one.id === id ? { ...one, ...more } : one)) });
+  const moveWidget = (id: string, at: Pick<Widget, "x" | "y" | "width" | "height">) => change({ ...(document.value as Document), widgets: settled(widgets.value.map((one) => (one.id === id ? { ...one, ...at } : one)), id) });
   const patchSource = (id: string, more: Partial<Source>) => change({ ...(document.value as Document), integrations: sources.value.map((one) => (one.id === id ? { ...one, ...more } : one)) });
   /** An id that says nothing: visitors of a share see those of widgets. */
   const freshId = (kind: "source" | "widget") => {
@@ -111,5 +129,5 @@ export function useBoard(space: string, dashboard: string) {
     }
   }
   void guarded(read);
-  return { document, team, version, parts, error, conflict, saving, past, widgets, sources, change, undo, patchWidget, patchSource, freshId, place, again };
+  return { document, team, version, parts, error, conflict, saving, past, widgets, sources, change, undo, patchWidget, moveWidget, patchSource, freshId, place, again };
 }

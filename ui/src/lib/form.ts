@@ -8,3 +8,8 @@ export type Answers = Record<string, any>;
 export function unanswered(fields: Schemas["FormField"][], answers: Answers): string[] {
   return fields.filter((field) => field.required !== false && field.type !== "checkbox" && !answers[field.name]).map((field) => field.name);
 }
+
+/** A name as it can be part of an address: small letters, digits and hyphens. */
+export function slug(text: string): string {
+  return text.trim().toLowerCase().normalize("NFKD").replace(/[\u0300-\u036f]/g, "").replace(/[^a-z0-9]+/g, "-").replace(/^[^a-z]+|-+$/g, "").slice(0, 40);
+}

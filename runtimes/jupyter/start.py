@@ -84,7 +84,8 @@ def write_r_kernel():
     os.makedirs(library, exist_ok=True)
     folder = f"{RUNTIME}/share/jupyter/kernels/ir"
     os.makedirs(folder, exist_ok=True)
-    argv = ["R", "--no-echo", "-e", "IRkernel::main()", "--args", "{connection_file}"]
+    ours = 'sys.source("/opt/cloister/R/cloister.R", attach(NULL, name = "cloister"))'  # cloister.sql, as in Python
+    argv = ["R", "--no-echo", "-e", ours, "-e", "IRkernel::main()", "--args", "{connection_file}"]
     spec = {"argv": argv, "display_name": "R", "language": "R", "env": {"R_LIBS_USER": library}}
     write(f"{folder}/kernel.json", json.dumps(spec))
 

@@ -2,7 +2,7 @@
 
 from playwright.async_api import expect
 
-from tests.support import declare, until
+from tests.support import blueprint, declare, until
 from tests.workspaces.browser import SCREENSHOTS
 
 
@@ -40,7 +40,8 @@ async def test_a_stranger_registers_on_a_phone_and_asks_the_data(somebody):
     await page.get_by_label("I will be honest").check()
     await person.accessible()
     await page.get_by_role("button", name="Next").click()
-    await expect(page.get_by_role("button", name="Sign and register")).to_be_disabled()
+    await page.get_by_role("button", name="Sign and register").click()
+    assert await page.get_by_text("This is needed.").count() == 1, "nobody registers without having read"
     await page.get_by_label("I have read").check()
     await person.accessible()
     await page.screenshot(path=SCREENSHOTS / "phone-agreement.png")
@@ -121,7 +122,7 @@ async def test_an_author_writes_a_module_in_the_browser_and_publishes_it(somebod
     await page.get_by_role("button", name="Write a module").first.click()
     await page.get_by_label("Name").fill("first-try")
     await page.get_by_role("dialog").get_by_role("button", name="Write a module").click()
-    await page.get_by_role("button", name="main.py", exact=True).wait_for()
+    await page.get_by_role("button", name="main.py", exact=True).first.wait_for()
     await page.locator(".monaco-editor").first.click()
     await page.keyboard.press("Control+End")
     await page.keyboard.type("# the end")
@@ -133,6 +134,13 @@ async def test_an_author_writes_a_module_in_the_browser_and_publishes_it(somebod
     await page.keyboard.press("Escape")
     await person.accessible()
     await page.screenshot(path=SCREENSHOTS / "module-editor.png")
+    await page.get_by_role("textbox", name="Search in all files").fill("output(")
+    await page.get_by_role("button", name="main.py:").first.click()
+    await page.get_by_role("textbox", name="Search in all files").fill("")
+    chosen = {"name": "notes.md", "mimeType": "text/markdown", "buffer": b"# Notes\n"}
+    await page.get_by_label("Upload files or a ZIP").set_input_files(chosen)
+    await page.get_by_role("button", name="notes.md", exact=True).first.click()
+    await page.get_by_role("button", name="Close notes.md").click()
     await page.get_by_role("button", name="Repository").click()
     await page.get_by_label("Address").fill("https://git.example/look.git")
     await page.get_by_role("dialog").get_by_role("button", name="Save").click()
@@ -145,6 +153,18 @@ async def test_an_author_writes_a_module_in_the_browser_and_publishes_it(somebod
     await page.get_by_role("dialog").get_by_role("button", name="Publish").click()
     await expect(page.get_by_text("1.0.0 is published.")).to_be_visible(timeout=60_000)
     await expect(page.get_by_label("What the build says")).to_contain_text("Built.")
+    await page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    await page.get_by_role("button", name="main.py", exact=True).first.click()
+    await page.locator(".monaco-editor").first.click()
+    await page.keyboard.press("Control+End")
+    await page.keyboard.type("# and on")
+    await page.get_by_role("button", name="Publish").click()
+    await page.get_by_text("1 file differs from the last release").wait_for()
+    await expect(page.get_by_role("dialog").get_by_text("+# the end# and on")).to_be_visible()
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "publish.png")
+    await page.get_by_role("dialog").get_by_role("button", name="Publish").click()
+    await expect(page.get_by_text("1.0.1 is published.")).to_be_visible(timeout=60_000)
     await page.get_by_role("link", name="Open").click()
     await page.get_by_text("What it may").wait_for()
     await person.accessible()
@@ -155,7 +175,7 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     await register(learner)
     steward = await somebody("steward")
     page = steward.page
-    for path in ("people", "agreements", "grants", "audit", "findings", "capacity", "usage"):
+    for path in ("people", "teams", "agreements", "grants", "audit", "findings", "capacity", "usage"):
         await steward.go(f"/s/course/{path}")
         await steward.accessible()
     await page.screenshot(path=SCREENSHOTS / "insight.png")
@@ -171,9 +191,20 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     await page.get_by_role("dialog").get_by_label("Person").fill("p-000001")
     await page.get_by_role("combobox", name="Dataset").press("ArrowDown")
     await page.get_by_role("option", name="Rain in two towns").click()
-    await page.get_by_role("dialog").get_by_label("mount").check()
+    await page.get_by_text("Limits").click()
+    await page.get_by_label("Columns of rain").press("ArrowDown")
+    for column in ("day", "mm"):
+        await page.get_by_role("option", name=column, exact=True).click()
+    await page.keyboard.press("Escape")
+    await page.get_by_label("Rows of rain").fill("town = 'Faro'")
+    await page.get_by_label("At most so many rows").fill("3")
+    await steward.accessible()
     await page.get_by_role("dialog").get_by_role("button", name="Grant something").click()
     await expect(page.get_by_role("button", name="Revoke")).to_be_visible()
+    await expect(page.get_by_text("rain (day, mm): town = 'Faro'")).to_be_visible()
+    await page.screenshot(path=SCREENSHOTS / "grants.png")
+    await learner.go("/s/course/data/rain")
+    await expect(learner.page.get_by_text("≤ 3 rows")).to_be_visible()
 
 
 async def test_an_owner_changes_terms_rounds_and_policies_in_the_browser(somebody):
@@ -369,3 +400,90 @@ async def test_a_member_takes_a_file_out_when_a_steward_has_looked_at_it(site, s
         await page.get_by_role("link", name="download: results/rain.csv").click()
     assert "Porto,7.9" in (await (await download.value).path()).read_text()
     await member.accessible()
+
+
+async def test_a_steward_loads_data_in_the_browser_and_a_member_sees_how_they_lie(somebody, tmp_path):
+    steward, learner = await somebody("steward"), await somebody("ada")
+    page = steward.page
+    await register(learner)
+    (tmp_path / "Many Ages.csv").write_text("id,age\n" + "".join(f"{n},{20 + n % 50}.5\n" for n in range(400)))
+    await steward.go("/s/course/data")
+    await page.get_by_role("button", name="New dataset").click()
+    await page.get_by_label("Files", exact=True).set_input_files(tmp_path / "Many Ages.csv")
+    await page.get_by_role("dialog").get_by_label("Title").fill("Ages of many")
+    await steward.accessible()
+    await page.screenshot(path=SCREENSHOTS / "load.png")
+    await page.get_by_role("dialog").get_by_role("button", name="Load").click()
+    await page.wait_for_url("**/data/many_ages")
+    await expect(page.get_by_text("400 rows")).to_be_visible()
+    await steward.go("/s/course/grants")
+    await page.get_by_role("button", name="Grant something").click()
+    await page.get_by_role("combobox", name="Dataset").press("ArrowDown")
+    await page.get_by_role("option", name="Ages of many").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Grant something").click()
+    await expect(
+        page.get_by_role("cell", name="many_ages").or_(page.get_by_role("rowheader", name="many_ages"))
+    ).to_be_visible()
+    await learner.go("/s/course/data/many_ages")
+    await learner.page.get_by_role("combobox", name="How a column is spread").press("ArrowDown")
+    await learner.page.get_by_role("option", name="age").click()
+    await learner.page.get_by_role("img", name="How a column is spread: age").wait_for()
+    await learner.accessible()
+    await learner.page.screenshot(path=SCREENSHOTS / "profile.png", full_page=True)
+
+
+async def test_a_member_copies_the_notebooks_files_and_brings_one_back(somebody):
+    person = await somebody("ada")
+    page = person.page
+    await register(person)
+    await person.go("/s/course/notebook")
+    await page.get_by_role("button", name="Start", exact=True).click()
+    await page.get_by_role("link", name="Open the notebook").wait_for(timeout=60_000)
+    await page.get_by_role("button", name="Copy now").click()
+    await page.get_by_role("button", name="Look inside").click()
+    await page.get_by_role("dialog").get_by_text("Copy of").wait_for()
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "copies.png")
+    await page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    await expect(page.get_by_role("button", name="Restore everything")).to_be_disabled()
+    await page.get_by_role("button", name="Remove:").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await page.get_by_text("There is no copy yet.").wait_for()
+
+
+async def test_who_joins_a_competition_reads_its_rules_answers_its_questions_and_names_a_team(somebody, site):
+    rounds = [{"name": "r1", "title": "Heats", "starts": "2026-01-01T00:00:00Z", "ends": "2099-01-01T00:00:00Z"}]
+    dua = {
+        "name": "dua", "title": "Data use agreement", "text": "# Terms\n\nBe good.\n",
+        "questions": [{"name": "supervisor", "type": "text", "label": "Who supervises you?"}],
+    }  # fmt: skip
+    cup = blueprint(
+        slug="cup", kind="competition", title="The rain cup", sponsor="The Rain Foundation", agreements=[dua], rounds=rounds,
+        rules="1. Play fair.\n2. No peeking.\n", environments=[{"name": "python-basic"}], roles={},
+    )  # fmt: skip
+    await declare(site.platform, cup, site.folder)
+    person = await somebody("ada")
+    page = person.page
+    await person.go("/s/cup")
+    await page.get_by_text("The Rain Foundation").wait_for()
+    await page.get_by_text("No peeking.").wait_for()
+    await page.get_by_text("Heats").wait_for()
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "public.png")
+    await page.get_by_role("link", name="Register").click()
+    await page.get_by_role("button", name="Next").click()
+    await page.get_by_label("I have read").check()
+    await page.get_by_role("button", name="Next").click()
+    assert await page.get_by_text("This is needed.").count() == 1, "the agreement's question has no answer yet"
+    await page.get_by_label("Who supervises you?").fill("Eva")
+    await page.get_by_role("button", name="Next").click()
+    await page.get_by_label("Name of your team").fill("Die Stürmer")
+    await page.get_by_text("It will be called die-sturmer.").wait_for()
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "team.png")
+    await page.get_by_role("button", name="Sign and register").click()
+    await page.get_by_role("heading", name="You are in.").wait_for()
+    await person.go("/home")
+    await page.get_by_text("Heats ends in").wait_for()
+    await page.get_by_text("Team die-sturmer").wait_for()
+    await person.accessible()

@@ -11,7 +11,7 @@ from cloister.blueprint import catalogue
 from cloister.core.principal import EVERYTHING
 from cloister.spaces import declared, get_space
 from cloister.workspaces import SnapshotController, Workspace
-from tests.support import ARROW, declare, until
+from tests.support import ARROW, csv_file, declare, until
 from tests.workspaces.conftest import LAB_ENVIRONMENT, SIZES, gateway_platform, lab_blueprint
 from tests.workspaces.test_policies import at_a_desk, save
 
@@ -233,14 +233,26 @@ async def text(desk, name: str) -> str:
 
 async def test_the_shipped_r_environment_runs_r_on_the_record(tmp_path):
     declared_r = {**catalogue()["r"], "packages": ARROW}
-    async with gateway_platform(tmp_path, lab_blueprint(environments=[declared_r])) as api:
+    rain = csv_file(tmp_path, "rain.csv", "day,mm,town\n1,4.5,Évora\n2,0.0,Faro\n3,12.5,Faro\n")
+    declared = lab_blueprint(
+        environments=[declared_r], datasets=[{"name": "rain", "title": "Rain", "tables": [{"name": "rain", "source": rain}]}],
+        grants=[{"to": "everybody", "dataset": "rain", "allow": ["query"]}],
+    )  # fmt: skip
+    async with gateway_platform(tmp_path, declared) as api:
         ada = await at_a_desk(api)
         async with await ada.kernel("ir") as kernel:
             printed, _ = await kernel.run("cat(sum(c(20, 22)))\ncat(R.version$language)")
+            asked, _ = await kernel.run(
+                'd <- cloister.sql("select town, mm from rain where mm > ? order by day", list(1))\n'
+                "cat(nrow(d), d$town, sum(d$mm), names(d), cloister.datasets()$table)"
+            )
+            refused, _ = await kernel.run('cloister.sql("select * from secrets")')
         assert "42" in printed
         assert "R" in printed
-        (ran,) = await api.records(name="gateway:code:run")
-        assert "sum(c(20, 22))" in ran["details"]["code"]
+        assert "2 Évora Faro 17 town mm rain.rain" in asked
+        assert "no such table" in refused, refused
+        ran = [record["details"]["code"] for record in await api.records(name="gateway:code:run")]
+        assert any("sum(c(20, 22))" in code for code in ran)
         await ada.close()
 
 

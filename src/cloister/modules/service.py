@@ -369,9 +369,9 @@ def _text(content: bytes) -> str:
 
 def _unified(path: str, old: bytes, new: bytes) -> str:
     try:
-        before, after = old.decode().splitlines(keepends=True), new.decode().splitlines(keepends=True)
+        before, after = old.decode().splitlines(), new.decode().splitlines()
     except UnicodeDecodeError:
         return ""
     if len(old) + len(new) > LARGEST_DIFF:
         return ""
-    return "".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))
+    return "\n".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm=""))

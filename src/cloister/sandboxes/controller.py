@@ -8,14 +8,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_
-
-from cloister.access import scoped_get, scoped_select, scoped_update
+from cloister.access import scoped_get, scoped_select
 from cloister.audit import Recorder
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
 from cloister.core.events import AccessChanged, Event, SandboxChanged, SandboxWanted
-from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING
 from cloister.identity import secret_hash
 from cloister.platform import Bus, Controller, Database, Settings, UnitOfWork, metrics
@@ -25,19 +22,19 @@ from cloister.sandboxes.blanks import Blank, Blanks, furnish
 from cloister.sandboxes.egress import narrowed
 from cloister.sandboxes.errors import BackendFailed
 from cloister.sandboxes.inner import Connected, InnerApi
+from cloister.sandboxes.leases import Leases
 from cloister.sandboxes.models import Sandbox
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess
 from cloister.sandboxes.service import record_state
 from cloister.sandboxes.spec import Companion, Place, SandboxSpec
-from cloister.sandboxes.starting import Live, make_place, node_id, start_error, tail
-from cloister.sandboxes.states import FINAL, LIVE, State, check_transition
+from cloister.sandboxes.starting import Live, make_place, start_error, tail
+from cloister.sandboxes.states import FINAL, State, check_transition
 from cloister.sandboxes.volume_use import VolumeUse
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 from cloister.spaces import SpaceNotFound, declared, get_space
 
 log = logger(__name__)
-LEASE = timedelta(seconds=30)
 GRACE_SECONDS = 3.0
 READOPT_SECONDS = 20.0
 FORGET_AT_ONCE = 20
@@ -70,8 +67,7 @@ class SandboxController(Controller):
         self._bus = bus
         self._clock = clock
         self._recorder = recorder
-        self._node = node_id(settings)
-        self._me = new_id("ctl")
+        self._leases = Leases(settings, database, clock)
         self.swept = asyncio.Event()
         """Set when what an earlier process left of sandboxes that nobody knows is gone."""
         self.volumes = VolumeUse(database, disks)
@@ -97,7 +93,7 @@ class SandboxController(Controller):
         if not self.swept.is_set():
             await self._sweep()
             self.swept.set()
-        rows = await self._claim()
+        rows = await self._leases.claim()
         for row in rows:
             if row.id not in self.live:
                 live = self.live[row.id] = Live(row.id, asyncio.Event())
@@ -109,48 +105,13 @@ class SandboxController(Controller):
             await self._recheck(rows)
         return None
 
-    async def _claim(self) -> list[Sandbox]:
-        """Take (or keep) the lease of every live row that is this machine's or nobody's.
-
-        The state directory belongs to one process at a time, so a lease on this node under another name is dead.
-        """
-        now = self._clock.now()
-        wanted = scoped_select(Sandbox, EVERYTHING).where(
-            Sandbox.state.in_([state.value for state in LIVE]),
-            or_(Sandbox.node == self._node, Sandbox.node.is_(None)),
-        )
-        async with self._database.read() as uow:
-            rows = list((await uow.session.scalars(wanted.order_by(Sandbox.id))).all())
-        renew = [
-            row.id for row in rows
-            if row.lease_owner != self._me or row.lease_until is None or row.lease_until < now + LEASE / 2
-        ]  # fmt: skip
-        if renew:
-            async with self._database.write() as uow:
-                uow.unrecorded("leases")
-                await uow.session.execute(
-                    scoped_update(Sandbox, EVERYTHING)
-                    .where(Sandbox.id.in_(renew), or_(Sandbox.node == self._node, Sandbox.node.is_(None)))
-                    .values(lease_owner=self._me, lease_until=now + LEASE, node=self._node)
-                )
-        return rows
-
     async def _sweep(self) -> None:
         """Once at the start: remove what runs here under a name that the database does not have as live."""
-        async with self._database.read() as uow:
-            live = set(
-                (
-                    await uow.session.scalars(
-                        scoped_select(Sandbox, EVERYTHING)
-                        .where(Sandbox.state.in_([state.value for state in LIVE]))
-                        .with_only_columns(Sandbox.id)
-                    )
-                ).all()
-            )
+        live = await self._leases.all_live()
         for id_ in await self._backend.known() - live:
             log.warning("sandbox.reaped", sandbox=id_)
             await self._backend.remove(id_, self.place(id_))
-        in_use = {row.id: str(row.spec["volume"]) for row in await self._claim() if row.spec.get("volume")}
+        in_use = {row.id: str(row.spec["volume"]) for row in await self._leases.claim() if row.spec.get("volume")}
         for id_, volume in in_use.items():
             self.volumes.expect(volume, id_)
         for volume in self._disks.all_mounted() - set(in_use.values()):
@@ -410,13 +371,7 @@ class SandboxController(Controller):
         lives = list(self.live.values())
         tasks = [live.task for live in lives if live.task is not None]
         if stop_sandboxes:
-            async with self._database.write() as uow:
-                uow.unrecorded("the platform stops; each end is recorded")
-                await uow.session.execute(
-                    scoped_update(Sandbox, EVERYTHING)
-                    .where(Sandbox.state.in_([state.value for state in LIVE]), Sandbox.node == self._node)
-                    .values(wanted="stopped")
-                )
+            await self._leases.stop_all()
             for live in self.live.values():
                 live.stop.set()
             await asyncio.wait(tasks, timeout=15) if tasks else None

@@ -208,7 +208,9 @@ def install_agent(source: Path, target: Path) -> Path:
     import compileall  # noqa: PLC0415  (only at start)
 
     digest = hashlib.sha256(str(sys.version_info).encode())
-    files = {p.relative_to(source).as_posix(): p for kind in ("*.py", "*.js", "*.go") for p in source.rglob(kind)}
+    files = {
+        p.relative_to(source).as_posix(): p for kind in ("*.py", "*.js", "*.go", "*.R") for p in source.rglob(kind)
+    }
     for name, file in sorted(files.items()):
         digest.update(name.encode() + b"\0" + file.read_bytes())
     path = target / f"agent-{digest.hexdigest()[:16]}"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cloister.cli.main import app
+from cloister.cli.main import assemble
 from cloister.cli.output import Failure
 from cloister.core.errors import CloisterError
 from tests.chaos.server import Server
@@ -46,7 +46,7 @@ class Terminal:
         try:
             for name in [name for name in os.environ if name.startswith("CLOISTER_")]:
                 del os.environ[name]
-            result = CliRunner().invoke(app, words, env=environ)
+            result = CliRunner().invoke(assemble(words), words, env=environ)
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from cloister.core.errors import SettingsError
 from cloister.gateway import Hosts, caddyfile
 from cloister.gateway.hosts import plain
 from cloister.gateway.kernel_protocol import Execute, Reply, Unreadable, answered, asked
 from cloister.gateway.relay import _without_token
-from cloister.platform.settings import SettingsError, load
+from cloister.platform.settings import load
 
 HOSTS = Hosts("https", "data.example.org", 8443)
 LABEL = st.from_regex(r"[a-z][a-z0-9-]{0,38}[a-z0-9]", fullmatch=True)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cloister.platform.settings import SettingsError, explain, load
+from cloister.core.errors import SettingsError
+from cloister.platform.settings import explain, load
 
 KEY = "x8Jq2mVb7Rk4Zt9Lw3Ns6Pd1Gf5Hc0Ya"
 

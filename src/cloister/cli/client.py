@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from cloister.cli.output import Failure
-from cloister.platform.settings import SettingsError, load
+from cloister.core.errors import SettingsError
 
 
 @contextmanager
@@ -17,6 +17,8 @@ def connect(timeout: float | None = 120.0) -> Iterator[httpx2.Client]:
     url, token = os.environ.get("CLOISTER_URL"), os.environ.get("CLOISTER_TOKEN")
     transport = None
     if url is None or token is None:
+        from cloister.platform.settings import load  # noqa: PLC0415 — not needed for a server elsewhere, and heavy
+
         try:
             settings = load()
         except SettingsError as error:

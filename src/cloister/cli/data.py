@@ -12,7 +12,9 @@ from rich.progress import Progress
 from cloister.cli.client import checked, connect
 from cloister.cli.output import Failure, table
 
+app = typer.Typer()
 dataset_app = typer.Typer(no_args_is_help=True, help="Datasets.")
+app.add_typer(dataset_app, name="dataset")
 SpaceOption = Annotated[str, typer.Option("--space", "-s", help="The space's slug.")]
 FORMS = {
     "table": "application/json",
@@ -23,11 +25,7 @@ FORMS = {
 CHUNK = 1024 * 1024
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(sql)
-    app.add_typer(dataset_app, name="dataset")
-
-
+@app.command()
 def sql(
     statement: str,
     space: SpaceOption,

@@ -1,32 +1,38 @@
 """The root of the command line."""
 
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
 from cloister import __version__
-from cloister.cli import audit, data, environment, gateway, image, module, operate, sandbox, space, workspace
 from cloister.cli.output import Failure
-from cloister.core.errors import CloisterError
-from cloister.platform.settings import SettingsError
+from cloister.core.errors import CloisterError, SettingsError
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Cloister: a self-hosted data collaborative.",
-)  # fmt: skip
-operate.register(app)
-app.add_typer(space.app, name="space")
-app.add_typer(audit.app, name="audit")
-app.add_typer(sandbox.app, name="sandbox")
-app.add_typer(workspace.app, name="workspace")
-app.add_typer(environment.app, name="environment")
-app.add_typer(image.app, name="image")
-app.add_typer(gateway.app, name="gateway")
-app.add_typer(module.app, name="module")
-data.register(app)
+GROUPS = ("space", "audit", "sandbox", "workspace", "environment", "image", "gateway", "module")
+"""Each is the module of its name."""
+OTHERS = {"operate": ("settings", "doctor", "serve", "demo", "db"), "data": ("sql", "dataset")}
+"""Modules of commands that stand at the root."""
 
 
-@app.command()
+def assemble(arguments: Sequence[str]) -> typer.Typer:
+    """The command that these arguments ask for, or all when that is none of them.
+
+    Only what is asked for is imported: a client of a server elsewhere needs a tenth of it, and starts in a fraction of the time.
+    """
+    app = typer.Typer(
+        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+        help="Cloister: a self-hosted data collaborative.",
+    )  # fmt: skip
+    modules: dict[str, tuple[str, ...]] = {**OTHERS, **{name: (name,) for name in GROUPS}}
+    wanted = [module for module, commands in modules.items() if arguments and arguments[0] in commands]
+    for module in wanted or modules:
+        app.add_typer(import_module(f"cloister.cli.{module}").app, name=module if module in GROUPS else None)
+    app.command()(version)
+    return app
+
+
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
@@ -35,7 +41,7 @@ def version() -> None:
 def main() -> None:
     """Run the command line; errors are sentences, not tracebacks."""
     try:
-        app()
+        assemble(sys.argv[1:])()
     except (CloisterError, Failure, SettingsError) as error:
         typer.echo(f"cloister: {error}", err=True)
         sys.exit(1)

@@ -16,22 +16,18 @@ from cloister.platform import logs
 from cloister.platform.settings import explain, load
 from cloister.sandboxes import Wall
 
+app = typer.Typer()
 database_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
+app.add_typer(database_app, name="db")
 
 
-def register(app: typer.Typer) -> None:
-    app.command("settings")(show_settings)
-    app.command()(doctor)
-    app.command()(serve)
-    app.command()(demo)
-    app.add_typer(database_app, name="db")
-
-
+@app.command("settings")
 def show_settings() -> None:
     """Print each setting, its value (secrets masked) and where it comes from."""
     typer.echo(table(explain(load()), ("setting", "value", "from")))
 
 
+@app.command()
 def doctor() -> None:
     """Say what this machine enforces, and what it does not."""
     from cloister.sandboxes.backends.oci.doctor_privileged import examine  # noqa: PLC0415
@@ -50,6 +46,7 @@ def _wall_row(wall: Wall) -> tuple[str, str, str]:
     return wall.name, "enforced" if wall.enforced else "MISSING", wall.detail
 
 
+@app.command()
 def serve() -> None:
     """Run the server until it is told to stop. Sandboxes go on and are adopted by the next one."""
     settings = load()
@@ -57,6 +54,7 @@ def serve() -> None:
     uvloop.run(http_server(Platform(settings), manage=True).serve())
 
 
+@app.command()
 def demo(
     check: Annotated[bool, typer.Option("--check", help="Play the main job, print what happened, and stop.")] = False,
     state: Annotated[Path, typer.Option(help="Where the demo keeps its state.")] = Path(".demo"),

@@ -24,6 +24,10 @@ from typing import ClassVar
 Facts = str | int | float | bool | list[str] | list[dict[str, str]] | Mapping[str, str] | None
 
 
+class SettingsError(Exception):
+    """The settings are wrong; the message says which and what to write. Nothing is served yet, so it has no status."""
+
+
 class CloisterError(Exception):
     """Something went wrong."""
 

@@ -16,14 +16,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from cloister.core.errors import SettingsError
 from cloister.core.principal import Role
 
 PREFIX = "CLOISTER_"
 PLACEHOLDERS = {"", "changeme", "change-me", "secret", "password", "placeholder", "example", "test", "cloister"}
-
-
-class SettingsError(Exception):
-    """The settings are wrong; the message says which and what to write."""
 
 
 class OidcProvider(BaseModel):

@@ -7,9 +7,11 @@ listens on the very socket that was named. Everything else takes the long way.
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import cast
 
 import httptools
@@ -42,9 +44,13 @@ class Ready:
     answer: bytes
     app: str
     link: str
+    until: float = math.inf
+    """When (``monotonic``) the pass in it is to be replaced: whom it lets in must still reach us with it."""
 
     def good(self) -> bool:
-        """Whether the app still listens on the socket that the answer names."""
+        """Whether its pass counts, and the app still listens on the socket that the answer names."""
+        if monotonic() > self.until:
+            return False
         try:
             here, there = os.lstat(self.app), os.lstat(self.link)
         except OSError:

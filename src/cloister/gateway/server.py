@@ -6,6 +6,7 @@ its own, see `asking`. Caddy alone can reach either.)
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
@@ -43,7 +44,7 @@ from cloister.workspaces import Workspaces
 log = logger(__name__)
 RECHECK_SECONDS = 0.8
 PASS = "Cloister-Pass"  # noqa: S105  (the name of a scheme)
-PASS_SECONDS = 10.0
+PASS_SECONDS = 20.0
 PASSES = 20_000
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -184,11 +185,13 @@ class Gateway:
         self._check_origin(question.host, question.headers, asked, question.method, socket=False)
         allowed = await self._decisions.decide(asked)
         headers = {**self.upstreams.headers(allowed), "Cloister-Upstream": self.upstreams.dial(allowed)}
+        until = math.inf
         if question.method not in SAFE or allowed.policies.downloads != "allowed":
             # What comes in is bounded, and where not everything may leave, whatever leaves is looked at: it comes to us.
             headers["Authorization"] = f"{PASS} {self._pass_for(asked)}"
             headers["Cloister-Upstream"] = self._own
-        return Ready(allowed, response(204, headers), *self.upstreams.paths(allowed))
+            until = monotonic() + PASS_SECONDS / 2
+        return Ready(allowed, response(204, headers), *self.upstreams.paths(allowed), until)
 
     def _pass_for(self, asked: Asked) -> str:
         """A word by which the request that Caddy is about to hand over is known to be of somebody who was let in.

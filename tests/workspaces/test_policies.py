@@ -127,7 +127,7 @@ async def test_a_daily_budget_slows_and_then_stops_what_leaves_but_not_saving(tm
 
 async def test_who_keeps_asking_where_downloads_are_metered_is_let_in_all_the_while(tmp_path, monkeypatch):
     """The answer that is given again and again must not outlive the pass in it."""
-    monkeypatch.setattr("cloister.gateway.server.PASS_SECONDS", 1.0)
+    monkeypatch.setattr("cloister.gateway.passes.PASS_SECONDS", 1.0)
     async with gateway_platform(
         tmp_path, lab_blueprint(policies={"workspace_disk": "128M", "downloads": "metered"})
     ) as api:

@@ -7,9 +7,7 @@ its own, see `asking`. Caddy alone can reach either.)
 import asyncio
 import contextlib
 import math
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from time import monotonic
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -30,6 +28,7 @@ from cloister.gateway.errors import CrookedPath, NoSuchWorkspace, WorkspaceAslee
 from cloister.gateway.hosts import cookie_name, plain
 from cloister.gateway.leaving import Leaving
 from cloister.gateway.outflow import Outflows
+from cloister.gateway.passes import Passes
 from cloister.gateway.presence import Presence
 from cloister.gateway.relay import Relay
 from cloister.gateway.streams import Streams
@@ -44,8 +43,6 @@ from cloister.workspaces import Workspaces
 log = logger(__name__)
 RECHECK_SECONDS = 0.8
 PASS = "Cloister-Pass"  # noqa: S105  (the name of a scheme)
-PASS_SECONDS = 20.0
-PASSES = 20_000
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
@@ -67,7 +64,7 @@ class Gateway:
         self.relay = Relay(decisions, self.upstreams, outflows, presence, recorder)
         self._sandboxes = sandboxes
         self._own = Sockets.of(settings).gateway
-        self._passes: dict[str, tuple[Asked, float]] = {}
+        self._passes = Passes()
         self._limit = RateLimit(settings.gateway_requests_per_minute)
         self._leaving = Leaving(settings, self.upstreams, outflows, recorder)
         self._streams = Streams(database, decisions, sandboxes, outflows, settings.public_url, bus, clock)
@@ -150,8 +147,8 @@ class Gateway:
             raise NoSuchWorkspace
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         if scheme == PASS:
-            asked, until = self._passes.get(secret, (None, 0.0))
-            if asked is None or until < monotonic() or asked.address != address:
+            asked = self._passes.asker(secret)
+            if asked is None or asked.address != address:
                 raise Unauthenticated
             return asked
         token = secret.strip() if scheme.lower() in {"bearer", "token"} and secret else None
@@ -188,22 +185,10 @@ class Gateway:
         until = math.inf
         if question.method not in SAFE or allowed.policies.downloads != "allowed":
             # What comes in is bounded, and where not everything may leave, whatever leaves is looked at: it comes to us.
-            headers["Authorization"] = f"{PASS} {self._pass_for(asked)}"
+            word, until = self._passes.give(asked)
+            headers["Authorization"] = f"{PASS} {word}"
             headers["Cloister-Upstream"] = self._own
-            until = monotonic() + PASS_SECONDS / 2
         return Ready(allowed, response(204, headers), *self.upstreams.paths(allowed), until)
-
-    def _pass_for(self, asked: Asked) -> str:
-        """A word by which the request that Caddy is about to hand over is known to be of somebody who was let in.
-
-        Their cookie does not come with it, since it never goes to an app.
-        """
-        now = monotonic()
-        if len(self._passes) > PASSES:
-            self._passes = {word: kept for word, kept in self._passes.items() if kept[1] > now}
-        word = secrets.token_urlsafe(24)
-        self._passes[word] = (asked, now + PASS_SECONDS)
-        return word
 
     def _refuse(self, question: Question, error: CloisterError) -> tuple[int, dict[str, str], str]:
         person = "text/html" in question.headers.get("accept", "") and question.method == "GET"

@@ -13,7 +13,7 @@ from cloister.bootstrap import Platform
 from cloister.insight import by_day, incidents_of
 from cloister.insight.uptime import READ, UptimeController
 from cloister.sandboxes import Sandbox
-from tests.support import blueprint, declare, make_settings, until
+from tests.support import ARROW, blueprint, declare, make_settings, until
 
 SIZES = {"small": {"cpus": 0.5, "memory": "512M", "disk": "64M", "scratch": "16M", "processes": 64, "price": 2.0}}
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -28,6 +28,7 @@ def test_cutting_a_period_at_midnight_loses_nothing(begin, length):
 
 
 async def test_a_steward_sees_what_each_team_took_and_an_operator_what_each_space_did(api):
+    await api.platform.environments.ensure(ARROW)
     await declare(api.platform, blueprint(sizes=SIZES))
     ana, steward = await api.member("ana"), await api.sign_in("steward")
     asked = await ana.post("/spaces/course/sandboxes", json={"command": ["python3", "-V"]})

@@ -22,7 +22,7 @@ from tests.sandbox.governed import (
     rows,
     short_folder,
 )
-from tests.support import blueprint, declare, make_settings, served, until
+from tests.support import ARROW, blueprint, declare, make_settings, served, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -188,6 +188,25 @@ async def test_code_in_a_sandbox_asks_and_gets_arrow(api, ana):
     asked = [r for r in await api.records(name="query:statement:ask") if r["sandbox"] == state["id"]]
     assert len(asked) == 3
     assert all(r["person"] and r["team"] for r in asked)
+
+
+async def test_answers_come_as_frames_of_pandas_and_polars(api, ana):
+    packages = ["pyarrow>=20", "pandas>=2", "polars>=1"]
+    frames = {"name": "frames", "packages": packages}
+    await api.platform.environments.ensure(packages)
+    await declare(
+        api.platform, data_course(api.folder, environments=[{"name": "python-basic", "packages": ARROW}, frames])
+    )
+    state, printed = await api.run(ana, """
+        import cloister
+        for kind in ("pandas", "polars"):
+            frame = cloister.sql("select country, age from patients where age > ? order by age", [60], as_=kind)
+            print(type(frame).__module__.split(".")[0], frame.shape, list(frame.columns), frame["age"].max())
+    """, environment="frames")  # fmt: skip
+    assert state["state"] == "stopped", (state, printed)
+    (pandas, polars) = printed.splitlines()
+    assert pandas.removeprefix("pandas") == polars.removeprefix("polars")
+    assert pandas.endswith("['country', 'age'] 7777")
 
 
 async def test_no_byte_of_an_answer_without_its_record(api, ana, monkeypatch):

@@ -202,6 +202,7 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     await page.get_by_role("dialog").get_by_role("button", name="Grant something").click()
     await expect(page.get_by_role("button", name="Revoke")).to_be_visible()
     await expect(page.get_by_text("rain (day, mm): town = 'Faro'")).to_be_visible()
+    await expect(page.get_by_role("columnheader", name="ada", exact=False)).to_be_visible()
     await page.screenshot(path=SCREENSHOTS / "grants.png")
     await learner.go("/s/course/data/rain")
     await expect(learner.page.get_by_text("≤ 3 rows")).to_be_visible()

@@ -14,6 +14,7 @@ from cloister.core.principal import Scope
 from cloister.datasets.declaration import GrantDeclaration, Operation
 from cloister.datasets.errors import BadGrant, GrantNotFound
 from cloister.datasets.models import Dataset, Grant
+from cloister.identity import people_by_number
 from cloister.platform import UnitOfWork
 from cloister.platform.paging import page_by
 from cloister.spaces import Team, in_space
@@ -171,3 +172,17 @@ class Grants:
                 raise BadGrant(f"There is no team “{name}” in this space.")
             return f"team:{team.team}"
         return "everybody"
+
+
+async def subject_names(uow: UnitOfWork, space: str, grants: Iterable[Grant]) -> dict[str, str]:
+    """What people call the teams and persons that some grants are given to, by subject."""
+    numbers: dict[str, set[int]] = {"team": set(), "person": set()}
+    for kind, _, number in (grant.subject.partition(":") for grant in grants):
+        if kind in numbers:
+            numbers[kind].add(int(number))
+    teams = scoped_select(Team, in_space(space)).where(Team.team.in_(numbers["team"]))
+    people = await people_by_number(uow, numbers["person"])
+    return {
+        **{f"team:{team.team}": team.name for team in await uow.session.scalars(teams)},
+        **{f"person:{number}": person.name for number, person in people.items()},
+    }

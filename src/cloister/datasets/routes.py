@@ -12,7 +12,7 @@ from cloister.core.errors import TooLarge
 from cloister.core.pagination import MAX_PAGE
 from cloister.datasets.declaration import GrantDeclaration, Metadata
 from cloister.datasets.errors import BadSource, DownloadNotGranted, VersionNotFound
-from cloister.datasets.grants import Grants
+from cloister.datasets.grants import Grants, subject_names
 from cloister.datasets.models import Dataset
 from cloister.datasets.schemas import (
     DatasetOut,
@@ -203,12 +203,14 @@ def _grant_routes(api: APIRouter, grants: Grants) -> None:
         """All grants that count."""
         await get_space(call.uow, space)
         page = await grants.page(call.uow, call.scope, cursor, limit)
-        return GrantPage(items=[GrantOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+        names = await subject_names(call.uow, space, page.items)
+        return GrantPage(items=[GrantOut.of(row, names) for row in page.items], next_cursor=page.next_cursor)
 
     @api.post("/spaces/{space}/grants", openapi_extra=guard(Action.GRANT_WRITE), status_code=201)
     async def give_grant(space: Slug, body: GrantDeclaration, call: CallDep) -> GrantOut:
         """Give a grant."""
-        return GrantOut.of(await grants.give(call.uow, space, body, call.principal.label))
+        grant = await grants.give(call.uow, space, body, call.principal.label)
+        return GrantOut.of(grant, await subject_names(call.uow, space, [grant]))
 
     @api.delete("/spaces/{space}/grants/{grant}", openapi_extra=guard(Action.GRANT_WRITE), status_code=204)
     async def revoke_grant(space: Slug, grant: str, call: CallDep) -> None:

@@ -1,5 +1,6 @@
 """Datasets, versions and grants as the API shows them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -117,15 +118,18 @@ class GrantOut(BaseModel):
 
     id: str
     subject: str
+    subject_name: str | None
+    """What people call the team or the person."""
     policy: GrantDeclaration
     source: str
     created_at: datetime
 
     @classmethod
-    def of(cls, row: Grant) -> "GrantOut":
+    def of(cls, row: Grant, names: Mapping[str, str]) -> "GrantOut":
         return cls(
             id=row.id,
             subject=row.subject,
+            subject_name=names.get(row.subject),
             policy=GrantDeclaration.model_validate(row.policy),
             source=row.source,
             created_at=row.created_at,

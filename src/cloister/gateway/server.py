@@ -246,6 +246,8 @@ class Gateway:
                 return await self.relay.serve(request, asked, allowed)
             return await self._leaving.serve(request, allowed, document=document)
         except aiohttp.ClientError as error:
+            if request.transport is None or request.transport.is_closing():
+                raise  # whoever asked has gone, as a page does that is loaded anew
             if document:
                 return _html(pages.waking(asked.address.space, asked.address.team), 503)
             raise WorkspaceAsleep("The app in this workspace did not answer.") from error

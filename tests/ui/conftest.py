@@ -112,3 +112,16 @@ async def somebody(site, browser):
             return found
 
         yield make
+
+
+async def register(person):
+    """Get somebody who is signed in into the course."""
+    page = person.page
+    await person.go("/s/course/register")
+    await page.get_by_label("Country").fill("Portu")
+    await page.get_by_role("option", name="Portugal").click()
+    await page.get_by_label("I will be honest").check()
+    await page.get_by_role("button", name="Next").click()
+    await page.get_by_label("I have read").check()
+    await page.get_by_role("button", name="Sign and register").click()
+    await page.get_by_role("heading", name="You are in.").wait_for()

@@ -198,6 +198,17 @@ async def test_a_repeated_upload_is_one_upload_also_while_the_first_is_under_way
     assert (done.status_code, again.status_code, again.headers["idempotency-replayed"]) == (201, 201, "true")
     assert done.json() == again.json()
 
+    async def other():
+        yield b"another file"
+
+    key = {"Idempotency-Key": "u"}
+    untold = await steward.post("/spaces/course/uploads", content=other(), headers=key)
+    assert untold.status_code == 422, "or it would be answered with the first"
+    digest = {**key, "Content-Digest": "sha-256=:AAAA:"}
+    assert problem(await steward.post("/spaces/course/uploads", content=other(), headers=digest)) == (
+        409, "idempotency.key_reused",
+    )  # fmt: skip
+
 
 async def _reserved(api):
     async with api.platform.database.read() as uow:

@@ -3,7 +3,7 @@
 import warnings
 from datetime import UTC, datetime, timedelta
 
-from cloister.access import scoped_select
+from cloister.access import scoped_get, scoped_select
 from cloister.core.clock import ManualClock
 from cloister.core.events import AccessChanged
 from cloister.core.principal import EVERYTHING
@@ -90,3 +90,36 @@ async def test_of_one_subject_the_newest_grant_counts_for_each_operation(api):
     page = (await steward.get("/spaces/course/grants", params={"limit": 1})).json()
     rest = (await steward.get("/spaces/course/grants", params={"cursor": page["next_cursor"]})).json()
     assert [g["policy"]["allow"] for g in page["items"] + rest["items"]] == [["mount", "download"], ["query"]]
+
+
+async def test_what_a_declaration_no_longer_names_is_no_longer_granted(settings):
+    """Also what stood in one grant with what it still names."""
+    everybody = {"to": "everybody", "dataset": "d"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        backend = FakeBackend()
+    async with served(settings, backend=backend) as api:
+        grants = api.platform.grants
+        await declare(api.platform, blueprint())
+
+        async def declared(*wanted):
+            async with api.platform.database.write() as uow:
+                uow.unrecorded("a test")
+                if await scoped_get(uow, Dataset, EVERYTHING, name="d") is None:
+                    now = api.platform.clock.now()
+                    uow.session.add(
+                        Dataset(id="dts_1", space="course", name="d", metadata_={}, version=1, created_at=now)
+                    )
+                    await uow.session.flush()
+                changed = await grants.declare(uow, "course", [GrantDeclaration(**everybody, **one) for one in wanted])
+            async with api.platform.database.read() as uow:
+                ways = ("query", "mount", "download")
+                return changed, [way for way in ways if await grants.effective(uow, "course", 1, 1, way)]
+
+        assert await declared({"allow": ["query", "mount", "download"]}) == (1, ["query", "mount", "download"])
+        assert (await declared({"allow": ["query"]}))[1] == ["query"]
+        assert await declared({"allow": ["query"]}) == (0, ["query"])
+        assert await declared({"allow": ["query"], "max_rows": 3}) == (1, ["query"])
+        assert (await declared({"allow": ["query"]}, {"allow": ["mount"]}))[1] == ["query", "mount"]
+        assert (await declared({"allow": ["mount"]}))[1] == ["mount"]
+        assert (await declared())[1] == []

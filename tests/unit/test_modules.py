@@ -15,6 +15,7 @@ from cloister.modules.archive import MAX_BYTES, check_path, pack, unpack
 from cloister.modules.configuration import check_values, read_model
 from cloister.modules.manifest import Permissions, describe
 from cloister.modules.requirements import dependencies
+from cloister.modules.service import changes_between
 from cloister.modules.versions import check_next, choose
 from cloister.platform.markdown import to_html
 
@@ -230,3 +231,16 @@ def test_a_readme_becomes_html_that_can_do_nothing():
     for bad in ("<script", "<img", 'href="javascript'):
         assert bad not in html, bad
     assert 'href="https://a.example" rel="noopener noreferrer nofollow"' in html
+
+
+def test_what_a_release_changes_is_told_line_by_line_until_it_is_too_much():
+    many = "".join(f"{number % 97}\n" for number in range(6000)).encode()
+    before = {"a.py": b"one\ntwo", "gone.txt": b"x\n", "same.txt": b"y", "photo.png": b"\xff\x00", "z.txt": many}
+    after = {"a.py": b"one\nthree", "new.txt": b"n\n", "same.txt": b"y", "photo.png": b"\xff\x01", "z.txt": many[::-1]}
+    found = {change.path: change for change in changes_between(before, after)}
+    assert {path: change.change for path, change in found.items()} == {
+        "a.py": "changed", "gone.txt": "removed", "new.txt": "added", "photo.png": "changed", "z.txt": "changed",
+    }  # fmt: skip
+    assert found["a.py"].diff.splitlines()[-2:] == ["-two", "+three"]
+    assert found["new.txt"].diff.splitlines()[-1] == "+n"
+    assert (found["photo.png"].diff, found["z.txt"].diff) == ("", "")

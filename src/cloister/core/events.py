@@ -54,6 +54,13 @@ class AccessChanged(Event):
 
 
 @dataclass(frozen=True)
+class SignedOut(Event):
+    """A session or a token of somebody's counts no longer."""
+
+    person: int
+
+
+@dataclass(frozen=True)
 class ReleaseRemoved(Event):
     """A release of a module was taken away: what runs of it ends."""
 

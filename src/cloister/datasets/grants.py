@@ -104,19 +104,17 @@ class Grants:
             for grant in await self._given(uow, space)
             if grant.source == "blueprint"
         }
-        changed = 0
-        for declaration in wanted:
-            subject = await self._subject(uow, space, declaration.to)
-            key = (subject, declaration.dataset, frozenset(declaration.allow))
-            earlier = have.pop(key, None)
-            if earlier is None or earlier.policy != declaration.model_dump(mode="json", exclude_defaults=True):
-                await self.give(uow, space, declaration, "blueprint")
-                changed += 1
-        for gone in have.values():
-            if gone.revoked_at is None:  # else a new one has taken its place
-                await self.revoke(uow, in_space(space), gone.id)
-                changed += 1
-        return changed
+        keyed = {(await self._subject(uow, space, one.to), one.dataset, frozenset(one.allow)): one for one in wanted}
+        gone = [grant for key, grant in have.items() if key not in keyed]
+        for grant in gone:  # first: what a new one does not name of them must not go on
+            await self.revoke(uow, in_space(space), grant.id)
+        new = [
+            one for key, one in keyed.items()
+            if key not in have or have[key].policy != one.model_dump(mode="json", exclude_defaults=True)
+        ]  # fmt: skip
+        for one in new:
+            await self.give(uow, space, one, "blueprint")
+        return len(gone) + len(new)
 
     async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Grant]:
         query = scoped_select(Grant, scope).where(Grant.revoked_at.is_(None))

@@ -173,6 +173,7 @@ def _download_route(api: APIRouter, datasets: Datasets, grants: Grants, database
         """Download a table whole, where a grant lets it leave. Recorded before the first byte."""
         async with database.read(call.principal) as uow:
             await _check_download(uow, grants, call, dataset, number)
+            call.while_streaming.append(lambda later: _check_download(later, grants, call, dataset, number))
             version = await datasets.version(uow, call.scope, dataset, number)
         found = next((item for item in version.tables if item["name"] == table), None)
         if found is None:

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, delete, select
 
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
+from cloister.core.events import SignedOut
 from cloister.core.ids import new_id
 from cloister.core.principal import Principal
 from cloister.identity.models import Person, Session
@@ -92,10 +93,13 @@ class Sessions:
         if principal.session is not None:
             await uow.session.execute(delete(Session).where(Session.id == principal.session))
             record(uow, Name.SIGNED_OUT, subject=principal.session)
+            if principal.person is not None:
+                uow.publish(SignedOut(principal.person))
 
     async def end_all(self, uow: UnitOfWork, person: int) -> int:
         """Sign a person out everywhere; return from how many browsers."""
         ids = (await uow.session.scalars(select(Session.id).where(Session.person == person))).all()
         await uow.session.execute(delete(Session).where(Session.person == person))
         record(uow, Name.SIGNED_OUT, person=person, subject="everywhere", sessions=len(ids))
+        uow.publish(SignedOut(person))
         return len(ids)

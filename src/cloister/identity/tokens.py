@@ -12,6 +12,7 @@ from cloister.audit import Name, record
 from cloister.core.actions import Action
 from cloister.core.clock import Clock
 from cloister.core.errors import Invalid, NotFound
+from cloister.core.events import SignedOut
 from cloister.core.ids import new_id
 from cloister.core.principal import Principal
 from cloister.identity.models import ApiToken, Person
@@ -124,6 +125,13 @@ class Tokens:
             await self._note_use(token.id, now)
         return Principal(person=token.person, token=token.id, token_scopes=frozenset(token.scopes), address=address)
 
+    async def valid(self, uow: UnitOfWork, id_: str) -> bool:
+        """Whether a token counts at this moment."""
+        query = select(ApiToken.expires_at).join(Person, Person.number == ApiToken.person)
+        counts = query.where(ApiToken.id == id_, ApiToken.revoked_at.is_(None), Person.disabled_at.is_(None))
+        until = await uow.session.scalar(counts)
+        return until is not None and until > self.clock.now()
+
     async def _note_use(self, id_: str, now: datetime) -> None:
         async with self.database.write() as uow:
             uow.unrecorded("when a token was last used")
@@ -144,3 +152,4 @@ class Tokens:
             raise TokenNotFound
         token.revoked_at = self.clock.now()
         record(uow, Name.TOKEN_REVOKED, subject=token.id)
+        uow.publish(SignedOut(person))

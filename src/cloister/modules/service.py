@@ -1,5 +1,6 @@
 """Writing, publishing, forking and finding modules."""
 
+import asyncio
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ from cloister.modules.store import Files
 from cloister.platform import UnitOfWork
 from cloister.platform.paging import page_by
 
-LARGEST_DIFF = 200_000
+DIFF_BYTES = 200_000
+DIFF_LINES = 10_000
+"""Of all files together: finding what changed costs up to the square of it."""
 DRAFT = "draft"
 """The version of what is no release yet."""
 
@@ -309,21 +312,15 @@ class Modules:
 
     async def diff(self, one: Release, other: Release) -> list[FileChange]:
         """What changed from one release to another."""
-        return self._changes(await self.files.read(one.digest), await self.files.read(other.digest))
+        return await asyncio.to_thread(
+            changes_between, await self.files.read(one.digest), await self.files.read(other.digest)
+        )
 
     async def diff_to_draft(self, uow: UnitOfWork, one: Release, module: Module) -> list[FileChange]:
         """What a draft changes of a release."""
-        return self._changes(await self.files.read(one.digest), await self.draft(uow, module))
-
-    @staticmethod
-    def _changes(before: dict[str, bytes], after: dict[str, bytes]) -> list[FileChange]:
-        changes = []
-        for path in sorted(before.keys() | after.keys()):
-            old, new = before.get(path), after.get(path)
-            if old != new:
-                change = "added" if old is None else "removed" if new is None else "changed"
-                changes.append(FileChange(path, change, _unified(path, old or b"", new or b"")))
-        return changes
+        return await asyncio.to_thread(
+            changes_between, await self.files.read(one.digest), await self.draft(uow, module)
+        )
 
     async def more_permissions(self, uow: UnitOfWork, module: Module, release: Release) -> list[str]:
         """What a release asks for that the one before it did not."""
@@ -367,11 +364,25 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace").replace("\0", "�")
 
 
-def _unified(path: str, old: bytes, new: bytes) -> str:
+def changes_between(before: dict[str, bytes], after: dict[str, bytes]) -> list[FileChange]:
+    """What differs, file by file; line by line as long as all of it is not too much."""
+    changes, bytes_left, lines_left = [], DIFF_BYTES, DIFF_LINES
+    for path in sorted(before.keys() | after.keys()):
+        old, new = before.get(path), after.get(path)
+        if old == new:
+            continue
+        was, now, size = _lines(old), _lines(new), len(old or b"") + len(new or b"")
+        diff, many = "", len(was) + len(now)
+        if size <= bytes_left and many <= lines_left:
+            diff = "\n".join(difflib.unified_diff(was, now, f"a/{path}", f"b/{path}", lineterm=""))
+            bytes_left, lines_left = bytes_left - size, lines_left - many
+        changes.append(FileChange(path, "added" if old is None else "removed" if new is None else "changed", diff))
+    return changes
+
+
+def _lines(content: bytes | None) -> list[str]:
+    """A text's lines; none of what is no text."""
     try:
-        before, after = old.decode().splitlines(), new.decode().splitlines()
+        return (content or b"").decode().splitlines()
     except UnicodeDecodeError:
-        return ""
-    if len(old) + len(new) > LARGEST_DIFF:
-        return ""
-    return "\n".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm=""))
+        return []

@@ -1,6 +1,7 @@
 """One call from outside, as the domains see it: who asks, what they may reach, and the transaction they are in."""
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
@@ -24,6 +25,8 @@ class Call:
     transaction: UnitOfWork | None
     request_id: str
     address: str | None = None
+    while_streaming: list[Callable[[UnitOfWork], Awaitable[None]]] = field(default_factory=list)
+    """What else an answer that streams rests on: looked at again with the right to it; raises when it is gone."""
 
     @property
     def uow(self) -> UnitOfWork:

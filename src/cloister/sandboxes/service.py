@@ -39,6 +39,7 @@ from cloister.sandboxes.ports import Backend, DataAccess
 from cloister.sandboxes.programs import encoded_files, program_environ
 from cloister.sandboxes.spec import Mount, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, State
+from cloister.sandboxes.volume_use import check_unused
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 from cloister.spaces import (
     EnvironmentDeclaration,
@@ -345,14 +346,13 @@ class Sandboxes:
         Raises:
             VolumeNotFound: when the scope reaches none.
             VolumeNotConfirmed: when its name is not given.
-            VolumeBusy: when something has it mounted.
+            VolumeBusy: when something uses it.
             VolumeOfWorkspace: when it is a workspace's.
         """
         volume = await self.volume(uow, scope, id_)
         if confirm != volume.name:
             raise VolumeNotConfirmed(name=volume.name)
-        if self.disks.mounted(volume.id):
-            raise VolumeBusy
+        await check_unused(uow, self.disks, volume)
         record(uow, Name.VOLUME_DELETED, team=volume.team, space=volume.space, subject=volume.id)
         await uow.session.delete(volume)
         try:

@@ -12,11 +12,11 @@ from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.principal import Principal, Scope
 from cloister.platform import Database
-from cloister.sandboxes.errors import TooManySnapshots, VolumeAsleep, VolumeBusy, VolumeNotFound
+from cloister.sandboxes.errors import TooManySnapshots, VolumeAsleep, VolumeNotFound
 from cloister.sandboxes.inside_volumes import Entry, bring_back, entries
 from cloister.sandboxes.models import Volume
 from cloister.sandboxes.service import Sandboxes
-from cloister.sandboxes.volume_use import VolumeUse
+from cloister.sandboxes.volume_use import VolumeUse, check_unused
 from cloister.sandboxes.volumes_privileged import SNAPSHOT_NAME
 from cloister.spaces import declared, get_space
 
@@ -150,8 +150,8 @@ class Snapshots:
         """
         volume = await self._volume(scope, id_)
         snapshot = self._find(volume, name)
-        if self.sandboxes.disks.mounted(volume.id):
-            raise VolumeBusy
+        async with self.database.read() as uow:
+            await check_unused(uow, self.sandboxes.disks, volume)
         await self.take(scope, id_)
         await self.sandboxes.disks.restore(volume.id, snapshot.name)
         await self._record(scope.principal, volume, "restored", name)

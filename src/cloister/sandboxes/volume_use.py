@@ -6,14 +6,16 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from cloister.access import scoped_get
+from cloister.access import scoped_get, scoped_select
 from cloister.core.ids import new_id
 from cloister.core.principal import EVERYTHING
-from cloister.platform import Database
-from cloister.sandboxes.errors import VolumeNotFound
+from cloister.platform import Database, UnitOfWork
+from cloister.sandboxes.errors import VolumeBusy, VolumeNotFound
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.spec import SandboxSpec
+from cloister.sandboxes.states import LIVE
 from cloister.sandboxes.volumes_privileged import VolumeDisks
+from cloister.spaces import in_space
 
 
 class VolumeUse:
@@ -70,3 +72,17 @@ class VolumeUse:
                 users.remove(sandbox)
                 if not users:
                     await self._disks.unmount(volume)
+
+
+async def check_unused(uow: UnitOfWork, disks: VolumeDisks, volume: Volume) -> None:
+    """See that nobody works with a volume: mounted or not, for not every kind of volume is.
+
+    Raises:
+        VolumeBusy: when a sandbox that has not ended has it, or somebody looks into it.
+    """
+    live = scoped_select(Sandbox, in_space(volume.space)).where(
+        Sandbox.team == volume.team, Sandbox.state.in_([state.value for state in LIVE])
+    )
+    users = [row.id for row in await uow.session.scalars(live) if row.spec.get("volume") == volume.id]
+    if users or disks.mounted(volume.id):
+        raise VolumeBusy

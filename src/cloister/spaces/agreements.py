@@ -1,5 +1,6 @@
 """Publishing agreements and signing them."""
 
+import asyncio
 import difflib
 from typing import Any
 
@@ -123,7 +124,8 @@ async def difference(uow: UnitOfWork, space: str, name: str, since: int) -> str:
     if old is None or new is None:
         raise AgreementNotFound
     names = f"{name} version {old.number}", f"{name} version {new.number}"
-    return "\n".join(difflib.unified_diff(_lines(old), _lines(new), *names, lineterm=""))
+    lines = difflib.unified_diff(_lines(old), _lines(new), *names, lineterm="")
+    return await asyncio.to_thread("\n".join, lines)
 
 
 def _lines(version: AgreementVersion) -> list[str]:

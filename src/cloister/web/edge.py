@@ -168,8 +168,8 @@ class Authoriser:
         if transaction is None:
             await self._reserve(request, principal)
             if space is not None and request.method == "GET":
-                state["stream"] = Stream(principal, action, space)
-                state["streams"].add(state["stream"])
+                state["stream"] = Stream(principal, action, space, scope)
+                await state["streams"].add(state["stream"])
         if transaction is not None:
             state["transaction"] = transaction
             uow = await transaction.begin()
@@ -182,6 +182,8 @@ class Authoriser:
         if call.transaction is not None and operator:
             call.transaction.actor = scope.principal
         request.state.call = call
+        if "stream" in state:
+            state["stream"].call = call
 
     def _transaction(self, request: Request, principal: Principal) -> Transaction:
         database = self._platform.database
@@ -244,8 +246,11 @@ class Authoriser:
         key = request.headers.get("idempotency-key")
         if key is None or request.method != "POST" or request.scope["route"].status_code not in CREATED:
             return
-        if _streams_in(request.url.path):
-            body = request.headers.get("content-length", "").encode()  # what streams in cannot be looked at before
+        if _streams_in(request.url.path):  # what streams in cannot be looked at before
+            digest, length = (request.headers.get(name) for name in ("content-digest", "content-length"))
+            if digest is None and length is None:
+                raise Invalid("With an Idempotency-Key, say in Content-Length or Content-Digest what you send.")
+            body = f"{length} {digest}".encode()
         else:
             body = await request.body()
         kept_under, printed = _storage_key(principal, key), fingerprint(request.method, request.url.path, body)

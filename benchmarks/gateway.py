@@ -4,7 +4,9 @@ the same server; both in the same run.
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -57,7 +59,9 @@ def rate(url: str, headers: dict[str, str]) -> tuple[float, float]:
 @contextlib.asynccontextmanager
 async def running(*command: str, port: int) -> AsyncIterator[None]:
     """A program, once it listens on a port."""
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         async with asyncio.timeout(30):
             while True:
@@ -68,7 +72,7 @@ async def running(*command: str, port: int) -> AsyncIterator[None]:
                 await asyncio.sleep(0.05)
         yield
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # Node from PyPI is a child of what is started
         await process.wait()
 
 

@@ -4,8 +4,10 @@ import asyncio
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import warnings
 from pathlib import Path
@@ -61,6 +63,7 @@ class Provider:
             cwd=packages,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         assert b"READY" in self.process.stdout.readline()
 
@@ -73,7 +76,7 @@ class Provider:
             await http.post(f"{self.issuer}/__test/rotate{'?drop=1' if drop else ''}")
 
     def close(self):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)  # Node from PyPI is a child of what was started
         self.process.wait()
         self.process.stdout.close()
 

@@ -47,8 +47,33 @@
 
 cloister.sql <- function(query, params = NULL) {
   if (!is.null(params)) params <- as.list(params)
-  text <- .cloister_ask("POST", "/v1/query", "text/csv", list(sql = query, params = params))
-  utils::read.csv(text = text, check.names = FALSE, stringsAsFactors = FALSE, encoding = "UTF-8")
+  text <- .cloister_ask("POST", "/v1/query", "application/json", list(sql = query, params = params))
+  answer <- jsonlite::fromJSON(text, simplifyVector = FALSE)
+  columns <- lapply(seq_along(answer$columns), function(at) {
+    .cloister_column(lapply(answer$rows, `[[`, at), answer$columns[[at]]$type)
+  })
+  names(columns) <- vapply(answer$columns, `[[`, "", "name")
+  structure(columns, row.names = .set_row_names(length(answer$rows)), class = "data.frame")
+}
+
+# A column by its type in Arrow: nothing is guessed from how values look. Whole numbers that R cannot hold stay text.
+.cloister_column <- function(values, type) {
+  values[vapply(values, is.null, NA)] <- NA
+  if (any(vapply(values, is.list, NA))) return(I(values))
+  flat <- unlist(values)
+  if (type == "bool") return(as.logical(flat))
+  if (grepl("^u?int|^decimal.*, 0[)]$", type)) {
+    if (is.character(flat)) return(flat)
+    whole <- as.numeric(flat)
+    return(if (all(is.na(whole) | abs(whole) <= .Machine$integer.max)) as.integer(whole) else whole)
+  }
+  if (grepl("^(float|double|halffloat|decimal)", type)) return(as.numeric(flat))
+  text <- as.character(flat)
+  if (startsWith(type, "date")) return(as.Date(text))
+  if (startsWith(type, "timestamp")) {
+    return(as.POSIXct(sub("[+]00:00$", "", text), format = "%Y-%m-%dT%H:%M:%OS", tz = "UTC"))
+  }
+  text
 }
 
 cloister.datasets <- function() jsonlite::fromJSON(.cloister_ask("GET", "/v1/datasets", "application/json"))$items

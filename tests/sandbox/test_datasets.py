@@ -186,6 +186,31 @@ async def test_what_is_wrong_with_a_file_is_said_with_its_line(api, steward):
     assert (big.status_code, big.json()["code"]) == (413, "too_large")
 
 
+async def test_two_tables_of_one_name_are_refused(steward):
+    upload = (await steward.post("/spaces/course/uploads", content=b"a\n1\n")).json()
+    await steward.post("/spaces/course/datasets/twins", json={"title": "Twins"})
+    body = {"tables": [{**upload, "table": {"name": "sales", "source": f"{year}_sales.csv"}} for year in (2023, 2024)]}
+    refused = await steward.post("/spaces/course/datasets/twins/versions", json=body)
+    assert refused.status_code == 422
+    assert "two tables are called “sales”" in refused.text
+
+
+async def test_a_load_that_breaks_in_an_unforeseen_way_fails_and_lets_the_others_be_loaded(api, steward, monkeypatch):
+    real = api.platform.converter.convert
+
+    async def breaks(space, original, *rest):
+        if original.read_bytes() == b"a\nbreak\n":
+            raise RuntimeError("unforeseen")
+        await real(space, original, *rest)
+
+    monkeypatch.setattr(api.platform.converter, "convert", breaks)
+    loads = [load(steward, f"broken{n}", b"a\nbreak\n", "x.csv") for n in range(2)]
+    for version, seen in await asyncio.gather(*loads):
+        assert (version["state"], seen[-1]["state"]) == ("failed", "failed")
+        assert "unforeseen" not in version["error"], "the log says it, to operators"
+    assert (await load(steward, "whole", b"a\n1\n", "x.csv"))[0]["state"] == "ready"
+
+
 async def test_versions_stay_as_they_are(api, steward, ana):
     first, _ = await load(steward, "grows", b"a\n1\n", "x.csv")
     second, _ = await load(steward, "grows", b"a\n1\n2\n", "x.csv")
@@ -343,6 +368,7 @@ async def test_an_address_in_an_object_store_is_loaded_where_operators_allow_it(
         "s3://lake/opener/far.csv",
         "s3://other/open/far.csv",
         "s3://lake/open/far.csv?x=1",
+        "s3://lake/open/far\x01.csv",
     ):
         refused = await ask(url)
         assert (refused.status_code, refused.json()["code"]) == (422, "dataset.bad_source"), url

@@ -246,10 +246,18 @@ async def test_the_shipped_r_environment_runs_r_on_the_record(tmp_path):
                 'd <- cloister.sql("select town, mm from rain where mm > ? order by day", list(1))\n'
                 "cat(nrow(d), d$town, sum(d$mm), names(d), cloister.datasets()$table)"
             )
+            kept, _ = await kernel.run(
+                "v <- cloister.sql(\"select '01067' as code, 'NA' as land, 9007199254740993 as big, null::int as none,"
+                " true as yes, 0.5::double as half, date '2026-01-02' as day, 7 as n\")\n"
+                "cat(v$code, v$land, v$big, v$none, v$yes, v$half, format(v$day), v$n, sapply(v, class), "
+                'nrow(cloister.sql("select 1 as a where false")))'
+            )
             refused, _ = await kernel.run('cloister.sql("select * from secrets")')
         assert "42" in printed
         assert "R" in printed
         assert "2 Évora Faro 17 town mm rain.rain" in asked
+        types = "character character character integer logical numeric Date integer"
+        assert f"01067 NA 9007199254740993 NA TRUE 0.5 2026-01-02 7 {types} 0" in kept
         assert "no such table" in refused, refused
         ran = [record["details"]["code"] for record in await api.records(name="gateway:code:run")]
         assert any("sum(c(20, 22))" in code for code in ran)

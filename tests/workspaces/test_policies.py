@@ -194,7 +194,7 @@ async def test_an_idle_workspace_is_stopped_a_busy_one_is_not_and_it_can_be_kept
     clock = controller._clock
     real = clock.now
 
-    async def judged(minutes):
+    async def judged(minutes, forgotten=False):
         clock.now = lambda: real() + timedelta(minutes=minutes)
         try:
             from cloister.spaces import declared, get_space
@@ -204,6 +204,8 @@ async def test_an_idle_workspace_is_stopped_a_busy_one_is_not_and_it_can_be_kept
                 row = (await uow.session.scalars(scoped_select(Workspace, EVERYTHING))).one()
                 sandbox = await controller._sandbox(uow, row)
                 space = declared(await get_space(uow, "cup"))
+            if forgotten:
+                space = space.model_copy(update={"environments": []})
             return await controller.judge(row, sandbox, space)
         finally:
             del clock.now
@@ -226,6 +228,7 @@ async def test_an_idle_workspace_is_stopped_a_busy_one_is_not_and_it_can_be_kept
             return not (await judged(0)).busy
 
         await until(at_rest, 15, 0.3)
+        assert (await judged(0, forgotten=True)).kernels == 1, "also when its environment is declared no longer"
     keep = (real() + timedelta(hours=20)).isoformat()
     path = f"/spaces/cup/teams/{ada.team}/workspace"
     assert (await ada.client.patch(path, json={"keep_until": keep})).status_code == 200

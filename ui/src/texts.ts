@@ -87,6 +87,7 @@ const texts = {
   loadText: ["CSV, Parquet, JSON or a spreadsheet. Each file becomes a table; earlier versions stay as they are.", "CSV, Parquet, JSON oder eine Tabellenkalkulation. Jede Datei wird eine Tabelle; frühere Versionen bleiben, wie sie sind."],
   nameInSql: ["Name in SQL", "Name in SQL"],
   nameInSqlRule: ["Small letters, digits and _; it begins with a letter.", "Kleinbuchstaben, Ziffern und _; am Anfang ein Buchstabe."],
+  cancelled: ["You cancelled it.", "Sie haben es abgebrochen."],
   uploading: ["Sending {name} …", "{name} wird gesendet …"],
   loadData: ["Load", "Laden"],
   onlyTables: ["Only these tables (all when empty)", "Nur diese Tabellen (leer: alle)"],

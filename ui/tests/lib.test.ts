@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { settled } from "../src/lib/board";
 import { hitsIn } from "../src/lib/draft";
+import { tableNames } from "../src/lib/tables";
 import { slug, unanswered } from "../src/lib/form";
 import { kindOf, nodeAt, patched } from "../src/lib/live";
 import { csvOf } from "../src/lib/save";
@@ -68,4 +69,10 @@ describe("a form", () => {
 it("finds words in files by line", () => {
   expect(hitsIn({ "b.py": "x\nimport Rain", "a.md": "rain and rain" }, "RAIN")).toEqual([{ file: "a.md", line: 1, text: "rain and rain" }, { file: "b.py", line: 2, text: "import Rain" }]);
   expect(hitsIn({ a: "x" }, "x")).toEqual([]);
+  expect(hitsIn({ a: "x" }, null), "as a field that was cleared says").toEqual([]);
+});
+
+it("makes tables of files, whose names differ and need no quotes", () => {
+  expect(tableNames(["2023_sales.csv", "2024_sales.csv", "Ages (new).csv.gz", "ages new.xlsx", "…", "€.csv"])).toEqual(["t_2023_sales", "t_2024_sales", "ages_new", "ages_new_2", "table", "table_2"]);
+  for (const name of tableNames(Array.from({ length: 30 }, () => `${"x".repeat(90)}.csv`))) expect(name).toMatch(/^[a-z][a-z0-9_]{0,62}$/);
 });

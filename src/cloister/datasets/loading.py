@@ -58,6 +58,10 @@ class VersionController(Controller):
             log.warning("dataset.load_failed", dataset=version.dataset, error=error.detail)
             await self._finish(version, [], error)
             return
+        except Exception:  # the boundary of one version: it must not keep the others from being loaded
+            log.exception("dataset.load_failed", dataset=version.dataset)
+            await self._finish(version, [], BadSource("The platform failed to load this. Its log says why."))
+            return
         await self._finish(version, tables, None)
 
     async def _fetch(self, version: DatasetVersion, index: int, source: dict[str, Any]) -> None:

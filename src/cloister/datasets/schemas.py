@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cloister.datasets.declaration import GrantDeclaration, Metadata, Table
+from cloister.datasets.declaration import GrantDeclaration, Metadata, Table, each_named_once
 from cloister.datasets.models import Dataset, DatasetVersion, Grant
 
 
@@ -111,6 +111,11 @@ class VersionIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tables: Annotated[list[NewTable], Field(min_length=1, max_length=500)]
+
+    @model_validator(mode="after")
+    def _each_named_once(self) -> Self:
+        each_named_once([item.table for item in self.tables])
+        return self
 
 
 class GrantOut(BaseModel):

@@ -182,6 +182,8 @@ async def s3_object(settings: Settings, url: str) -> tuple[int, AsyncIterator[by
         result = await obstore.get_async(s3_store(settings, parts.netloc), parts.path.lstrip("/"))
     except FileNotFoundError as error:
         raise FileNotFoundError("There is no such object.") from error
+    except ValueError as error:  # a name that no object can have
+        raise FileNotFoundError("There is no such object.") from error
     except BaseError as error:  # what it says names the store's address, which is the operators' business
         log.warning("object.not_given", url=url, error=str(error)[:500])
         raise OSError("The store does not give it to this platform.") from error
@@ -214,6 +216,8 @@ def may_be_read(settings: Settings, url: str) -> bool:
     """
     parts = urlsplit(url)
     if parts.scheme != "s3" or parts.query or parts.fragment or {"", ".", ".."} & set(parts.path.split("/")[1:]):
+        return False
+    if not url.isprintable():
         return False
     own = settings.object_store_url
     if own is not None and _under(url, own):

@@ -19,7 +19,7 @@ from cloister.workspaces.apps import app_of
 from cloister.workspaces.models import Workspace
 from cloister.workspaces.ports import Pages
 from cloister.workspaces.probe import answers
-from cloister.workspaces.service import Workspaces, environment_now, environment_of
+from cloister.workspaces.service import JUPYTER, Workspaces, environment_now
 
 log = logger(__name__)
 RESTARTS = 3
@@ -245,9 +245,8 @@ class WorkspaceController(Controller):
 
     async def judge(self, row: Workspace, sandbox: Sandbox, declaration: SpaceDeclaration) -> Activity:
         """Look whether a workspace is used; stop it when it has not been for long enough. Return what was seen."""
-        jupyter = app_of(
-            environment_of(declaration, sandbox.environment)
-        ).jupyter  # what it runs, whatever it is to run next
+        # What it runs, whatever it is to run next, and whether or not the space still declares it.
+        jupyter = JUPYTER in SandboxSpec.load(sandbox.spec).environ
         seen = await self.watch.look(row, sandbox.id, jupyter=jupyter)
         now = self._clock.now()
         active = now if seen.busy else max(filter(None, (row.active_at, seen.last)), default=row.active_at)

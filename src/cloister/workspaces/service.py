@@ -39,6 +39,9 @@ from cloister.workspaces.capacity import may_take, price_of
 from cloister.workspaces.errors import EnvironmentPinned, KeepTooLong, NeedsApproval, NoApp, WorkspaceNotFound
 from cloister.workspaces.models import Workspace
 
+JUPYTER = "CLOISTER_JUPYTER"
+"""In the environment of a sandbox that runs the platform's JupyterLab: which build of it."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -222,7 +225,7 @@ class Workspaces:
             if server is None:
                 raise EnvironmentNotReady(environment="the platform's Jupyter server")
             mounts = [*mounts, Mount(str(server.path), "/opt/jupyter", executable=True)]
-            settings = {"CLOISTER_JUPYTER": server.id}
+            settings = {JUPYTER: server.id}
         settings |= {
             "CLOISTER_TERMINALS": "0" if declaration.policies.terminals == "blocked" else "1",
             "CLOISTER_KERNELS": ",".join(environment.kernels),

@@ -12,9 +12,9 @@ export interface Hit {
 const FIRST = ["main.py", "index.js", "main.go", "widget.js", "index.html"];
 const MOST_HITS = 200;
 
-/** Where words stand in files, by line. */
-export function hitsIn(texts: Record<string, string>, words: string): Hit[] {
-  const wanted = words.trim().toLowerCase();
+/** Where words stand in files, by line. A field that was cleared has none. */
+export function hitsIn(texts: Record<string, string>, words: string | null): Hit[] {
+  const wanted = (words ?? "").trim().toLowerCase();
   if (wanted.length < 2) return [];
   const found: Hit[] = [];
   for (const file of Object.keys(texts).sort())

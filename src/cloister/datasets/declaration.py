@@ -1,7 +1,6 @@
 """Datasets and grants as they are declared: the part of ``space.yaml`` that this domain owns, and FAIR metadata."""
 
 import re
-from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Literal, Self
 
@@ -66,29 +65,11 @@ class Metadata(Declared):
     spatial: str = ""
 
 
-def each_named_once(tables: Sequence[Table]) -> None:
-    """See that no two tables of a version have one name.
-
-    Raises:
-        ValueError: when two have.
-    """
-    names = [table.name for table in tables]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        message = f"two tables are called “{twice}”; give each a name of its own"
-        raise ValueError(message)
-
-
 class DatasetDeclaration(Metadata):
     """A dataset with its tables."""
 
     name: Identifier
     tables: Annotated[list[Table], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _each_named_once(self) -> Self:
-        each_named_once(self.tables)
-        return self
 
     @property
     def metadata(self) -> Metadata:

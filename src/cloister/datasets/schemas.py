@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cloister.datasets.declaration import GrantDeclaration, Metadata, Table, each_named_once
+from cloister.datasets.declaration import GrantDeclaration, Metadata, Table
 from cloister.datasets.models import Dataset, DatasetVersion, Grant
 
 
@@ -114,7 +114,11 @@ class VersionIn(BaseModel):
 
     @model_validator(mode="after")
     def _each_named_once(self) -> Self:
-        each_named_once([item.table for item in self.tables])
+        names = [item.table.name for item in self.tables]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            message = f"two tables are called “{twice}”; give each a name of its own"
+            raise ValueError(message)
         return self
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -264,6 +265,8 @@ async def test_another_web_application_than_jupyterlab_is_a_workspace_too(tmp_pa
         await ada.client.get("/me")
         visitor = await Visitor.of(browser, ada)
         page = visitor.page
+        files = []
+        page.on("response", lambda answer: files.append((urlsplit(answer.url).path, answer.headers, answer.status)))
         await page.goto(visitor.address("/?file=__new__"))
         editor = page.locator(".cm-content").first
         await editor.click(timeout=LONG)
@@ -271,3 +274,9 @@ async def test_another_web_application_than_jupyterlab_is_a_workspace_too(tmp_pa
         await page.keyboard.press("Control+Enter")
         await expect(page.locator("[data-testid=console-output-area]").first).to_contain_text("here 42", timeout=LONG)
         await visitor.picture("marimo")
+        fixed = [file for file in files if "/assets/" in file[0]]
+        assert len(fixed) > 50
+        assert all(path.startswith("/_cloister/static/") for path, _, _ in fixed), "all come from disk"
+        assert {status for _, _, status in fixed} == {200}
+        assert {headers["cache-control"] for _, headers, _ in fixed} == {"public, max-age=31536000, immutable"}
+        assert {headers.get("content-encoding") for path, headers, _ in fixed if "index-" in path} == {"gzip"}

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -31,6 +33,8 @@ async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record
     main = next(part for part in page.decode().split('"') if "/lab/static/main." in part)
     status, headers, _ = await ada.get(main, cookie="", headers={"Accept-Encoding": "gzip"})
     assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+    assert (await ada.get("/api/contents"))[0] == 200
+    assert (await ada.get("/_cloister/keep", "POST"))[0] == 204
     async with await ada.kernel() as kernel:
         assert (await kernel.run("print(6 * 7)", cell="c-1"))[0] == "42\n"
         assert "12.5" in (await kernel.run("import cloister; print(cloister.sql('SELECT max(mm) FROM rain'))"))[0]
@@ -39,7 +43,11 @@ async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record
         assert "ZeroDivisionError" in (await kernel.run("1 / 0"))[0]
     lines = (cup.platform.settings.state_directory / "logs" / "access.jsonl").read_text().splitlines()
     seen = [json.loads(line) for line in lines]
-    assert (await ada.client.get("/me")).json()["number"] in {line.get("person") for line in seen}
+    number, team = (await ada.client.get("/me")).json()["number"], ada.team
+    for path in ("/lab", "/api/contents", "/api/kernels", r"/api/kernels/[^/]*/channels", "/_cloister/keep"):
+        whose = {(a.get("person"), a.get("team")) for a in seen
+                 if re.fullmatch(path, urlsplit(a["request"]["uri"]).path) and a["status"] in {101, 200, 201, 204}}  # fmt: skip
+        assert whose == {(number, team)}, path
     assert ada.cookie.split("=")[1] not in "".join(lines)
     assert "code=-" in "".join(lines), "codes that let people in are left out of the log"
     await cup.platform.recorder.flush()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloister.gateway.hosts import Hosts, cookie_name
+from cloister.gateway.hosts import STATIC, Hosts, cookie_name
 from cloister.platform import Settings
 
 
@@ -179,11 +179,13 @@ def _tls(settings: Settings) -> str:
 
 def _workspace(settings: Settings, sockets: Sockets, environments: Path) -> str:
     cookie = cookie_name(settings)
-    ours = _streamed(sockets.gateway)
+    ours = _streamed(sockets.gateway) + "".join(
+        f"\nlog_append {name.lower()} {{http.response.header.Cloister-{name}}}" for name in ("Person", "Team")
+    )
     return f"""
-@static path_regexp ^/_cloister/static/[0-9a-f]{{24}}/lib/(share/jupyter/lab/static|jupyter_server/static)/
+@static path_regexp ^{STATIC}/[0-9a-f]{{24}}/lib/(.+/)?(_?static|assets)/
 handle @static {{
-\turi strip_prefix /_cloister/static
+\turi strip_prefix {STATIC}
 \troot * {environments}
 \theader Cache-Control "public, max-age=31536000, immutable"
 \theader X-Content-Type-Options nosniff

@@ -7,6 +7,7 @@ updated.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import PurePath
 from typing import TypeAlias
 
 from cloister.access import Decider, scoped_get
@@ -15,13 +16,14 @@ from cloister.core.errors import CloisterError, Unauthenticated
 from cloister.core.events import AccessChanged, Event, SandboxChanged, SpaceChanged, WorkspaceChanged
 from cloister.core.principal import Principal
 from cloister.gateway.entering import Entering
-from cloister.gateway.hosts import Address
+from cloister.gateway.hosts import STATIC, Address
 from cloister.gateway.memory import Memory
 from cloister.gateway.models import WorkspaceSession
 from cloister.identity import Sessions, Tokens, secret_hash
 from cloister.platform import Bus, Database, UnitOfWork
+from cloister.sandboxes import Sandbox, SandboxSpec
 from cloister.spaces import Policies, SpaceNotFound, active_space, in_space
-from cloister.workspaces import Workspace, app_of, environment_now
+from cloister.workspaces import App, Workspace, app_of, environment_now
 
 REMEMBER_SECONDS = 0.5
 REMEMBER_MANY = 20_000
@@ -56,6 +58,8 @@ class Allowed:
     """When it will be stopped if nobody does anything."""
     due_at: datetime | None = None
     """When it will be restarted to take a smaller size."""
+    static: tuple[tuple[str, str], ...] = ()
+    """Folders that its app's pages name, and the address at which Caddy has them."""
 
 
 class Decisions:
@@ -128,15 +132,27 @@ class Decisions:
             if principal.person is None or team.team not in (scope.teams or ()):
                 raise NotYourTeam
             row = await scoped_get(uow, Workspace, in_space(team.space), team=team.team)
+            static: tuple[tuple[str, str], ...] = ()
             if row is not None:
                 # One that is gone, or has no app, is said here.
-                app_of(environment_now(declaration, row, self._decider.clock.now()))
+                app = app_of(environment_now(declaration, row, self._decider.clock.now()))
+                if app.static and row.sandbox is not None:
+                    static = await self._static(uow, app, row)
             return Allowed(
                 principal, principal.person, team.space, team.team, row.id if row else None,
                 row.state if row else "stopped", row.reason if row else None, row.sandbox if row else None,
                 declaration.policies, _idle_at(row, declaration.policies) if row else None,
-                row.due_at if row else None,
+                row.due_at if row else None, static,
             )  # fmt: skip
+
+    async def _static(self, uow: UnitOfWork, app: App, row: Workspace) -> tuple[tuple[str, str], ...]:
+        """By the environment that it runs in, whichever is declared by now."""
+        sandbox = await scoped_get(uow, Sandbox, in_space(row.space), id=row.sandbox)
+        environment = SandboxSpec.load(sandbox.spec).environment if sandbox is not None else None
+        if environment is None:
+            return ()
+        root = f"{STATIC}/{PurePath(environment).name}/lib"
+        return tuple((name, f"{root}/{folder}") for name, folder in app.static)
 
     async def _principal(self, uow: UnitOfWork, asked: Asked, team: int) -> Principal:
         if asked.token is not None:

@@ -6,6 +6,8 @@ from urllib.parse import unquote, urlsplit
 
 from cloister.platform import Settings
 
+STATIC = "/_cloister/static"
+"""Under it, on every workspace's origin, Caddy serves files of environments from disk."""
 _LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 
 

@@ -21,7 +21,9 @@ from cloister.sandboxes.errors import EnvironmentBuildFailed
 from cloister.sandboxes.processes_privileged import output_of
 
 log = logger(__name__)
-COMPRESSED = {".js", ".css", ".svg", ".json", ".map", ".ttf"}
+COMPRESSED = {".js", ".css", ".svg", ".json", ".map", ".ttf", ".wasm"}
+STATIC = {"static", "_static", "assets"}
+"""Folders of web applications' files, by the names that their authors give them: Caddy serves these from disk."""
 WHEELS = ("--only-binary", ":all:")
 """Wheels are only unpacked. Anything else would run its author's code here, on the host, to be built."""
 
@@ -189,14 +191,15 @@ def _finish(path: Path) -> None:
     size = 0
     for folder, _, names in os.walk(path):
         os.chmod(folder, 0o755)
+        served = not STATIC.isdisjoint(Path(folder).relative_to(path).parts)
         for name in names:
             file = Path(folder, name)
             if file.is_symlink():
                 continue
             size += file.stat().st_size
             file.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
-            if "/share/jupyter/lab/static" in folder and file.suffix in COMPRESSED and file.stat().st_size > 1024:
-                packed = Path(f"{file}.gz")  # for Caddy, which serves these from disk
+            packed = Path(f"{file}.gz")
+            if served and file.suffix in COMPRESSED and file.stat().st_size > 1024 and not packed.exists():
                 packed.write_bytes(gzip.compress(file.read_bytes(), 6, mtime=0))
                 packed.chmod(0o644)
     packages = [line.split(" ")[0] for line in (path / "lock.txt").read_text().splitlines() if line[:1].isalnum()]

@@ -126,6 +126,12 @@ class AppDeclaration(Declared):
     """The path that answers once it serves."""
     start: Annotated[str, Field(pattern=r"^/[^\s]*$")] = "/"
     """The path that a visitor is sent to first."""
+    static: dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$")],
+        Annotated[str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9_.-]*/)*(_?static|assets)(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$")],
+    ] = Field(default_factory=dict)  # fmt: skip
+    """Folders of its address that hold files which never change, and where its packages have them: ``assets:
+    marimo/_static/assets``. They are served from disk, precompressed, without asking anybody."""
 
 
 class EnvironmentDeclaration(Declared):
@@ -152,6 +158,9 @@ class EnvironmentDeclaration(Declared):
             raise ValueError(message)
         if self.image is None and isinstance(self.app, AppDeclaration) and not self.app.command:
             message = "an app needs a “command”"
+            raise ValueError(message)
+        if self.image is not None and isinstance(self.app, AppDeclaration) and self.app.static:
+            message = "an image serves its own files: “static” is for the folders of packages"
             raise ValueError(message)
         return self
 

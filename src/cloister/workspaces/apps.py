@@ -23,6 +23,8 @@ class App:
     health: str
     start: str
     jupyter: bool
+    static: tuple[tuple[str, str], ...] = ()
+    """Folders of its address that never change, and where among its packages they are."""
 
 
 def app_of(environment: EnvironmentDeclaration) -> App:
@@ -35,7 +37,14 @@ def app_of(environment: EnvironmentDeclaration) -> App:
     if declared == "jupyterlab":
         return App(JUPYTERLAB, None, "/api", "/lab", jupyter=True)
     if isinstance(declared, AppDeclaration):
-        return App(tuple(declared.command), declared.port, declared.health, declared.start, jupyter=False)
+        return App(
+            tuple(declared.command),
+            declared.port,
+            declared.health,
+            declared.start,
+            False,
+            tuple(declared.static.items()),
+        )
     raise NoApp(environment=environment.name)
 
 

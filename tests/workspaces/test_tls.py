@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import ssl
+import sys
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -18,7 +21,12 @@ from tests.workspaces.conftest import gateway_platform, lab_blueprint
 async def over_tls(folder, mode):
     """A platform behind TLS, and what a client must trust to reach it."""
     port = free_port()
-    options = {"listen_port": port, "public_url": f"https://localhost:{port}", "gateway_tls": mode}
+    options = {
+        "listen_port": port,
+        "public_url": f"https://localhost:{port}",
+        "gateway_tls": mode,
+        "gateway_ask_port": free_port(),
+    }
     folder.mkdir(exist_ok=True)
     root = folder / "s" / "caddy" / "pki" / "authorities" / "local" / "root.crt"
     if mode == "files":
@@ -36,7 +44,7 @@ async def over_tls(folder, mode):
         async def issued_for_all():
             trusted = ssl.create_default_context(cafile=root) if root.exists() else None
             with contextlib.suppress(ssl.SSLError, ConnectionError):
-                return trusted and await protocol(trusted, port, "team-ada.cup.localhost") and trusted
+                return trusted and await protocol(trusted, port, "localhost") and trusted
             return None
 
         trusted = await until(issued_for_all, 30, 0.1)
@@ -62,6 +70,8 @@ async def protocol(trusted, port, name, offered=("h2", "http/1.1")):
 @pytest.mark.parametrize("mode", ["internal", "files"])
 async def test_every_name_has_a_certificate_and_nothing_goes_in_the_clear(tmp_path, mode):
     async with over_tls(tmp_path, mode) as (api, port, trusted):
+        ada = await api.member("ada", "cup")
+        assert (await ada.post("/spaces/cup/teams", json={"name": "team-ada"})).status_code == 201
         for name in ("localhost", "widgets.localhost", "shares.localhost", "team-ada.cup.localhost"):
             assert await protocol(trusted, port, name) == "h2", name
         with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -71,6 +81,8 @@ async def test_every_name_has_a_certificate_and_nothing_goes_in_the_clear(tmp_pa
             assert answer.status_code == 200
             assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
             assert "h3=" in answer.headers["alt-svc"]
+            answer = await http.get(f"https://localhost:{port}/api/v1/platform", headers={"Host": "evil.example"})
+            assert answer.status_code == 421, "no other name is answered behind a certificate"
         async with httpx2.AsyncClient() as http:
             answer = await http.get(f"http://localhost:{port}/api/v1/platform")
             assert answer.status_code == 400, "plain HTTP is told so, and gets nothing"
@@ -115,3 +127,72 @@ async def test_a_browser_opens_a_workspace_over_tls(tmp_path):
         names = {cookie["name"]: cookie for cookie in await context.cookies()}
         assert all(cookie["secure"] for name, cookie in names.items() if name != "_xsrf"), names
         await context.close()
+
+
+@contextlib.asynccontextmanager
+async def an_authority(folder):
+    """An ACME authority (another Caddy), with a file of hosts in which the names of the test are this machine."""
+    folder.mkdir()
+    port = free_port()
+    names = ("localhost", "widgets.localhost", "shares.localhost", "team-ada.cup.localhost", "nobody.cup.localhost")
+    (folder / "hosts").write_text("".join(f"127.0.0.1 {name}\n" for name in names))
+    (folder / "Caddyfile").write_text(f"""{{
+        admin off
+        storage file_system {folder}/data
+        skip_install_trust
+        auto_https disable_redirects
+        http_port {free_port()}
+    }}
+    https://localhost:{port} {{
+        bind 127.0.0.1
+        tls internal
+        acme_server {{
+            allow {{
+                domains *.localhost *.cup.localhost localhost
+            }}
+        }}
+    }}
+    """)
+    command = f"mount --bind {folder}/hosts /etc/hosts && exec {Path(sys.executable).with_name('caddy')} run --config {folder}/Caddyfile"
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            "unshare", "--mount", "sh", "-c", command, stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)}
+        )
+    root = folder / "data" / "pki" / "authorities" / "local" / "root.crt"
+    try:
+        yield f"https://localhost:{port}/acme/local/directory", root, folder / "log"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_every_workspace_gets_a_certificate_of_its_own_from_an_acme_authority_when_it_is_visited(tmp_path):
+    async with an_authority(tmp_path / "ca") as (directory, root, log):
+        await until(lambda: asyncio.to_thread(root.exists), 20, 0.05)
+        port = 443  # where an authority looks whether the name is ours
+        options = {
+            "listen_port": port, "public_url": "https://localhost", "gateway_tls": "acme", "gateway_acme_root": root,
+            "gateway_acme_directory": directory, "gateway_ask_port": free_port(),
+        }  # fmt: skip
+        async with gateway_platform(tmp_path, lab_blueprint(), **options) as api:
+            trusted = ssl.create_default_context(cafile=root)
+            api.url, api.options = "https://localhost", {"verify": trusted}
+
+            async def issued():
+                with contextlib.suppress(ssl.SSLError, ConnectionError):
+                    return await protocol(trusted, port, "localhost")
+                return None
+
+            assert await until(issued, 60, 0.2) == "h2", log.read_text()[-2000:]
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await protocol(trusted, port, "team-ada.cup.localhost")
+            ada = await api.member("ada", "cup")
+            assert (await ada.post("/spaces/cup/teams", json={"name": "team-ada"})).status_code == 201
+            assert await protocol(trusted, port, "team-ada.cup.localhost") == "h2"
+            assert await protocol(trusted, port, "shares.localhost") == "h2"
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await protocol(trusted, port, "nobody.cup.localhost")
+            assert "nobody.cup.localhost" not in log.read_text(), "the authority was not even asked"
+            async with httpx2.AsyncClient(verify=trusted) as http:
+                answer = await http.get("https://localhost/_cloister/certificate?domain=team-ada.cup.localhost")
+                assert answer.status_code == 404, "who asks from outside learns nothing of teams"

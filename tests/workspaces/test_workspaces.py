@@ -67,6 +67,7 @@ async def test_nobody_else_gets_in(cup, desk):
     await ada.start()
     status, _, body = await ada.get("/api/status", cookie="")
     assert status == 401
+    assert (await ada.get("/api/status", "PROPFIND"))[0] == 405, "the gateway knows the methods that apps need"
     await eve.enter()
     assert (await ada.get("/api/status", cookie=eve.cookie))[0] == 401, "a cookie is worth nothing at another origin"
     answer = await eve.client.get("/workspaces/enter", params={"host": ada.host, "to": "/lab"})

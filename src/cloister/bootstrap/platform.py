@@ -246,7 +246,7 @@ class Platform:
         self.entering = Entering(self.hosts, self.clock)
         self.decisions = Decisions(self.database, self.sessions, self.tokens, self.decider, self.entering, self.bus)
         self.outflows = Outflows(self.database, self.clock, self.bus)
-        self.caddy = CaddyController(settings, self.database, self.environments.root)
+        self.caddy = CaddyController(settings, self.environments.root)
         managed = {"gateway": self.caddy.ping} if settings.gateway == "managed" else {}
         checks = {"database": self.database.ping, "objects": self.objects.ping, **managed}
         self.uptime = UptimeController(self.database, self.clock, settings.state_directory / "seen.json", checks)

@@ -16,10 +16,10 @@ def _group() -> None:
 
 @app.command()
 def config() -> None:
-    """Print the configuration that Caddy gets, for the spaces that there are."""
+    """Print the configuration that Caddy gets."""
 
     async def run() -> str:
         async with opened() as platform:
-            return await platform.caddy.text()
+            return platform.caddy.text()
 
     typer.echo(asyncio.run(run()))

@@ -6,6 +6,14 @@ from pathlib import Path
 from cloister.gateway.hosts import STATIC, Hosts, cookie_name
 from cloister.platform import Settings
 
+ON_DEMAND = {"internal", "acme"}
+"""Where each name has a certificate of its own, from its first visit on."""
+CERTIFICATE = "/_cloister/certificate"
+CERTIFICATES = "certificates"
+"""The host name under which Caddy asks there; nobody else's request comes with it."""
+ACME_KEY = "CLOISTER_GATEWAY_ACME_KEY"
+"""The variable of Caddy's that has it: the configuration does not."""
+
 
 @dataclass(frozen=True)
 class Sockets:
@@ -23,32 +31,22 @@ class Sockets:
         return cls(*(f"unix/{folder}{name}.sock" for name in ("control", "gateway", "decision", "admin")))
 
 
-def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
-    """Return the configuration.
+def caddyfile(settings: Settings, environments: Path) -> str:
+    """Return the configuration. It does not depend on the spaces that there are: a new configuration would close the open
+    connections of them all.
 
     Args:
         settings: of the platform.
         environments: the folder of built environments, whose static files are served from disk.
-        spaces: the slugs, for the names on certificates.
     """
     hosts = Hosts.of(settings.public_url, settings.gateway_domain)
     sockets = Sockets.of(settings)
-    public = hosts.domain if settings.gateway_domain is None else Hosts.of(settings.public_url).domain
-    names = [
-        public,
-        f"widgets.{hosts.domain}",
-        f"shares.{hosts.domain}",
-        *(f"*.{space}.{hosts.domain}" for space in spaces),
-    ]
     widgets = _bare("widgets", hosts, "/w/* /lib/*", f"encode gzip\nreverse_proxy {sockets.control}")
     shares = _bare(
         "shares", hosts, "/api/v1/view/* /api/v1/shares/view /api/v1/live /api/v1/live/*", _streamed(sockets.control)
     )
     port = settings.listen_port
-    if settings.gateway_tls == "off":
-        address = f"http://:{port}"
-    else:
-        address = ", ".join(f"https://{name}:{port}" for name in names)
+    scheme = "http" if settings.gateway_tls == "off" else "https"
     return f"""{{
 \tadmin {sockets.admin}
 \tpersist_config off
@@ -56,7 +54,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \tstorage file_system {settings.state_directory / "caddy"}
 \tgrace_period 3s
 \tskip_install_trust
-{_indent(_acme(settings))}\tservers {{
+{_indent(_acme(settings, port))}\tservers {{
 \t\tprotocols h1 h2{" h3" if settings.gateway_tls != "off" else ""}
 \t\tmax_header_size 32KiB
 \t\ttimeouts {{
@@ -77,7 +75,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t}}
 }}
 
-{address} {{
+{scheme}://:{port} {{
 \tbind {settings.listen_host}
 {_indent(_tls(settings))}\trequest_header -Cloister-*
 \theader {{
@@ -88,7 +86,9 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t\tmax_size {settings.gateway_upload_bytes}
 \t}}
 \t@odd not method GET HEAD OPTIONS POST PUT PATCH DELETE
-\trespond @odd 405
+\thandle @odd {{
+\t\trespond 405
+\t}}
 \tlog {{
 \t\toutput file {settings.state_directory / "logs" / "access.jsonl"} {{
 \t\t\tmode 0640
@@ -113,7 +113,7 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \thandle @workspace {{
 {_indent(_workspace(settings, sockets, environments), 2)}\t}}
 {_indent(widgets)}{_indent(shares)}\t@shown {{
-\t\thost {public}
+\t\thost {hosts.public}
 \t\tpath /api/v1/view/*
 \t}}
 \tredir @shown {hosts.shares}{{uri}}
@@ -130,13 +130,22 @@ def caddyfile(settings: Settings, environments: Path, spaces: list[str]) -> str:
 \t\t\tprecompressed br gzip
 \t\t}}
 \t}}
-\thandle {{
+{_indent(_strangers(settings, hosts))}\thandle {{
 \t\treverse_proxy {sockets.control} {{
 \t\t\tflush_interval -1
 \t\t}}
 \t}}
 }}
-"""
+{_asked(settings, sockets)}"""
+
+
+def _strangers(settings: Settings, hosts: Hosts) -> str:
+    """A certificate is of names, what it protects is, too: no other Host is answered behind it."""
+    return (
+        ""
+        if settings.gateway_tls == "off"
+        else f"@stranger not host {hosts.public}\nhandle @stranger {{\n\trespond 421\n}}"
+    )
 
 
 def _indent(text: str, by: int = 1) -> str:
@@ -162,8 +171,40 @@ handle @{name} {{
 """
 
 
-def _acme(settings: Settings) -> str:
-    return f"email {settings.gateway_acme_email}" if settings.gateway_acme_email else ""
+def _acme(settings: Settings, port: int) -> str:
+    """Where Caddy asks whether a name is ours before there is a certificate for it."""
+    if settings.gateway_tls not in ON_DEMAND:
+        return ""
+    ask = f"https_port {port}\non_demand_tls {{\n\task http://127.0.0.1:{settings.gateway_ask_port}{CERTIFICATE}\n}}"
+    return ask + (f"\nemail {settings.gateway_acme_email}" if settings.gateway_acme_email else "")
+
+
+def _issuer(settings: Settings) -> str:
+    """Whom certificates are asked of; nothing for the public authorities that Caddy knows."""
+    if settings.gateway_acme_directory is None:
+        return ""
+    lines = [f"dir {settings.gateway_acme_directory}"]
+    if settings.gateway_acme_root:
+        lines.append(f'trusted_roots "{settings.gateway_acme_root}"')
+    if settings.gateway_acme_key_id:
+        lines.append(f"eab {settings.gateway_acme_key_id} {{${ACME_KEY}}}")
+    return f"issuer acme {{\n{_indent(chr(10).join(lines))}}}"
+
+
+def _asked(settings: Settings, sockets: Sockets) -> str:
+    """A listener of the loopback for that question. Standard Caddy has no DNS plug-ins, so it can prove that one name is
+    ours, but no wildcard: each workspace's name has a certificate of its own, from its first visit on.
+    """
+    if settings.gateway_tls not in ON_DEMAND:
+        return ""
+    return f"""
+http://127.0.0.1:{settings.gateway_ask_port} {{
+\tbind 127.0.0.1
+\treverse_proxy {sockets.gateway} {{
+\t\theader_up Host {CERTIFICATES}
+\t}}
+}}
+"""
 
 
 def _tls(settings: Settings) -> str:
@@ -171,10 +212,10 @@ def _tls(settings: Settings) -> str:
     if settings.gateway_tls == "off":
         return ""
     if settings.gateway_tls == "internal":
-        return "tls internal" + hsts
+        return "tls internal {\n\ton_demand\n}" + hsts
     if settings.gateway_tls == "files":
         return f"tls {settings.gateway_certificate} {settings.gateway_certificate_key}" + hsts
-    return hsts  # ACME is Caddy's own default
+    return "tls {\n\ton_demand\n" + _indent(_issuer(settings)) + "}" + hsts
 
 
 def _workspace(settings: Settings, sockets: Sockets, environments: Path) -> str:

@@ -9,15 +9,11 @@ import signal
 import sys
 from pathlib import Path
 
-from cloister.access import scoped_select
 from cloister.core.errors import Unavailable
-from cloister.core.events import SpaceChanged
-from cloister.core.principal import EVERYTHING
-from cloister.gateway.caddy import caddyfile
-from cloister.platform import Controller, Database, Settings
+from cloister.gateway.caddy import ACME_KEY, caddyfile
+from cloister.platform import Controller, Settings
 from cloister.platform.files import write_whole
 from cloister.platform.logs import logger
-from cloister.spaces import Space
 
 log = logger(__name__)
 FIRST_SECONDS = 10.0
@@ -45,61 +41,51 @@ def caddy_program(settings: Settings) -> str:
 
 
 class CaddyController(Controller):
-    """Starts Caddy, starts it again when it ends, and hands it a new configuration when spaces come or go."""
+    """Starts Caddy, and starts it again when it ends."""
 
     name = "caddy"
-    wakes_on = (SpaceChanged,)
     interval = 30.0
 
-    def __init__(self, settings: Settings, database: Database, environments: Path) -> None:
+    def __init__(self, settings: Settings, environments: Path) -> None:
         super().__init__()
         self._settings = settings
-        self._database = database
         self._environments = environments
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._config = ""
         self.ready = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
-    async def text(self) -> str:
-        """The configuration for the spaces that there are."""
-        async with self._database.read() as uow:
-            active = scoped_select(Space, EVERYTHING).where(Space.state == "active").order_by(Space.space)
-            slugs = [space.space for space in (await uow.session.scalars(active)).all()]
-        return caddyfile(self._settings, self._environments, slugs)
+    def text(self) -> str:
+        """The configuration."""
+        return caddyfile(self._settings, self._environments)
 
     async def look(self) -> float | None:
-        text = await self.text()
         if self.pid is None:
-            await self._start(text)
-        elif text != self._config:
-            await self._reload(text)
+            await self._start()
         return None
 
-    async def _write(self, text: str) -> Path:
-        path = self._settings.run_directory / "Caddyfile"
-        await asyncio.to_thread(write_whole, path, text)
-        return path
-
-    async def _start(self, text: str) -> None:
-        await self._write(text)
+    async def _start(self) -> None:
+        await asyncio.to_thread(write_whole, self._settings.run_directory / "Caddyfile", self.text())
         (self._settings.state_directory / "logs").mkdir(mode=0o750, exist_ok=True)
         (self._settings.run_directory / "admin.sock").unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             caddy_program(self._settings), "run", "--config", "Caddyfile", "--adapter", "caddyfile",
             cwd=self._settings.run_directory, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE, start_new_session=True, preexec_fn=_end_with_parent,
-            env={"HOME": str(self._settings.state_directory), "PATH": "/usr/bin:/bin"},
+            env=self._environ(),
         )  # fmt: skip
-        self._config = text
         self._watch = asyncio.create_task(self._follow(self._process), name="caddy")
         await self._answers(self._process)
         self.ready.set()
         log.info("gateway.caddy_started", pid=self._process.pid)
+
+    def _environ(self) -> dict[str, str]:
+        key = self._settings.gateway_acme_key
+        secret = {ACME_KEY: key.get_secret_value()} if key is not None else {}
+        return {"HOME": str(self._settings.state_directory), "PATH": "/usr/bin:/bin", **secret}
 
     async def _answers(self, process: asyncio.subprocess.Process) -> None:
         """Wait until it listens.
@@ -135,19 +121,6 @@ class CaddyController(Controller):
         code = await process.wait()
         log.warning("gateway.caddy_ended", code=code)
         self.wake()
-
-    async def _reload(self, text: str) -> None:
-        await self._write(text)
-        process = await asyncio.create_subprocess_exec(
-            caddy_program(self._settings), "reload", "--config", "Caddyfile", "--adapter", "caddyfile", "--address",
-            "unix/admin.sock", cwd=self._settings.run_directory, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        _, said = await process.communicate()
-        if process.returncode != 0:
-            log.error("gateway.reload_failed", said=said.decode("utf-8", "replace")[-1000:])
-            return
-        self._config = text
 
     async def stop(self) -> None:
         """End Caddy, its connections first."""

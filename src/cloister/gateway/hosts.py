@@ -40,12 +40,15 @@ class Hosts:
     scheme: str
     domain: str
     port: int | None
+    public: str = "localhost"
+    """The name that the platform itself is at."""
 
     @classmethod
     def of(cls, public_url: str, domain: str | None = None) -> "Hosts":
         """The workspaces' names beside a public address; under its host unless another domain is given."""
         url = urlsplit(public_url)
-        return cls(url.scheme, domain or url.hostname or "localhost", url.port)
+        public = url.hostname or "localhost"
+        return cls(url.scheme, domain or public, url.port, public)
 
     def parse(self, host: str) -> Address | None:
         """Return what a Host header means; None when it is no workspace's."""
@@ -56,6 +59,10 @@ class Hosts:
         if len(labels) != 2 or not all(_LABEL.match(label) for label in labels):
             return None
         return Address(labels[0], labels[1])
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a host name is the platform's own: its front page's, that of widgets or of shares."""
+        return name in {self.public, f"widgets.{self.domain}", f"shares.{self.domain}"}
 
     @property
     def widgets(self) -> str:

@@ -22,7 +22,7 @@ from cloister.core.paths import own_path
 from cloister.core.principal import Scope
 from cloister.gateway import pages
 from cloister.gateway.asking import SAFE, Asking, Connection, Question, Ready, problem, response
-from cloister.gateway.caddy import Sockets
+from cloister.gateway.caddy import CERTIFICATE, CERTIFICATES, Sockets
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.entering import Entering
 from cloister.gateway.errors import CrookedPath, NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
@@ -83,6 +83,7 @@ class Gateway:
     async def start(self) -> None:
         """Listen on the socket that Caddy speaks to."""
         app = web.Application(client_max_size=1024 * 1024, middlewares=[self._errors])
+        app.router.add_get(CERTIFICATE, self._certificate)
         app.router.add_get("/_cloister/enter", self._enter)
         app.router.add_get("/_cloister/events", self._guarded(self._streams.events))
         app.router.add_get("/_cloister/start", self._guarded(self._streams.start, wake=True))
@@ -254,6 +255,19 @@ class Gateway:
             if document:
                 return _html(pages.waking(asked.address.space, asked.address.team), 503)
             raise WorkspaceAsleep("The app in this workspace did not answer.") from error
+
+    async def _certificate(self, request: web.Request) -> web.Response:
+        """Caddy asks: is this name one of ours, so that a certificate for it may be asked for?"""
+        name = request.query.get("domain", "").lower()
+        if request.host != CERTIFICATES:
+            raise NotFound
+        if not self._entering.hosts.is_ours(name):
+            address = self._entering.hosts.parse(name)
+            if address is None:
+                raise NoSuchWorkspace
+            async with self._database.read() as uow:
+                await self._entering.team_at(uow, address)
+        return web.Response(status=204)
 
     async def _enter(self, request: web.Request) -> web.Response:
         address = self._entering.hosts.parse(request.host)

@@ -89,10 +89,20 @@ class Settings(BaseSettings):
     gateway_domain: str | None = None
     """Workspaces are at TEAM.SPACE.DOMAIN. Default: the host of ``public_url``."""
     gateway_tls: Literal["off", "internal", "files", "acme"] = "off"
-    """``internal``: Caddy's own authority; ``files``: a certificate of yours. Off is for loopback only."""
+    """``internal``: of Caddy's own authority; ``acme``: of a public one, or of yours; both for each name, when it is first
+    visited. ``files``: a certificate of yours. Off is for loopback only."""
     gateway_certificate: Path | None = None
     gateway_certificate_key: Path | None = None
     gateway_acme_email: str | None = None
+    gateway_acme_directory: Annotated[str, Field(pattern=r"^https://[^\s{}\"]+$")] | None = None
+    """Address of the authority's ACME directory. Default: the public ones that Caddy knows."""
+    gateway_acme_root: Path | None = None
+    """Certificate of the authority itself, where it is one of yours that this machine does not trust."""
+    gateway_acme_key_id: Annotated[str, Field(pattern=r"^[^\s{}\"]+$")] | None = None
+    gateway_acme_key: SecretStr | None = None
+    """External account binding, where an authority wants one (most that universities have do)."""
+    gateway_ask_port: Annotated[int, Field(ge=1, le=65535)] = 2021
+    """Of the loopback: where Caddy asks this platform whether a name is one of its workspaces', for a certificate."""
     gateway_caddy: Path | None = None
     """The program. Default: the one that is installed with Cloister."""
     gateway_requests_per_minute: Annotated[int, Field(ge=60)] = 12_000
@@ -262,6 +272,12 @@ class Settings(BaseSettings):
             raise ValueError(message)
         if self.gateway_tls == "files" and not (self.gateway_certificate and self.gateway_certificate_key):
             message = "gateway_tls = files needs gateway_certificate and gateway_certificate_key"
+            raise ValueError(message)
+        if (self.gateway_acme_key_id is None) != (self.gateway_acme_key is None):
+            message = "gateway_acme_key_id and gateway_acme_key belong together"
+            raise ValueError(message)
+        if self.gateway_acme_directory is None and (self.gateway_acme_key_id or self.gateway_acme_root):
+            message = "gateway_acme_key and gateway_acme_root are of an authority: name its gateway_acme_directory"
             raise ValueError(message)
 
     @property

@@ -175,10 +175,12 @@ def preload():
     if HERE not in sys.path:
         sys.path.append(HERE)
     import cloister_contents  # noqa: F401 - named in the settings
+    import cloister_rooms
     from jupyter_server.auth.identity import IdentityProvider, User
     from jupyterlab.labapp import LabApp
     from notebook_shim import shim
 
+    cloister_rooms.install()
     shim.IGNORED_TRAITS += ("static_url_prefix",)  # or each start says that Jupyter's notebook app has one, too
 
     class Gateway(IdentityProvider):

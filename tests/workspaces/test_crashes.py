@@ -7,9 +7,11 @@ import signal
 
 import aiohttp
 import pytest
+from playwright.async_api import expect
 
 from tests.chaos.server import Server
 from tests.support import until
+from tests.workspaces.browser import LONG, Visitor, chromium_browser
 from tests.workspaces.conftest import Kernel, lab_blueprint
 
 
@@ -57,7 +59,9 @@ async def away(tmp_path):
                 return found["state"] == "running"
 
             await until(running, 90, 0.3)
-            yield Away(server, http, token, team, f"blue.cup.localhost:{port}")
+            found = Away(server, http, token, team, f"blue.cup.localhost:{port}")
+            found.port, found.client = int(port), client
+            yield found
             with contextlib.suppress(Exception):
                 await client.insist("POST", f"/spaces/cup/teams/{team}/workspace/stop")
 
@@ -75,10 +79,7 @@ async def test_kernels_go_on_when_caddy_or_the_control_plane_is_killed(away):
     _, kernel = await away.ask("POST", "/api/kernels", json={"name": "python3"})
     async with Kernel(away, kernel["id"]) as channel:
         await channel.run("x = 41")
-    caddy = next(
-        int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _is_caddy_of(pid, away.server.state / "run")
-    )
-    os.kill(caddy, signal.SIGKILL)
+    os.kill(caddy_of(away.server), signal.SIGKILL)
     await until(away.serves, 15, 0.1)
     async with Kernel(away, kernel["id"]) as channel:
         assert (await channel.run("x += 1; print(x)"))[0] == "42\n"
@@ -87,6 +88,42 @@ async def test_kernels_go_on_when_caddy_or_the_control_plane_is_killed(away):
     await until(away.serves, 30, 0.1)
     async with Kernel(away, kernel["id"]) as channel:
         assert (await channel.run("print(x)"))[0] == "42\n", "the kernel outlived the platform"
+
+
+@pytest.mark.timeout(200)
+async def test_an_open_notebook_goes_on_by_itself_when_caddy_or_the_control_plane_was_killed(away):
+    async with chromium_browser() as browser:
+        visitor = await Visitor.of(browser, away)
+        signed_in = {"name": "cloister", "value": away.client.cookies["cloister"], "url": away.server.url}
+        await visitor.page.context.add_cookies([signed_in])
+        await visitor.go()
+        await visitor.new_notebook("open.ipynb")
+        await expect(await visitor.run(0, "x = 20; print('before')")).to_have_text("before\n")
+        os.kill(caddy_of(away.server), signal.SIGKILL)
+        await visitor.write(1, "x += 1; print('x is', x)")  # what is typed meanwhile is not lost
+        await until(away.serves, 15, 0.1)
+        await goes_on(visitor, 1, "x is 21")
+        away.server.kill()
+        await visitor.write(2, "x *= 2; print('now', x)")
+        await asyncio.to_thread(away.server.start)
+        await until(away.serves, 30, 0.1)
+        await goes_on(visitor, 2, "now 42")
+        await visitor.save("open.ipynb", "now 42")
+
+
+async def goes_on(visitor, index, text):
+    """Run a cell that was written before; its page finds its kernel again by itself, in its own time."""
+    dialog = visitor.page.locator(".jp-Dialog", has_text="Server Connection Error")
+    if await dialog.count():  # JupyterLab's own word; it tries again by itself all the same
+        await dialog.get_by_role("button").last.click()
+    await visitor.cell(index).locator(".cm-content").click()
+    await visitor.page.keyboard.press("Shift+Enter")
+    await expect(visitor.output(index)).to_contain_text(text, timeout=LONG)
+
+
+def caddy_of(server):
+    folder = server.state / "run"
+    return next(int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _is_caddy_of(pid, folder))
 
 
 def _is_caddy_of(pid, folder):

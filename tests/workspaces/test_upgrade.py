@@ -25,12 +25,13 @@ SERVES = ("python3", "-m", "http.server", "8000", "--bind", "127.0.0.1")
 @pytest.fixture
 async def fleet(tmp_path):
     """A server whose space has three workspaces that run a small web app."""
-    server = Server(tmp_path / "s", gateway="managed", gateway_domain="localhost")
+    server = Server(tmp_path / "s", gateway="managed", gateway_domain="localhost", workspace_answer_seconds=5)
     environments = [
         web("web@1", *SERVES),
         web("web@2", *SERVES),
         web("broken", "false"),
         web("web@3", "timeout", "4", *SERVES),
+        web("deaf", "sleep", "1000"),
     ]
     server.declare(tmp_path, lab_blueprint(environments=environments))
     server.start()
@@ -87,7 +88,24 @@ async def test_a_fleet_is_upgraded_by_steps_and_comes_back_when_one_does_not_ser
     with pytest.raises(AssertionError, match=r"t-\d+ is (starting|failed).* had moved were moved back"):
         await asyncio.to_thread(fleet.run, *upgrade, "web@3", "--soak", "20")
 
-    async def back():
-        return states(fleet) == [("web@2", "running")] * 3
+    with pytest.raises(AssertionError, match=r"did not answer at / on port 8000 .* had moved were moved back"):
+        await asyncio.to_thread(fleet.run, *upgrade, "deaf")
+    assert states(fleet) == [("web@2", "running")] * 3, "and whoever ran runs again"
 
-    await until(back, 60, 0.2)
+    await asyncio.to_thread(fleet.run, "workspace", "stop", "--space", "cup", "--all")
+    with pytest.raises(AssertionError, match="moved back"):
+        await asyncio.to_thread(fleet.run, *upgrade, "broken")
+    assert {environment for environment, _ in states(fleet)} == {"web@2"}, "one that sleeps is woken to be tried"
+    assert "watching for 0.5 s" in await asyncio.to_thread(fleet.run, *upgrade, "web@1", "--soak", "0.5")
+
+    async def asleep():
+        return states(fleet) == [("web@1", "stopped")] * 3
+
+    await until(asleep, 30, 0.2)
+    await asyncio.to_thread(fleet.run, "workspace", "start", "--space", "cup", "--state", "stopped")
+    assert states(fleet) == [("web@1", "running")] * 3
+    assert "kept until" in await asyncio.to_thread(
+        fleet.run, "workspace", "keep", "--space", "cup", "--all", "--hours", "2"
+    )
+    explained = await asyncio.to_thread(fleet.run, "workspace", "explain", "--space", "cup", "--environment", "web@1")
+    assert explained.count("Asked to be kept running until") + explained.count("kept until") >= 3

@@ -240,7 +240,12 @@ class Platform:
         register_airlock(self.inner, self.airlock, self.decider)
         self.presence = Presence(self.clock)
         self.workspace_controller = WorkspaceController(
-            self.database, self.workspaces, self.sandbox_controller, self.clock, self.presence
+            self.database,
+            self.workspaces,
+            self.sandbox_controller,
+            self.clock,
+            self.presence,
+            settings.workspace_answer_seconds,
         )
         self.hosts = Hosts.of(settings.public_url, settings.gateway_domain)
         self.entering = Entering(self.hosts, self.clock)

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import httpx2
@@ -19,6 +20,7 @@ Teams = Annotated[list[str] | None, typer.Argument(help="Teams, by number. None:
 Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Only those in this environment.")]
 Everybody = Annotated[bool, typer.Option("--all", help="Every workspace of the space.")]
 State = Annotated[str | None, typer.Option("--state", help="Only those in this state.")]
+RUNS = {"running", "starting"}
 Safe = Annotated[bool, typer.Option("--safe", help="Without what the team installed.")]
 
 
@@ -61,28 +63,35 @@ def list_workspaces(space: SpaceOption, environment: Environment = None, state: 
     typer.echo(table(rows, ("team", "state", "environment", "size", "address", "why")))
 
 
-def _check_chosen(teams: list[str] | None, environment: str | None, everybody: bool) -> None:
+def _check_chosen(teams: list[str] | None, environment: str | None, state: str | None, everybody: bool) -> None:
     """Ask for a word before something is done to a whole space."""
-    if not teams and environment is None and not everybody:
-        raise Failure("Say which: teams, --environment, or --all for every workspace of the space.")
+    if not teams and environment is None and state is None and not everybody:
+        raise Failure("Say which: teams, --environment, --state, or --all for every workspace of the space.")
 
 
 @app.command()
-def start(space: SpaceOption, team: str, safe: Safe = False) -> None:
-    """Start a team's workspace and wait until it serves."""
+def start(
+    space: SpaceOption, teams: Teams = None, environment: Environment = None, state: State = None,
+    everybody: Everybody = False, safe: Safe = False,
+) -> None:  # fmt: skip
+    """Start workspaces, and wait until they serve. A team that is named may start its first."""
+    _check_chosen(teams, environment, state, everybody)
     with connect() as http:
-        checked(http.post(f"{_path(space, team)}/start", json={"safe": safe}))
-        _attend(http, space, team, "running")
+        named = teams if teams and environment is None and state is None else None
+        for team in named or [w["team"] for w in _chosen(http, space, teams, environment, state)]:
+            checked(http.post(f"{_path(space, team)}/start", json={"safe": safe}))
+            _attend(http, space, team, "running")
 
 
 @app.command()
 def stop(
-    space: SpaceOption, teams: Teams = None, environment: Environment = None, everybody: Everybody = False
-) -> None:
+    space: SpaceOption, teams: Teams = None, environment: Environment = None, state: State = None,
+    everybody: Everybody = False,
+) -> None:  # fmt: skip
     """Stop workspaces. Their files stay."""
-    _check_chosen(teams, environment, everybody)
+    _check_chosen(teams, environment, state, everybody)
     with connect() as http:
-        for w in _chosen(http, space, teams, environment, None):
+        for w in _chosen(http, space, teams, environment, state):
             if w["state"] != "stopped":
                 checked(http.post(f"{_path(space, w['team'])}/stop"))
                 _attend(http, space, w["team"], "stopped")
@@ -90,38 +99,66 @@ def stop(
 
 @app.command()
 def restart(
-    space: SpaceOption, teams: Teams = None, environment: Environment = None, everybody: Everybody = False,
-    safe: Safe = False,
+    space: SpaceOption, teams: Teams = None, environment: Environment = None, state: State = None,
+    everybody: Everybody = False, safe: Safe = False,
 ) -> None:  # fmt: skip
     """Restart workspaces that run, one after the other."""
-    _check_chosen(teams, environment, everybody)
+    _check_chosen(teams, environment, state, everybody)
     with connect() as http:
-        for w in _chosen(http, space, teams, environment, None):
+        for w in _chosen(http, space, teams, environment, state):
             if w["state"] in {"running", "failed", "starting"}:
                 checked(http.post(f"{_path(space, w['team'])}/restart", json={"safe": safe}))
                 _attend(http, space, w["team"], "running")
 
 
 @app.command("open")
-def open_workspace(space: SpaceOption, team: str) -> None:
-    """Print a workspace's address."""
+def open_workspace(
+    space: SpaceOption, teams: Teams = None, environment: Environment = None, state: State = None,
+    everybody: Everybody = False,
+) -> None:  # fmt: skip
+    """Print the addresses of workspaces."""
+    _check_chosen(teams, environment, state, everybody)
     with connect() as http:
-        typer.echo(checked(http.get(_path(space, team)))["url"])
+        for w in _chosen(http, space, teams, environment, state):
+            typer.echo(w["url"])
 
 
 @app.command()
-def explain(space: SpaceOption, team: str) -> None:
-    """Say what a workspace is, and why it runs or does not."""
+def keep(
+    space: SpaceOption, teams: Teams = None, environment: Environment = None, state: State = None,
+    everybody: Everybody = False,
+    hours: Annotated[float, typer.Option(min=0, help="For so long from now. 0: no longer.")] = 8,
+) -> None:  # fmt: skip
+    """Keep workspaces running for some hours, although nobody uses them."""
+    _check_chosen(teams, environment, state, everybody)
+    until = datetime.now(UTC) + timedelta(hours=hours)
     with connect() as http:
-        w = checked(http.get(_path(space, team)))
+        for w in _chosen(http, space, teams, environment, state):
+            checked(http.patch(_path(space, w["team"]), json={"keep_until": until.isoformat()}))
+            typer.echo(f"{w['team']}: kept until {until:%Y-%m-%d %H:%M} UTC")
+
+
+@app.command()
+def explain(
+    space: SpaceOption, teams: Teams = None, environment: Environment = None, state: State = None,
+    everybody: Everybody = False,
+) -> None:  # fmt: skip
+    """Say what workspaces are, and why they run or do not."""
+    _check_chosen(teams, environment, state, everybody)
+    with connect() as http:
+        for number, w in enumerate(_chosen(http, space, teams, environment, state)):
+            typer.echo(("\n" if number else "") + _explained(w))
+
+
+def _explained(w: dict[str, Any]) -> str:
     why = w["reason"] or w["busy"]
     rows = [
-        ("state", w["state"] + (f": {why}" if why else "")), ("wanted", w["wanted"]), ("address", w["url"]),
+        ("team", w["team"]), ("state", w["state"] + (f": {why}" if why else "")), ("wanted", w["wanted"]), ("address", w["url"]),
         ("environment", w["environment"] + (" (safe mode)" if w["safe"] else "")), ("size", w["size"]),
         ("sandbox", w["sandbox"]), ("volume", w["volume"]), ("asked for", f"{w['asked_at']} by {w['asked_by']}"),
         ("ready since", w["ready_at"]), ("last used", w["active_at"]), ("kept until", w["keep_until"]),
     ]  # fmt: skip
-    typer.echo(table(rows, ("", "")))
+    return table(rows, ("", ""))
 
 
 def _percent(text: object) -> float:
@@ -155,25 +192,31 @@ def upgrade(
     with connect() as http, _pausing() as paused:
         every = _all(http, space)
         rows = [w for w in every if w["environment"] != environment]
-        running = [w for w in rows if w["state"] == "running"]
-        first = max(1, round(len(running) * canary / 100)) if running else 0
+        running = [w for w in rows if w["state"] in RUNS]
+        first = max(1, round(len(running or rows) * canary / 100)) if rows else 0
         most = max(0, round(len(every) * then / 100) - (len(every) - len(rows)))
         typer.echo(f"{len(rows)} workspaces to move, {len(running)} of them running; {first} go first")
         done: list[dict[str, Any]] = []
         try:
-            for w in [*running, *(w for w in rows if w["state"] != "running")][:most]:
+            for w in [*running, *(w for w in rows if w["state"] not in RUNS)][:most]:
                 if paused.is_set():
                     typer.echo(f"paused: {len(done)} of {len(rows)} moved; the same command again goes on")
                     raise typer.Exit(130)
                 done.append(w)
-                _move(http, space, w, environment)
+                _move(http, space, w, environment, try_it=not running and len(done) <= first)
                 typer.echo(f"[{len(done)}/{len(rows)}] {w['team']}")
                 if len(done) == first < len(rows):
                     _soak(http, space, done, soak)
                     typer.echo(f"the first {first} serve; going on with the rest")
+                    _let_sleep(http, space, [w for w in done if w["state"] not in RUNS])
+            if len(done) <= first:
+                _let_sleep(http, space, [w for w in done if w["state"] not in RUNS])
         except Failure as error:
-            _back(http, space, done)
-            raise Failure(f"{error} All {len(done)} that had moved were moved back.") from error
+            stuck = _back(http, space, done)
+            back = f"All {len(done)} that had moved were moved back."
+            if stuck:
+                back = f"Of {len(done)} that had moved, {len(stuck)} could not be moved back: {'; '.join(stuck)}"
+            raise Failure(f"{error} {back}") from error
     left = len(rows) - len(done)
     typer.echo(f"{len(done)} moved to {environment}" + (f"; {left} left, the same command goes on" if left else ""))
 
@@ -194,13 +237,19 @@ def _pausing() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _move(http: httpx2.Client, space: str, workspace: dict[str, Any], environment: str) -> None:
-    """Move one workspace, and wait until it serves again when it did before."""
+def _move(http: httpx2.Client, space: str, workspace: dict[str, Any], environment: str, *, try_it: bool) -> None:
+    """Move one workspace, and wait until it serves again when it did before, or when it is to be tried."""
     path = _path(space, workspace["team"])
     checked(http.patch(path, json={"environment": environment}))
-    if workspace["state"] == "running":
+    if workspace["state"] in RUNS or try_it:
         checked(http.post(f"{path}/restart", json={}))
         _attend(http, space, workspace["team"], "running")
+
+
+def _let_sleep(http: httpx2.Client, space: str, tried: list[dict[str, Any]]) -> None:
+    """Let those sleep again that were started only to see whether they serve."""
+    for w in tried:
+        checked(http.post(f"{_path(space, w['team'])}/stop"))
 
 
 def _soak(http: httpx2.Client, space: str, moved: list[dict[str, Any]], seconds: float) -> None:
@@ -219,14 +268,29 @@ def _soak(http: httpx2.Client, space: str, moved: list[dict[str, Any]], seconds:
         time.sleep(min(1.0, seconds / 4))  # a bounded look at what may end at any time
 
 
-def _back(http: httpx2.Client, space: str, done: list[dict[str, Any]]) -> None:
+def _back(http: httpx2.Client, space: str, done: list[dict[str, Any]]) -> list[str]:
+    """Move all back and wait until those serve that did; return what was said of each that could not be."""
+    stuck = []
     for w in done:
-        checked(http.patch(_path(space, w["team"]), json={"environment": w["environment"]}))
-        if w["state"] == "running":
-            checked(http.post(f"{_path(space, w['team'])}/restart", json={}))
+        path = _path(space, w["team"])
+        try:
+            checked(http.patch(path, json={"environment": w["environment"]}))
+            if w["state"] in RUNS:
+                checked(http.post(f"{path}/restart", json={}))
+                _attend(http, space, w["team"], "running")
+            else:
+                checked(http.post(f"{path}/stop"))
+        except Failure as error:
+            stuck.append(str(error))
+    return stuck
 
 
 def _attend(http: httpx2.Client, space: str, team: str, wanted: str) -> None:
+    """Follow a workspace until it is as wanted.
+
+    Raises:
+        Failure: when it failed, or when somebody wanted it otherwise meanwhile.
+    """
     said = ""
     while True:
         w = checked(http.get(_path(space, team)))
@@ -237,4 +301,6 @@ def _attend(http: httpx2.Client, space: str, team: str, wanted: str) -> None:
             return
         if said == "failed":
             raise Failure(f"{team}: {w['reason']}")
+        if wanted == "running" and w["wanted"] == "stopped":
+            raise Failure(f"{team}: it was stopped meanwhile. {w['reason'] or ''}".strip())
         time.sleep(0.1)  # a bounded poll: the server gives up on a start by itself

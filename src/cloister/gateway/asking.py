@@ -109,7 +109,9 @@ class Asking:
             self._ready.clear()
         if question.method in SAFE:
             self._ready[asked] = ready
-        else:
+        elif asked.token is not None or question.path.startswith("/api/"):
+            # Not whatever a page sends by itself: JupyterLab notes every ten seconds how its panels lie, for ever. Whether
+            # somebody types or points in a page, that says itself.
             self._worked(ready.allowed.workspace)
         return ready.answer
 

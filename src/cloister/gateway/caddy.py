@@ -105,7 +105,11 @@ def caddyfile(settings: Settings, environments: Path) -> str:
 \t\t\t\t\treplace ticket -
 \t\t\t\t}}
 \t\t\t}}
-\t\t\twrap json
+\t\t\twrap json {{
+\t\t\t\ttime_key timestamp
+\t\t\t\ttime_format rfc3339_nano
+\t\t\t\tmessage_key event
+\t\t\t}}
 \t\t}}
 \t}}
 
@@ -242,6 +246,9 @@ handle @socket {{
 {_indent(ours)}}}
 @document header Sec-Fetch-Dest document
 handle @document {{
+{_indent(ours)}}}
+@events header Accept *text/event-stream*
+handle @events {{
 {_indent(ours)}}}
 @editing path /api/collaboration/session/*
 handle @editing {{

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from cloister.access import Decider, scoped_get
 from cloister.core.actions import Action
 from cloister.core.errors import CloisterError, Unauthenticated
-from cloister.core.events import AccessChanged, Event, SandboxChanged, SpaceChanged, WorkspaceChanged
+from cloister.core.events import AccessChanged, Event, SandboxChanged, SpaceChanged, WorkspaceChanged, WorkspaceWanted
 from cloister.core.principal import Principal
 from cloister.gateway.entering import Entering
 from cloister.gateway.hosts import STATIC, Address
@@ -74,7 +74,7 @@ class Decisions:
         self._decider = decider
         self._entering = entering
         self._memory: Memory[Asked, Allowed | CloisterError] = Memory(REMEMBER_SECONDS, REMEMBER_MANY)
-        for kind in (AccessChanged, WorkspaceChanged, SandboxChanged, SpaceChanged):
+        for kind in (AccessChanged, WorkspaceChanged, WorkspaceWanted, SandboxChanged, SpaceChanged):
             bus.subscribe(kind, self._on_news)
 
     def _on_news(self, event: Event) -> None:
@@ -85,7 +85,7 @@ class Decisions:
                 self._memory.forget(("person", space, person), ("refused", space))
             case AccessChanged(space) | SpaceChanged(space):
                 self._memory.forget(("space", space))
-            case WorkspaceChanged(workspace):
+            case WorkspaceChanged(workspace) | WorkspaceWanted(workspace):
                 self.forget_workspace(workspace)
             case SandboxChanged(sandbox):
                 self._memory.forget(("sandbox", sandbox))

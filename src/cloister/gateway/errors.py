@@ -33,6 +33,12 @@ class TerminalsBlocked(Forbidden):
     code = "gateway.terminals_blocked"
 
 
+class CommandRefused(Invalid):
+    """What runs in terminals is recorded here, as it is typed: one cannot be opened with a command of its own."""
+
+    code = "gateway.command_refused"
+
+
 class DownloadsBlocked(Forbidden):
     """Files do not leave this space by download. Your work is saved here; ask a steward when something must leave."""
 

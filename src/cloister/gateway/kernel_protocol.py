@@ -13,6 +13,7 @@ from typing import Any
 V1 = "v1.kernel.websocket.jupyter.org"
 _REPLY = b'"execute_reply"'  # as kernels of ours write it: most messages are none
 MAX_PARTS = 4096
+BOOKKEEPING_BYTES = 4096
 _DEBUG = {"evaluate", "setExpression", "setVariable", "setBreakpoints", "setFunctionBreakpoints"}
 """What a debugger asks that runs code."""
 
@@ -88,6 +89,18 @@ def answered(data: bytes | str, *, v1: bool) -> Reply | None:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
         return None
     return None
+
+
+def is_bookkeeping(data: bytes | str, *, v1: bool) -> bool:
+    """Whether a frame from a kernel says only how it is with a request, and nothing of what came out."""
+    if len(data) > BOOKKEEPING_BYTES:
+        return False
+    try:
+        header, _, _, content = _split(data) if v1 and isinstance(data, bytes) else _join(data)
+        kind = header["msg_type"]
+        return kind == "status" or (kind == "execute_reply" and not content.get("user_expressions"))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
+        return False
 
 
 def _split(raw: bytes) -> tuple[Any, Any, Any, Any]:

@@ -1,6 +1,9 @@
 """Requests whose answers are files or pages: policy, metering, and our own word in the page."""
 
+import io
+import json
 import re
+from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 import aiohttp
@@ -10,8 +13,8 @@ from yarl import URL
 
 from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
-from cloister.gateway.decision import Allowed
-from cloister.gateway.errors import BudgetSpent, DownloadsBlocked, TooLargeToView
+from cloister.gateway.decision import Allowed, Asked, Decisions
+from cloister.gateway.errors import BudgetSpent, CommandRefused, DownloadsBlocked, TerminalsBlocked, TooLargeToView
 from cloister.gateway.outflow import Outflows
 from cloister.gateway.upload import CHUNK, Body, Uploads
 from cloister.gateway.upstream import Upstreams
@@ -26,31 +29,67 @@ OURS = re.compile(r"^(cloister-|x-forwarded-)", re.IGNORECASE)
 _DOWNLOAD = re.compile(r"^/(files|nbconvert)/|^/kernelspecs/[^/]+/(?!logo-)")
 """What hands out files as they are: also those beside a kernel's description, which anybody can put there."""
 _SESSION = re.compile(r"^/api/collaboration/session/(.+)$")
+_TERMINALS = re.compile(r"^/api/terminals/?$")
 _CONTENTS = re.compile(r"^/api/contents(/|$)")
 PAGE_BYTES = 2 * 1024 * 1024
 BANNER = b'<script src="/_cloister/banner.js" defer></script></head>'
 
 
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """An answer that is on its way: for whom, and from which sandbox."""
+
+    request: web.Request
+    asked: Asked
+    sandbox: str | None
+
+
 class Leaving:
     """Passes such requests on to the app."""
 
-    def __init__(self, settings: Settings, upstreams: Upstreams, outflows: Outflows, recorder: Recorder) -> None:
+    def __init__(
+        self, settings: Settings, decisions: Decisions, upstreams: Upstreams, outflows: Outflows, recorder: Recorder
+    ) -> None:  # fmt: skip
+        self._decisions = decisions
         self._upstreams = upstreams
+        self._open: set[_Way] = set()
         self._outflows = outflows
         self._recorder = recorder
         self._uploads = Uploads(settings)
 
-    async def serve(self, request: web.Request, allowed: Allowed, *, document: bool) -> web.StreamResponse:
-        """Pass a request on, and its answer back as far as the space lets it leave.
+    async def recheck(self) -> None:
+        """Cut every answer whose asker may no longer be here."""
+        for way in list(self._open):
+            try:
+                still = (await self._decisions.decide(way.asked)).sandbox == way.sandbox
+            except CloisterError:
+                still = False
+            if not still and way.request.transport is not None:
+                way.request.transport.abort()
+
+    async def serve(
+        self, request: web.Request, asked: Asked, allowed: Allowed, *, document: bool
+    ) -> web.StreamResponse:
+        """Pass a request on, and its answer back as far as the space lets it leave, and as long as the asker may be here.
 
         Raises:
-            DownloadsBlocked, TooLargeToView, BudgetSpent, UploadTooLarge: what the space does not let happen.
+            DownloadsBlocked, TooLargeToView, BudgetSpent, UploadTooLarge, CommandRefused: what the space does not let happen.
         """
+        way = _Way(request, asked, allowed.sandbox)
+        self._open.add(way)
+        try:
+            return await self._serve(request, allowed, document=document)
+        finally:
+            self._open.discard(way)
+
+    async def _serve(self, request: web.Request, allowed: Allowed, *, document: bool) -> web.StreamResponse:
         download = _DOWNLOAD.match(request.path) is not None and request.method in {"GET", "HEAD"}
         contents = _CONTENTS.match(request.path) is not None and request.method in {"GET", "HEAD"}
         session = _SESSION.match(request.path) if request.method == "PUT" else None
         upload = await self._uploads.check(request, allowed)
         try:
+            if _TERMINALS.match(request.path) and request.method == "POST":
+                upload = await _only_a_terminal(upload, allowed)
             if download and allowed.policies.downloads == "blocked":
                 raise DownloadsBlocked
             if contents and allowed.policies.downloads != "allowed" and not _only_about(request):
@@ -98,7 +137,9 @@ class Leaving:
             headers["Cookie"] = "; ".join(theirs)
         if document:
             headers["Accept-Encoding"] = "identity"
-        if request.content_length is not None and upload is not None:
+        if isinstance(upload, io.BytesIO):
+            headers["Content-Length"] = str(upload.getbuffer().nbytes)
+        elif request.content_length is not None and upload is not None:
             headers["Content-Length"] = str(request.content_length)
         async with self._upstreams.client(allowed).request(
             request.method, URL(f"http://localhost{request.rel_url.raw_path_qs}", encoded=True), headers=headers,
@@ -115,12 +156,14 @@ class Leaving:
         html = answer.headers.get("Content-Type", "").startswith("text/html")
         if document and html and answer.status == 200 and size <= PAGE_BYTES:
             beginning, whole = await _read_page(answer)
+            if _metered(allowed):
+                await self._outflows.take(allowed, len(beginning), gently=True)
             beginning = _from_disk(beginning, allowed).replace(b"</head>", BANNER, 1)
             if whole:
                 return web.Response(body=beginning, status=200, headers=_multi(kept))
         if download and answer.status == 200:
             await self._check_budget(request, allowed, size)
-        most = None if download or document or not _metered(allowed) else parse_bytes(allowed.policies.view)
+        most = None if download or not _metered(allowed) else parse_bytes(allowed.policies.view)
         if most is not None and size > most:
             raise TooLargeToView(f"Answers of up to {allowed.policies.view} can be looked at here.")
         out = web.StreamResponse(status=answer.status, headers=_multi(kept))
@@ -159,6 +202,26 @@ class Leaving:
 
     def _record(self, request: web.Request, allowed: Allowed, outcome: Outcome, **details: str) -> None:
         self._recorder.note(self._draft(request, allowed, outcome, **details))
+
+
+async def _only_a_terminal(body: Body, allowed: Allowed) -> Body:
+    """A request for a terminal, which may not bring a command: what is run there is to be typed, for the record.
+
+    Raises:
+        TerminalsBlocked, CommandRefused: when there may be none, or none like this.
+    """
+    if allowed.policies.terminals == "blocked":
+        raise TerminalsBlocked
+    if allowed.policies.terminals == "allowed" or body is None:
+        return body
+    text = body.read() if isinstance(body, io.BytesIO) else b"".join([chunk async for chunk in body])
+    try:
+        wanted = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise CommandRefused from error
+    if not isinstance(wanted, dict) or not set(wanted) <= {"name", "cwd"}:
+        raise CommandRefused
+    return io.BytesIO(json.dumps(wanted).encode())  # as it was read here, and not otherwise
 
 
 def _from_disk(page: bytes, allowed: Allowed) -> bytes:

@@ -1,6 +1,7 @@
 """What leaves: counted by person, team and day; slowed, then stopped, past the budget."""
 
 import asyncio
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
@@ -47,6 +48,8 @@ class Outflows(Controller):
         self._new: dict[_Key, int] = defaultdict(int)
         self._team: dict[tuple[str, int, date], int] = {}
         self._person: dict[_Key, int] = {}
+        self._slowly: dict[tuple[str, int, int], float] = {}
+        """Until when what a person has taken since their budget was used up has its turn."""
 
     async def used(self, allowed: Allowed) -> tuple[int, int]:
         """Bytes that left today for a person and for their team."""
@@ -100,14 +103,23 @@ class Outflows(Controller):
         over = await self.over(allowed)
         if over >= GRACE and not gently:
             raise BudgetSpent
+        self.note(allowed, count)
+        if over >= 1:
+            whose = (allowed.space, allowed.team, allowed.person)
+            turn = (
+                max(self._slowly.get(whose, 0), monotonic()) + count / SLOW_BYTES
+            )  # one rate, over all they have open
+            self._slowly[whose] = turn
+            await asyncio.sleep(turn - monotonic())  # a rate, not a wait for something
+
+    def note(self, allowed: Allowed, count: int) -> None:
+        """Count bytes that have left."""
         today = self._clock.now().date()
         key = _Key(allowed.space, allowed.team, allowed.person, today)
         self._new[key] += count
         if key in self._person:
             self._person[key] += count
             self._team[key.space, key.team, today] += count
-        if over >= 1:
-            await asyncio.sleep(count / SLOW_BYTES)  # a rate, not a wait for something
 
     async def renew(self, uow: UnitOfWork, space: str, team: int) -> None:
         """Let today's budget of a team and of its people begin anew."""
@@ -130,6 +142,7 @@ class Outflows(Controller):
         today = self._clock.now().date()
         self._person = {key: value for key, value in self._person.items() if key.day == today}
         self._team = {key: value for key, value in self._team.items() if key[2] == today}
+        self._slowly = {whose: turn for whose, turn in self._slowly.items() if turn > monotonic()}
         if not self._new:
             return None
         async with self._database.write() as uow:
@@ -151,20 +164,34 @@ class Outflows(Controller):
 class Rate:
     """Counts what a busy channel sends, and passes it on in lumps: a message need not cost a sum."""
 
-    def __init__(self, outflows: Outflows, allowed: Allowed, *, gently: bool) -> None:
+    def __init__(self, outflows: Outflows) -> None:
         self._outflows = outflows
-        self._allowed = allowed
-        self._gently = gently
         self._count = 0
-        self._since = monotonic()
+        self._since = -math.inf
+        self._spent = False
 
-    async def add(self, count: int) -> None:
+    async def add(self, allowed: Allowed, count: int, *, gently: bool) -> None:
         """Count bytes.
 
         Raises:
-            BudgetSpent: when no more may leave today.
+            BudgetSpent: when no more may leave today; such bytes are not counted.
         """
+        if self._spent:
+            await self._outflows.check(allowed)
+            self._spent = False
         self._count += count
-        if self._count >= 64 * 1024 or monotonic() - self._since > 1:
-            count, self._count, self._since = self._count, 0, monotonic()
-            await self._outflows.take(self._allowed, count, gently=self._gently)
+        if self._count < 64 * 1024 and monotonic() - self._since <= 1:
+            return
+        lump, self._count, self._since = self._count, 0, monotonic()
+        try:
+            await self._outflows.take(allowed, lump, gently=gently)
+        except BudgetSpent:
+            self._spent = True
+            self._outflows.note(allowed, lump - count)
+            raise
+
+    def settle(self, allowed: Allowed) -> None:
+        """Count what was sent since the last lump."""
+        if self._count:
+            self._outflows.note(allowed, self._count)
+        self._count = 0

@@ -20,7 +20,7 @@ from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.errors import BudgetSpent, TerminalsBlocked, UnreadableMessage
-from cloister.gateway.kernel_protocol import V1, Execute, Reply, Unreadable, answered, asked
+from cloister.gateway.kernel_protocol import V1, Execute, Reply, Unreadable, answered, asked, is_bookkeeping
 from cloister.gateway.outflow import Outflows, Rate
 from cloister.gateway.presence import Presence
 from cloister.gateway.upstream import Upstreams
@@ -39,8 +39,10 @@ SPENT = 4429
 REFUSED = 4400
 UNSENDABLE = {1005, 1006, 1015}
 """Close codes that mean “none came”: a browser takes them for a fault when they do come."""
-_KERNEL = re.compile(r"^/api/kernels/([0-9a-fA-F-]{1,64})/channels$")
-_TERMINAL = re.compile(r"^/terminals/websocket/([^/]{1,64})$")
+_KERNEL = re.compile(r"^/api/kernels/(.+)/channels$")
+_TERMINAL = re.compile(r"^/terminals/websocket/(.+)$")
+KEPT_NAME = 64
+"""Characters of a kernel's or terminal's name that are kept on the record; whoever opens one chooses it."""
 _LINE_END = re.compile(r"[\r\n\x0f]")
 """What makes a shell run a line: Return, line feed, and operate-and-get-next (Ctrl+O)."""
 RUNNING = 10_000
@@ -69,6 +71,7 @@ class Channel:
     notebook: str | None = None
     looked: float = 0.0
     """When the app was last asked which notebook this is."""
+    rate: Rate = field(kw_only=True)
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the two sides say farewell."""
 
@@ -105,11 +108,14 @@ class Relay:
 
         Raises:
             TerminalsBlocked: for a terminal where there are none.
+        BudgetSpent: for a terminal when no more may leave today.
             WorkspaceAsleep: when the app does not answer.
         """
         kernel, terminal = _KERNEL.match(request.path), _TERMINAL.match(request.path)
-        if terminal and allowed.policies.terminals == "blocked":
-            raise TerminalsBlocked
+        if terminal:
+            if allowed.policies.terminals == "blocked":
+                raise TerminalsBlocked
+            await self._outflows.check(allowed)
         offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if p.strip()]
         client = self._upstreams.client(allowed)
         async with client.ws_connect(
@@ -122,8 +128,9 @@ class Relay:
             )  # fmt: skip
             await here.prepare(request)
             channel = Channel(
-                asked, allowed, request.path, here, kernel[1] if kernel else None, terminal[1] if terminal else None,
-                there.protocol,
+                asked, allowed, request.path, here, kernel[1][:KEPT_NAME] if kernel else None,
+                terminal[1][:KEPT_NAME] if terminal else None,
+                there.protocol, rate=Rate(self._outflows),
             )  # fmt: skip
             if terminal:
                 self._recorder.note(self._draft(channel, Name.TERMINAL_OPENED))
@@ -143,6 +150,7 @@ class Relay:
         finally:
             self.open.discard(channel)
             self._presence.closed(workspace)
+            channel.rate.settle(channel.allowed)
             if channel.line and channel.allowed.policies.terminals == "recorded":  # what was typed without an end
                 self._recorder.note(self._draft(channel, Name.TERMINAL_TYPED, typed=channel.line))
             for task in tasks:
@@ -178,12 +186,19 @@ class Relay:
     async def _outward(self, channel: Channel, there: aiohttp.ClientWebSocketResponse) -> None:
         v1 = channel.protocol == V1
         leaves = channel.kernel is not None or channel.terminal is not None  # else it is the editor's own, for instance
-        rate = Rate(self._outflows, channel.allowed, gently=not leaves)
         running = self._running_in(channel) if channel.kernel is not None else {}
         async for message in there:
             if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 continue
-            await rate.add(len(message.data))
+            try:
+                await channel.rate.add(channel.allowed, len(message.data), gently=not leaves)
+            except BudgetSpent:
+                if channel.kernel is None:
+                    raise
+                # Cells go on, and their results stay here: that one runs or has ended is all that is still said.
+                if not is_bookkeeping(message.data, v1=v1):
+                    continue
+                await self._outflows.take(channel.allowed, len(message.data), gently=True)
             metrics.RELAYED.labels("out").inc(len(message.data))
             if running:
                 says = answered(message.data, v1=v1)
@@ -287,15 +302,24 @@ class Relay:
                 self._record_done(run, Reply(id_, "unknown"))
 
     async def recheck(self) -> None:
-        """Close every connection whose right has ended, and say why."""
+        """Close every connection whose right has ended, and say why; let the others go on under today's policies.
+
+        None waits for another's farewell.
+        """
+        closing = []
         for channel in list(self.open):
             try:
                 allowed = await self._decisions.decide(channel.asked)
+                if channel.terminal and allowed.policies.terminals == "blocked":
+                    raise TerminalsBlocked
             except CloisterError as error:
-                await self._close(channel, error.detail)
+                closing.append(self._close(channel, error.detail))
                 continue
             if allowed.sandbox != channel.allowed.sandbox:
-                await self._close(channel, allowed.reason or "The workspace was restarted.", code=1001)
+                closing.append(self._close(channel, allowed.reason or "The workspace was restarted.", code=1001))
+            else:
+                channel.allowed = allowed
+        await asyncio.gather(*closing)
 
     async def _close(self, channel: Channel, why: str, code: int = ENDED) -> None:
         self.open.discard(channel)

@@ -42,7 +42,7 @@ from cloister.sandboxes import SandboxController
 from cloister.workspaces import Workspaces
 
 log = logger(__name__)
-RECHECK_SECONDS = 0.8
+RECHECK_SECONDS = 0.45
 ALLOWED = web.RequestKey("allowed", Allowed)
 PASS = "Cloister-Pass"  # noqa: S105  (the name of a scheme)
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
@@ -68,7 +68,7 @@ class Gateway:
         self._own = Sockets.of(settings).gateway
         self._passes = Passes()
         self._limit = RateLimit(settings.gateway_requests_per_minute)
-        self._leaving = Leaving(settings, self.upstreams, outflows, recorder)
+        self._leaving = Leaving(settings, decisions, self.upstreams, outflows, recorder)
         self._streams = Streams(database, decisions, sandboxes, outflows, settings.public_url, bus, clock)
         self._runner: web.AppRunner | None = None
         self._asking: asyncio.Server | None = None
@@ -89,6 +89,7 @@ class Gateway:
         app.router.add_get("/_cloister/start", self._guarded(self._streams.start, wake=True))
         app.router.add_post("/_cloister/restart", self._guarded(self._restart))
         app.router.add_post("/_cloister/keep", self._guarded(self._keep))
+        app.router.add_post("/_cloister/active", self._guarded(self._active))
         app.router.add_get("/_cloister/{name}", self._asset)
         app.router.add_route("*", "/{path:.*}", self._pass)
         app.on_response_prepare.append(_name_for_the_log)
@@ -127,7 +128,7 @@ class Gateway:
                     await self._news.wait()
             self._news.clear()
             try:
-                await self.relay.recheck()
+                await asyncio.gather(self.relay.recheck(), self._leaving.recheck())
                 await self.upstreams.forget_ended()
                 self.relay.forget_ended(self._sandboxes.live)
             except Exception:  # the watch must go on, whatever one connection did
@@ -248,7 +249,7 @@ class Gateway:
         try:
             if socket:
                 return await self.relay.serve(request, asked, allowed)
-            return await self._leaving.serve(request, allowed, document=document)
+            return await self._leaving.serve(request, asked, allowed, document=document)
         except aiohttp.ClientError as error:
             if request.transport is None or request.transport.is_closing():
                 raise  # whoever asked has gone, as a page does that is loaded anew
@@ -301,6 +302,13 @@ class Gateway:
             row = await self._workspaces.find(uow, _scope(allowed), allowed.team)
             row.active_at = self._workspaces.clock.now()
         self._decisions.forget_workspace(allowed.workspace)
+        return web.Response(status=204)
+
+    async def _active(self, _request: web.Request, _asked: Asked, allowed: Allowed) -> web.Response:
+        """A page says that somebody types or points in it. Not all of that is seen otherwise: words that two write in one
+        text, or an app that speaks over sockets alone.
+        """
+        self._presence.worked(allowed.workspace)
         return web.Response(status=204)
 
     async def _asset(self, request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from cloister.platform import Bus, Database
 from cloister.sandboxes import OutputLog, Sandbox, SandboxController
 from cloister.spaces import in_space
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.45
 WARN_SHARE = 0.2
 """The warning comes in the last fifth of the idle time, but no earlier than ten minutes before."""
 WARN_MINUTES = 10.0
@@ -28,8 +28,8 @@ SOON = (
 )
 SLOWED = "Today's budget of data that may leave is used up: it leaves slowly now. Your work is saved as ever."
 SPENT = (
-    "Today's budget of data that may leave is used up. Downloads and long outputs stop until tomorrow, or until a "
-    "steward gives more; opening and saving files go on."
+    "Today's budget of data that may leave is used up. Cells still run and files still open and save, but what cells "
+    "print is not shown, and nothing is downloaded, until tomorrow or until a steward gives more."
 )
 
 

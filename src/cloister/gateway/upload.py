@@ -50,9 +50,9 @@ class Uploads:
         ):
             return self._bounded(request, most, refusal)
         body = b"".join([chunk async for chunk in self._bounded(request, most, refusal)])
-        part = _PART.search(body)
-        if part is not None:
-            self._count((allowed.workspace, request.path), int(part[1]), len(body), most, refusal)
+        parts = _PART.findall(body)
+        if parts:  # of several, the last is the one that counts, as wherever JSON is read in Python
+            self._count((allowed.workspace, request.path), int(parts[-1]), len(body), most, refusal)
         return io.BytesIO(body)
 
     async def _bounded(self, request: web.Request, most: int, refusal: UploadTooLarge) -> AsyncIterator[bytes]:

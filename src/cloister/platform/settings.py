@@ -175,6 +175,8 @@ class Settings(BaseSettings):
     module_hooks_per_minute: Annotated[int, Field(ge=1)] = 30
     """Webhooks of one module."""
     sandbox_start_seconds: Annotated[float, Field(gt=0)] = 20
+    workspace_answer_seconds: Annotated[float, Field(gt=0)] = 120
+    """A workspace whose app does not answer so long after its sandbox runs has failed."""
     sandbox_output_bytes: Annotated[int, Field(ge=4096)] = 16 * 1024 * 1024
     """How much output is kept of one sandbox; the oldest goes first."""
     sandbox_outputs_kept: Annotated[int, Field(ge=1)] = 50

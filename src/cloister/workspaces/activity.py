@@ -47,11 +47,12 @@ class Watch:
     async def look(self, row: Workspace, sandbox: str, *, jupyter: bool) -> Activity:
         visit = self.pages.visit(row.id)
         share = await self._cpu_share(row.id, sandbox)
-        running, last = (0, None)
+        running, last, deaf = 0, None, False
         kernels: list[Any] = []
         if jupyter:
             token = self._sandboxes.app_token(sandbox)
             found = await read_json(self._sandboxes.place(sandbox), "/api/kernels", token)
+            deaf = found is None
             kernels = [k for k in found if isinstance(k, dict)] if isinstance(found, list) else []
             running = sum(k.get("execution_state") == "busy" for k in kernels)
             typed = await read_json(self._sandboxes.place(sandbox), "/api/terminals", token)
@@ -61,6 +62,8 @@ class Watch:
         latest = max(filter(None, (visit.last_input, last)), default=None)
         if running:
             why = f"{running} kernel{'s' if running > 1 else ''} at work."
+        elif deaf:
+            why = "Its app does not answer just now. If that goes on, restart it."
         elif share > BUSY_SHARE:
             why = f"A program uses {share:.0%} of a processor."
         elif row.keep_until is not None and row.keep_until > self._clock.now():

@@ -33,6 +33,8 @@ def may_take(declaration: SpaceDeclaration, allowance: float | None, size: str, 
     """Whether a team may take a size and disk by itself."""
     budget = declaration.policies.team_budget
     price = price_of(declaration, size, disk_bytes)
+    if disk_bytes > parse_bytes(declaration.policies.workspace_disk) and declaration.policies.disk_price == 0:
+        return False  # without a price there is no budget that would end it
     if allowance is not None and 0 < price <= allowance:
         return True
     if budget is None:

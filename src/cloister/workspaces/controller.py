@@ -10,7 +10,7 @@ from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
 from cloister.core.events import Event, SandboxChanged, WorkspaceChanged, WorkspaceWanted
 from cloister.core.principal import EVERYTHING
-from cloister.platform import Controller, Database, UnitOfWork, metrics
+from cloister.platform import Bus, Controller, Database, UnitOfWork, metrics
 from cloister.platform.logs import logger
 from cloister.sandboxes import FINAL, EnvironmentNotReady, Sandbox, SandboxController, SandboxSpec
 from cloister.spaces import Size, SpaceDeclaration, declared, get_space, in_space
@@ -44,21 +44,31 @@ class WorkspaceController(Controller):
     interval = 5.0
 
     def __init__(
-        self, database: Database, workspaces: Workspaces, sandboxes: SandboxController, clock: Clock, pages: Pages
-    ) -> None:
+        self, database: Database, workspaces: Workspaces, sandboxes: SandboxController, clock: Clock, pages: Pages,
+        answer_seconds: float,
+    ) -> None:  # fmt: skip
         super().__init__()
         self._database = database
         self._workspaces = workspaces
         self._sandboxes = sandboxes
         self._clock = clock
         self.watch = Watch(sandboxes, workspaces.sandboxes.backend, clock, pages)
+        self._answer_within = timedelta(seconds=answer_seconds)
         self._probes: dict[str, asyncio.Task[None]] = {}
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._used: dict[str, datetime] = {}
 
     def wake(self, event: Event | None = None) -> None:
         if isinstance(event, WorkspaceWanted):
             self._used.pop(event.workspace, None)  # a larger size is not waited for
         super().wake(event)
+
+    async def run(self, bus: Bus) -> None:
+        try:
+            await super().run(bus)
+        finally:
+            for task in (*self._probes.values(), *self._looks.values()):
+                task.cancel()
 
     async def look(self) -> float | None:
         async with self._database.read() as uow:
@@ -94,7 +104,7 @@ class WorkspaceController(Controller):
         elif row.state == "starting" and sandbox.state == "running":
             self._await_answer(row, sandbox.id)
         elif row.state == "running":
-            await self._look_at_use(row, sandbox)
+            self._begin_to_look(row, sandbox)
 
     async def _sandbox(self, uow: UnitOfWork, row: Workspace) -> Sandbox | None:
         return None if row.sandbox is None else await scoped_get(uow, Sandbox, in_space(row.space), id=row.sandbox)
@@ -176,7 +186,11 @@ class WorkspaceController(Controller):
             declaration = declared(await get_space(uow, row.space))
         app = app_of(environment_now(declaration, row, self._clock.now()))
         place, token = self._sandboxes.place(sandbox), self._sandboxes.app_token(sandbox)
+        begun = self._clock.now()
         while sandbox in self._sandboxes.live:
+            if self._clock.now() - begun > self._answer_within:
+                await self._give_up(row, sandbox, app.health, app.port)
+                return
             if await answers(place, app.health, token):
                 now = self._clock.now()
                 async with self._database.write() as uow:
@@ -195,7 +209,32 @@ class WorkspaceController(Controller):
                 return
             await asyncio.sleep(0.02)  # a program that begins to listen tells nobody
 
+    async def _give_up(self, row: Workspace, sandbox: str, health: str, port: int | None) -> None:
+        """An app that does not answer holds a place, and whoever waits for it is owed the reason."""
+        where = f"{health} on port {port}" if port is not None else f"{health} on its socket"
+        why = f"Its app runs, but did not answer at {where} within {self._answer_within.total_seconds():g} seconds."
+        async with self._database.write() as uow:
+            current = await uow.session.get_one(Workspace, row.id)
+            if current.sandbox != sandbox or current.wanted != "running":
+                uow.unrecorded("it was restarted or stopped meanwhile")
+                return
+            current.state, current.reason = "failed", why
+            await self._workspaces.sandboxes.stop(uow, in_space(row.space), sandbox)
+            uow.publish(WorkspaceChanged(row.id, "failed"))
+
     # -- idle
+
+    def _begin_to_look(self, row: Workspace, sandbox: Sandbox) -> None:
+        """Beside everything else: an app may take its time to answer, and nobody else shall wait for it."""
+        if row.id in self._looks:
+            return
+        task = self._looks[row.id] = asyncio.create_task(self._look_at_use(row, sandbox))
+        task.add_done_callback(lambda done: self._looked(row.id, done))
+
+    def _looked(self, id_: str, task: asyncio.Task[None]) -> None:
+        self._looks.pop(id_, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("workspace.look_failed", workspace=id_, error=repr(error))
 
     async def _look_at_use(self, row: Workspace, sandbox: Sandbox) -> None:
         now = self._clock.now()

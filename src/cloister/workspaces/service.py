@@ -90,7 +90,9 @@ class Workspaces:
         row = await scoped_get(uow, Workspace, in_space(declaration.slug), team=team)
         if row is None:
             row = await self._make(uow, declaration, team)
-        elif row.wanted == "running" and row.state != "failed" and not safe:
+        elif row.wanted == "running" and row.state != "failed":
+            if safe and not row.safe:  # what runs was started with what the team installed
+                return await self.restart(uow, scope, row, safe=True)
             uow.unrecorded("nothing changed")
             return row
         row.wanted, row.safe, row.restarts = "running", safe, 0

@@ -12,6 +12,7 @@
     "margin-left:1rem;flex:none;font:inherit;padding:.2rem .7rem;border-radius:6px;border:1px solid #8ab4f8;background:transparent;color:#8ab4f8;cursor:pointer";
   box.append(text, button);
   let gone = null;
+  let said = 0; // when the platform was last told that somebody types or points here
 
   function say(words, label, act) {
     text.textContent = words;
@@ -29,6 +30,7 @@
     });
     source.addEventListener("idle", (event) => {
       const { minutes } = JSON.parse(event.data);
+      said = 0;
       say(`Nobody works here just now. This workspace will rest in ${minutes} min; your files are kept.`, "Keep it awake", async () => {
         await fetch("/_cloister/keep", { method: "POST" });
         say("");
@@ -57,6 +59,19 @@
       say(`You can no longer work here. ${JSON.parse(event.data).reason}`, "To the front page", () => location.assign(JSON.parse(event.data).home));
     });
   }
+
+  // Whoever only types or points must not be taken for away.
+  const SAID_MS = 60_000;
+  for (const sign of ["keydown", "pointerdown", "wheel"])
+    addEventListener(
+      sign,
+      (event) => {
+        if (!event.isTrusted || Date.now() - said < SAID_MS) return;
+        said = Date.now();
+        fetch("/_cloister/active", { method: "POST" }).catch(() => {}); // the next sign says it again
+      },
+      { capture: true, passive: true },
+    );
 
   const begin = () => {
     document.body.append(box);

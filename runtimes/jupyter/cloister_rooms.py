@@ -1,0 +1,48 @@
+"""Saves what people write together soon, and before the end.
+
+Jupyter's rooms save a document after a second in which nothing changed. While a cell prints, or somebody types without a
+pause, that second does not come; and whoever stops the server meanwhile stops what was waiting to be saved.
+"""
+
+import asyncio
+from time import monotonic
+
+LONGEST = 5.0
+"""Seconds that a change waits to be saved, however many come after it."""
+
+
+def install():
+    """Let the rooms of this process do so."""
+    from jupyter_server_ydoc.app import YDocExtension
+    from jupyter_server_ydoc.rooms import DocumentRoom
+
+    save = DocumentRoom._maybe_save_document  # noqa: SLF001 - there is no other way to them
+    stop = YDocExtension.stop_extension
+
+    async def maybe_save(self, saving_document, save_now=False):
+        if not save_now and self._save_delay is not None:
+            if saving_document is not None and not saving_document.done():
+                saving_document.cancel()
+            saving_document = None
+            since = self.__dict__.setdefault("_cloister_unsaved", monotonic())
+            try:
+                await asyncio.sleep(min(self._save_delay, max(0.0, since + LONGEST - monotonic())))
+            except asyncio.CancelledError:
+                return  # a later change takes it along
+            save_now = True
+        self.__dict__.pop("_cloister_unsaved", None)
+        await save(self, saving_document, save_now=save_now)
+
+    async def stop_extension(self):
+        unsaved = [
+            room._save_to_disc()  # noqa: SLF001
+            for room in self.ywebsocket_server.rooms.values()
+            if isinstance(room, DocumentRoom)
+            and room._saving_document is not None  # noqa: SLF001
+            and not room._saving_document.done()  # noqa: SLF001
+        ]
+        await asyncio.gather(*(task for task in unsaved if task is not None), return_exceptions=True)
+        await stop(self)
+
+    DocumentRoom._maybe_save_document = maybe_save  # noqa: SLF001
+    YDocExtension.stop_extension = stop_extension

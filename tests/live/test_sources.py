@@ -93,7 +93,7 @@ async def git_server(repository, authority):
 async def fetched(client, name="look"):
     async def done():
         source = (await client.get(f"/modules/{name}/source")).json()
-        return source if source["state"] != "waiting" else None
+        return source if source["state"] not in {"waiting", "fetching"} else None
 
     return await until(done, 120, 0.05)
 

@@ -9,9 +9,16 @@ export const i18n = createI18n({ legacy: false, locale: first, fallbackLocale: "
 export function useLanguage(language: "en" | "de"): void {
   i18n.global.locale.value = language;
   localStorage.setItem("language", language);
-  document.documentElement.lang = language;
+  speak(language);
 }
-document.documentElement.lang = first;
+
+/** Languages that are written from the right; there are none of ours yet, and nothing else has to change when there are. */
+const FROM_RIGHT = new Set(["ar", "fa", "he", "ur"]);
+function speak(language: string): void {
+  document.documentElement.lang = language;
+  document.documentElement.dir = FROM_RIGHT.has(language) ? "rtl" : "ltr";
+}
+speak(first);
 
 /** A moment as people here write it. */
 export function when(moment: string | null | undefined, withTime = true): string {

@@ -1,9 +1,10 @@
 import "./reset.css";
 import "vuetify/styles";
 import "./style.css";
-import { createApp } from "vue";
+import { createApp, watch } from "vue";
 import { createVuetify } from "vuetify";
 import { aliases, mdi } from "vuetify/iconsets/mdi-svg";
+import { de, en } from "vuetify/locale";
 import App from "./App.vue";
 import { i18n } from "./i18n";
 import type { ApiError } from "./api/client";
@@ -32,6 +33,7 @@ async function begin(): Promise<void> {
   const primary = session.platform?.color ?? "#1f5fa8";
   const dark = localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const vuetify = createVuetify({
+    locale: { locale: i18n.global.locale.value, fallback: "en", messages: { de, en } },
     icons: { defaultSet: "mdi", aliases, sets: { mdi } },
     theme: {
       defaultTheme: dark,
@@ -53,6 +55,7 @@ async function begin(): Promise<void> {
       VAlert: { variant: "tonal", rounded: "lg" },
     },
   });
+  watch(i18n.global.locale, (language) => (vuetify.locale.current.value = language)); // its own words, too
   createApp(App).use(vuetify).use(i18n).use(router).mount("#app");
 }
 

@@ -10,6 +10,7 @@ export const router = createRouter({
   routes: [
     { path: "/", component: Front, beforeEnter: () => (signedIn.value ? "/home" : true) },
     { path: "/home", component: Home, meta: { person: true } },
+    { path: "/signed-in", component: () => import("./pages/SignedIn.vue") },
     { path: "/sign-in", component: () => import("./pages/SignIn.vue") },
     { path: "/s/:space", component: SpacePage, props: true },
     { path: "/s/:space/register", component: () => import("./pages/Register.vue"), props: true, meta: { person: true } },

@@ -227,7 +227,8 @@ class Platform:
             self.database, self.dashboards, self.modules, self.sandboxes, self.sandbox_controller, self.inner, self.bus,
             self.clock, self.layers,
         )  # fmt: skip
-        self.live = LiveSessions(self.database, self.modules, runner, self.bus, settings.share_variants)
+        self.live = LiveSessions(self.database, self.modules, self.grants, runner, self.bus, settings.share_variants)
+        self.shares.asking = self.live.asking
 
     def _workspaces(self) -> None:
         settings = self.settings

@@ -1,7 +1,9 @@
 """Commands about modules: from a folder on one's own machine to a release."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ from cloister.modules import TEMPLATES, Described, describe, pack, read_folder
 app = typer.Typer(no_args_is_help=True, help="Modules: integrations that fetch data, widgets that draw it.")
 Folder = Annotated[Path, typer.Argument(help="The module's folder.", exists=True, file_okay=False)]
 Name = Annotated[str | None, typer.Option("--name", "-n", help="The module's name. Default: the folder's.")]
+TICK_SECONDS = 20.0
 LOOK_SECONDS = 0.5
 
 
@@ -113,7 +116,7 @@ def sync(
 
 
 async def _fetched(http: httpx2.Client, path: str, source: dict[str, Any]) -> dict[str, Any]:
-    while source["state"] == "waiting":
+    while source["state"] in {"waiting", "fetching"}:
         await asyncio.sleep(LOOK_SECONDS)  # a bounded poll over HTTP, as any client would
         source = checked(await asyncio.to_thread(http.get, path))
     return source
@@ -204,10 +207,27 @@ async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: di
     await following
 
 
+@contextlib.asynccontextmanager
+async def _looking(ws: aiohttp.ClientWebSocketResponse) -> AsyncIterator[None]:
+    """Say again and again that somebody looks: what nobody looks at is ended after a minute."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            await ws.send_str('{"type":"TICK"}')
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+
+
 async def _follow(http: httpx2.Client, path: str) -> None:
     """Show what a live session says."""
     address = f"{http.base_url}{path.lstrip('/')}"
-    async with aiohttp.ClientSession() as client, client.ws_connect(address, max_msg_size=0) as ws:
+    async with aiohttp.ClientSession() as client, client.ws_connect(address, max_msg_size=0) as ws, _looking(ws):
         async for message in ws:
             said = json.loads(message.data)
             if said["type"] == "OUTPUT":

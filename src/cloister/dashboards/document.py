@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Id = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,40}$")]
 Part = str | int
 SECRET = "$secret"  # noqa: S105  (the key under which a sealed value stands)
+GIVER = "by"
+"""Who gave a secret, by number: it goes to no other host than those it was given for."""
 COLUMNS = 24
 
 
@@ -82,7 +84,7 @@ class Document(_Strict):
 
 
 def is_sealed(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {SECRET}
+    return isinstance(value, dict) and SECRET in value and set(value) <= {SECRET, GIVER}
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

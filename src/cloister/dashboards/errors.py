@@ -67,3 +67,9 @@ class TooManyVariants(TooManyRequests):
     """Too many people look at this with settings of their own just now. Try again in a minute, or without yours."""
 
     code = "share.too_many_variants"
+
+
+class ModuleTooDemanding(Forbidden):
+    """This module asks for more than the largest size of this space."""
+
+    code = "live.module_too_demanding"

@@ -20,7 +20,8 @@ from cloister.dashboards.sessions import Check, Instance, Session, least_missed,
 from cloister.dashboards.trials import Trials
 from cloister.dashboards.uses import release_of
 from cloister.dashboards.variables import Values, applied
-from cloister.modules import Modules, Release
+from cloister.datasets import Grants
+from cloister.modules import Described, Modules, Release
 from cloister.platform import Bus, Controller, Database
 from cloister.spaces import declared, get_space
 
@@ -36,10 +37,13 @@ class LiveSessions(Controller):
     wakes_on = (AccessChanged, DashboardChanged, ReleaseRemoved)
     interval = 5.0
 
-    def __init__(self, database: Database, modules: Modules, runner: Runner, bus: Bus, most_variants: int) -> None:
+    def __init__(
+        self, database: Database, modules: Modules, grants: Grants, runner: Runner, bus: Bus, most_variants: int
+    ) -> None:  # fmt: skip
         super().__init__()
         self._database = database
         self._modules = modules
+        self._grants = grants
         self._runner = runner
         self._most_variants = most_variants
         self.trials = Trials(modules)
@@ -47,16 +51,34 @@ class LiveSessions(Controller):
         self.sessions: dict[str, Session] = {}
         self._lock = asyncio.Lock()
         self._changed: set[str] = set()
-        for kind in (DashboardChanged, ReleaseRemoved):
-            bus.subscribe(kind, self._on_dashboard)
+        self._regranted: set[str] = set()
+        for kind in (AccessChanged, DashboardChanged, ReleaseRemoved):
+            bus.subscribe(kind, self._on_news)
 
     # -- what is heard
 
-    def _on_dashboard(self, event: Event) -> None:
-        if isinstance(event, DashboardChanged):
-            self._changed.add(event.dashboard)
-        elif isinstance(event, ReleaseRemoved):
-            self._changed.update(session.dashboard for session in self.sessions.values())
+    def _on_news(self, event: Event) -> None:
+        match event:
+            case DashboardChanged(dashboard):
+                self._changed.add(dashboard)
+            case AccessChanged(space):
+                self._regranted.add(space)
+            case ReleaseRemoved(release):
+                self._changed.update(
+                    session.dashboard
+                    for session in self.sessions.values()
+                    if any(instance.release == release for instance in session.instances.values())
+                )
+
+    def asking(self, dashboard: str) -> set[str]:
+        """The integrations of a dashboard that run and may ask governed data, whatever they would be if they began now."""
+        return {
+            id_
+            for session in self.sessions.values()
+            if session.dashboard == dashboard
+            for id_, instance in session.instances.items()
+            if instance.asks
+        }
 
     # -- who looks
 
@@ -129,10 +151,14 @@ class LiveSessions(Controller):
             await self._resume()
             self._swept = True
         changed, self._changed = self._changed, set()
+        regranted, self._regranted = self._regranted, set()
         for session in list(self.sessions.values()):
             await self._check(session)
-            if session.dashboard in changed:
+            again = session.short and monotonic() - session.looked > self.interval
+            if session.dashboard in changed or again:
                 await self._follow(session)
+            if session.space in regranted or "" in regranted or monotonic() - session.looked > self.interval:
+                await self._check_data(session)
             if monotonic() - session.ticked > TICK_SECONDS and not session.resting:
                 await self._rest(session)
         await self._runner.look_for_ends()
@@ -142,10 +168,12 @@ class LiveSessions(Controller):
         """Nobody looks any more: end it, but for what is to be kept running."""
         for viewer in [*session.hub.viewers, *session.shown.viewers]:
             viewer.end(UNSEEN)
-        if not session.values and session.dashboard not in self.trials.running:
-            session.resting = True
-            await self._follow(session)
-        if not session.instances or not session.resting:
+        if session.values or session.dashboard in self.trials.running:
+            await self.end(session, UNSEEN)
+            return
+        session.resting = True
+        await self._follow(session)
+        if session.resting and not session.instances:  # else somebody has come meanwhile
             await self.end(session, UNSEEN)
 
     async def _resume(self) -> None:
@@ -169,10 +197,29 @@ class LiveSessions(Controller):
             if reason is not None:
                 viewer.end(reason)
 
+    async def _check_data(self, session: Session) -> None:
+        """Whoever may no longer ask some data shows none of it, and what has some of it in its memory begins anew."""
+        session.looked = monotonic()
+        for id_, instance in session.instances.items():
+            if not instance.asks:
+                continue
+            rights = await self._rights(session, instance.integration)
+            lost, instance.rights = instance.rights - rights, rights
+            if lost:
+                session.forget(id_)
+                instance.again.set()
+
+    async def _rights(self, session: Session, integration: Integration) -> frozenset[str]:
+        async with self._database.read() as uow:
+            grants = await self._grants.effective(uow, session.space, integration.added_by, session.team, "query")
+        return frozenset(grant.id for grant in grants)
+
     async def _follow(self, session: Session) -> None:
+        session.looked = monotonic()
         async with self._lock:
+            trial = self.trials.running.get(session.dashboard)
             async with self._database.read() as uow:
-                row = await scoped_get(uow, Dashboard, EVERYTHING, id=session.dashboard)
+                row = trial.board if trial else await scoped_get(uow, Dashboard, EVERYTHING, id=session.dashboard)
             if row is not None:
                 await self._make_so(session, row)
         if row is None:
@@ -189,6 +236,7 @@ class LiveSessions(Controller):
             session.hub.channels.pop(id_, None)
         running = sum(len(s.instances) for s in self.sessions.values() if s.team == session.team)
         most = policies.integrations_per_team
+        session.short = False
         for id_, integration in wanted.items():
             session.hub.channels.setdefault(id_, Channel(id_))
             try:
@@ -196,7 +244,9 @@ class LiveSessions(Controller):
             except CloisterError as error:
                 if id_ in session.instances:
                     await self._runner.stop(session.instances.pop(id_))
+                session.forget(id_)
                 session.state(id_, "red", error.detail)
+                session.short = True
                 continue
             mark = hashlib.sha256(
                 f"{release.digest}{integration.added_by}{json.dumps(integration.values, sort_keys=True)}".encode()
@@ -209,9 +259,17 @@ class LiveSessions(Controller):
                 await self._runner.stop(instance)
             elif running >= most:
                 session.state(id_, "red", str(TooManySessions.__doc__))
+                session.short = True
                 continue
+            of = (release.digest, integration.added_by)
+            another = instance is not None and (instance.digest, instance.integration.added_by) != of
+            if another and session.dashboard not in self.trials.running:  # which only its author looks at
+                session.forget(id_)  # another program, or for somebody else: it has not said anything yet
             running += 1
-            made = session.instances[id_] = Instance(integration, release.digest, mark)
+            asks = Described.model_validate(release.described).manifest.permissions.datasets
+            rights = await self._rights(session, integration) if asks else frozenset[str]()
+            made = Instance(integration, release.digest, mark, release=release.id, asks=asks, rights=rights)
+            session.instances[id_] = made
             self._runner.start(session, made, release)
 
     def _wanted(self, session: Session, most_kept: int) -> dict[str, Integration]:

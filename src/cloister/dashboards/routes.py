@@ -15,7 +15,7 @@ from cloister.core.errors import CloisterError, NotFound
 from cloister.core.pagination import MAX_PAGE
 from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document, without_secrets
-from cloister.dashboards.errors import ShareNotFound
+from cloister.dashboards.errors import PassphraseNeeded, ShareNotFound
 from cloister.dashboards.frames import Frames, page_asset
 from cloister.dashboards.hub import PROTOCOL, Viewer
 from cloister.dashboards.live import LiveSessions
@@ -50,7 +50,7 @@ from cloister.identity import secret_hash
 from cloister.modules import Described
 from cloister.platform import Call, Database, Settings
 from cloister.platform.call import current_call
-from cloister.platform.etags import check_etag
+from cloister.platform.etags import check_etag, check_seen
 from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import TeamNotFound, team_number
 
@@ -129,10 +129,13 @@ def router(
         return PartList(items=items)
 
     @api.delete("/spaces/{space}/dashboards/{dashboard}", openapi_extra=WRITE, status_code=204)
-    async def delete_dashboard(space: Slug, dashboard: Id, call: CallDep) -> None:
+    async def delete_dashboard(space: Slug, dashboard: Id, call: CallDep, if_match: IfMatch = None) -> None:
         """Delete a dashboard, its history and its shares."""
         del space
-        await dashboards.delete(call.uow, await dashboards.get(call.uow, call.scope, dashboard))
+        row = await dashboards.get(call.uow, call.scope, dashboard)
+        await call.uow.session.refresh(row, with_for_update=True)
+        check_seen(f'"{row.version}"', if_match)
+        await dashboards.delete(call.uow, row)
 
     @api.get("/spaces/{space}/dashboards/{dashboard}/versions", openapi_extra=READ)
     async def dashboard_history(space: Slug, dashboard: Id, call: CallDep) -> VersionList:
@@ -142,11 +145,17 @@ def router(
         return VersionList(items=[VersionOut.of(v) for v in await dashboards.history(call.uow, row)])
 
     @api.post("/spaces/{space}/dashboards/{dashboard}/revert", openapi_extra=WRITE)
-    async def revert_dashboard(space: Slug, dashboard: Id, body: RevertIn, call: CallDep) -> DashboardOut:
-        """Go back to a version; that can be undone in the same way."""
+    async def revert_dashboard(
+        space: Slug, dashboard: Id, body: RevertIn, call: CallDep, response: Response, if_match: IfMatch = None
+    ) -> DashboardOut:
+        """Go back to a version; that can be undone in the same way. Of two with one ETag, the second is told to look again."""
         del space
         row = await dashboards.get(call.uow, call.scope, dashboard)
-        return DashboardOut.of(await dashboards.revert(call.uow, row, body.version, call.person))
+        await call.uow.session.refresh(row, with_for_update=True)
+        check_seen(f'"{row.version}"', if_match)
+        reverted = await dashboards.revert(call.uow, row, body.version, call.person)
+        response.headers["ETag"] = f'"{reverted.version}"'
+        return DashboardOut.of(reverted)
 
     @api.post("/spaces/{space}/dashboards/{dashboard}/copies", openapi_extra=WRITE, status_code=201)
     async def duplicate_dashboard(space: Slug, dashboard: Id, call: CallDep) -> DashboardOut:
@@ -231,10 +240,16 @@ def _visitor_routes(
     @api.post("/shares/view", openapi_extra=guard(Action.PUBLIC_READ))
     async def view_share(body: VisitIn, call: CallDep) -> View:
         """What a share shows, and a ticket into its live session. Its token comes in the body, to be in no log."""
-        share, row = await shares.find(call.uow, body.token)
-        if share.passphrase_hash is not None and body.passphrase is not None:
-            guesses.take(f"{share.id} {call.address}")
-        await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
+        share, row = await shares.find(call.uow, body.token, body.share)
+        where = f"{share.id} {call.address}"
+        if share.passphrase_hash is not None:
+            guesses.check(where)
+        try:
+            await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
+        except PassphraseNeeded:
+            if body.passphrase is not None:
+                guesses.take(where)  # a wrong one; a whole class that knows it may come from one address
+            raise
         settings = await shares.settings(call.uow, share, row)
         values = chosen(settings, body.values)
         await shares.viewed(call.uow, share)

@@ -13,7 +13,7 @@ from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError, Invalid
 from cloister.core.events import Event, SandboxChanged
 from cloister.core.principal import EVERYTHING, Principal
-from cloister.dashboards.errors import AdderGone
+from cloister.dashboards.errors import AdderGone, ModuleTooDemanding
 from cloister.dashboards.service import Dashboards
 from cloister.dashboards.sessions import Instance, Session, read_output
 from cloister.modules import Described, Layers, Modules, Recipe, Release
@@ -33,12 +33,35 @@ from cloister.sandboxes import (
     SandboxSpec,
     program_environ,
 )
-from cloister.spaces import in_space
+from cloister.spaces import Size, SpaceDeclaration, declared, get_space, in_space, parse_bytes
 
 log = logger(__name__)
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 60.0
 FORGIVEN_SECONDS = 60.0
 PURPOSE = "integration"
+LITTLE = Size(cpus=1, memory="1G", scratch="256M", processes=128)
+"""What a module may take anywhere."""
+SAID = 200
+"""Characters of a program's last word that are shown as its state."""
+
+
+def check_fits(declaration: SpaceDeclaration, wanted: Size) -> None:
+    """An author says what a module needs; how much one may take is for the space to say: no more than its largest sizes,
+    or than is little anyway.
+
+    Raises:
+        ModuleTooDemanding: naming what is too much.
+    """
+    sizes = [LITTLE, *declaration.sizes.values()]
+    for word, mine, most in (
+        ("processors", wanted.cpus, max(size.cpus for size in sizes)),
+        ("bytes of memory", wanted.memory_bytes, max(size.memory_bytes for size in sizes)),
+        ("processes", wanted.processes, max(size.processes for size in sizes)),
+        ("bytes of disk", parse_bytes(wanted.disk), max(parse_bytes(size.disk) for size in sizes)),
+        ("bytes of scratch space", parse_bytes(wanted.scratch), max(parse_bytes(size.scratch) for size in sizes)),
+    ):
+        if mine > most:
+            raise ModuleTooDemanding(f"It asks for {mine:,} {word}; the largest size of this space has {most:,}.")
 
 
 class Runner:
@@ -130,6 +153,10 @@ class Runner:
 
         def heard(level: str, text: str) -> None:
             session.hub.line(integration.id, level, text)
+            channel = session.hub.channels.get(integration.id)
+            if level == "ERROR" and channel is not None and channel.state != "red" and text.strip():
+                # It runs, but says that something is wrong; its next output says that it is right again.
+                session.state(integration.id, "amber", text.strip().rsplit("\n", 1)[-1][:SAID])
 
         recipe = Recipe.of(described, requirements, instance.digest)
         inside = await self._layers.inside(recipe, heard)
@@ -146,6 +173,7 @@ class Runner:
         )  # fmt: skip
         person = Principal(person=integration.added_by, kind="live")
         async with self._database.write(person) as uow:
+            check_fits(declared(await get_space(uow, session.space)), needs.size)
             if not await self._sandboxes.may_run(uow, session.space, session.team, integration.added_by):
                 raise AdderGone
             row = await self._sandboxes.request(

@@ -11,7 +11,7 @@ from cloister.core.events import DashboardChanged
 from cloister.core.ids import new_id
 from cloister.core.pagination import Page
 from cloister.core.principal import Scope
-from cloister.dashboards.document import SECRET, Document, Integration, Use, given, is_sealed, without_secrets
+from cloister.dashboards.document import GIVER, SECRET, Document, Integration, Use, given, is_sealed, without_secrets
 from cloister.dashboards.errors import DashboardNotFound
 from cloister.dashboards.models import Dashboard, DashboardVersion, Share
 from cloister.modules import BadConfiguration, Described, Entry, Modules, check_values
@@ -166,10 +166,22 @@ class Dashboards:
         _, release = await self.modules.resolve(uow, use.module, use.version, use.accepts)
         described = Described.model_validate(release.described)
         kept = earlier
-        if earlier is not None and earlier.added_by != person and _elsewhere(described, use, earlier):
-            kept = None  # a secret that somebody else gave for one host is not sent to another
+        if earlier is not None and _elsewhere(described, use, earlier):
+            # A secret that somebody else gave for one host is not sent to another.
+            mine = {k: v for k, v in earlier.values.items() if not is_sealed(v) or giver(v, earlier.added_by) == person}
+            kept = earlier.model_copy(update={"values": mine})
+        elif earlier is not None:
+            kept = earlier.model_copy(
+                update={
+                    "values": {
+                        k: {**v, GIVER: giver(v, earlier.added_by)} if is_sealed(v) else v
+                        for k, v in earlier.values.items()
+                    }
+                }
+            )
+        use.added_by = person
         use.values = self.seal(use, described.model, kept)
-        use.accepts, use.added_by = use.accepts or release.version, person
+        use.accepts = use.accepts or release.version
 
     def seal(self, use: Use, model: list[Entry], earlier: Use | None) -> dict[str, Any]:
         """Check what a module is given, and encrypt the secrets in it.
@@ -191,6 +203,8 @@ class Dashboards:
                 check_values(model, {name: value})
                 if value:
                     sealed[name] = {SECRET: self.box.encrypt(value.encode(), PURPOSE)}
+                    if isinstance(use, Integration) and use.added_by is not None:
+                        sealed[name][GIVER] = use.added_by
             elif value not in (None, {"set": False}):
                 raise BadConfiguration(f"“{name}” is a text, or {{“set”: true}} to keep what it is.", setting=name)
         return {**plain, **sealed}
@@ -208,6 +222,12 @@ class Dashboards:
         known = {entry.name for entry in model}
         whole = check_values(model, {name: value for name, value in values.items() if name in known})
         return json.dumps(whole), tuple(secret for secret in secrets if len(secret) >= 4)
+
+
+def giver(sealed: dict[str, Any], adder: int | None) -> int | None:
+    """Who gave a secret; of one that does not say it, whoever the integration ran for."""
+    found = sealed.get(GIVER, adder)
+    return found if isinstance(found, int) else None
 
 
 def _elsewhere(described: Described, use: Use, earlier: Use) -> bool:

@@ -32,6 +32,11 @@ class Instance:
     """What it was started with: another release or configuration starts it anew."""
     task: "asyncio.Task[None] | None" = None
     sandbox: str | None = None
+    release: str = ""
+    asks: bool = False
+    """Whether it may ask governed data."""
+    rights: frozenset[str] = frozenset()
+    """By which grants it may; what it has put out may come of any of them."""
     again: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -54,6 +59,10 @@ class Session:
     checks: dict[Viewer, tuple[str, Check]] = field(default_factory=dict)
     """Under what right each looks, in a word that is the same for all who have it from the same, and how to ask."""
     ticked: float = field(default_factory=monotonic)
+    short: bool = False
+    """Whether something of it could not be started, and is to be tried again."""
+    looked: float = field(default_factory=monotonic)
+    """When its rights were last looked at."""
     resting: bool = False
     """Whether nobody looks, and only what is to be kept running does run."""
 
@@ -65,7 +74,7 @@ class Session:
         """The newest output of a channel as a viewer sees it, who is known by a key."""
         for hub in (self.hub, self.shown):
             if channel in hub.channels and any(
-                secrets.compare_digest(one.key.encode(), key.encode()) for one in hub.viewers
+                one.ended is None and secrets.compare_digest(one.key.encode(), key.encode()) for one in hub.viewers
             ):
                 return hub.channels[channel].output
         return None
@@ -82,6 +91,10 @@ class Session:
             del self.shown.channels[id_]
         for id_ in shown:
             self.shown.channels.setdefault(id_, Channel(id_))
+        if self.shown.viewers:  # a widget may draw another node now
+            for channel in self.hub.channels.values():
+                if channel.output is not None:
+                    self.project(channel.id, channel.output.model)
 
     def project(self, integration: str, model: Any) -> None:
         """Give those who came by a share the nodes that widgets draw."""
@@ -91,6 +104,17 @@ class Session:
                 output = self.shown.channels[widget.id].output
                 if output is None or output.model != value:
                     self.shown.output(widget.id, json.dumps(value, separators=(",", ":"), ensure_ascii=False), value)
+
+    def forget(self, integration: str) -> None:
+        """Take back what an integration has put out: whoever looks now has no right to it, or it was something else's."""
+        channel = self.hub.channels.get(integration)
+        if channel is not None and channel.output is not None and channel.output.model is not None:
+            self.hub.output(integration, "null", None)
+        for widget in self.document.widgets if self.document else ():
+            if widget.source is not None and widget.source.integration == integration:
+                shown = self.shown.channels[widget.id]
+                if shown.output is not None and shown.output.model is not None:
+                    self.shown.output(widget.id, "null", None)
 
     def state(self, integration: str, state: str, reason: str) -> None:
         """Say how an integration is: to the team with the reason, to those who came by a share in general words."""

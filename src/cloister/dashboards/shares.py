@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,6 +46,8 @@ class Shares:
     modules: Modules
     grants: Grants
     clock: Clock
+    asking: Callable[[str], set[str]] = lambda _dashboard: set()
+    """Which integrations of a dashboard run just now and may ask governed data."""
 
     async def create(self, uow: UnitOfWork, row: Dashboard, person: int, wish: Wish) -> tuple[Share, str]:
         """Share a dashboard; return the share and its token, which is not kept.
@@ -73,10 +75,12 @@ class Shares:
     async def _check_data(self, uow: UnitOfWork, row: Dashboard) -> None:
         """Governed data leave by a share only where every dataset that could be asked may be downloaded."""
         document = Document.model_validate(row.document)
+        running = self.asking(row.id)
         for integration in document.integrations:
             release = await release_if_any(uow, self.modules, integration)
-            if release is None or not Described.model_validate(release.described).manifest.permissions.datasets:
-                continue  # it asks nothing
+            asks = release is not None and Described.model_validate(release.described).manifest.permissions.datasets
+            if not asks and integration.id not in running:
+                continue
             asked, leaving = [
                 {
                     grant.dataset
@@ -114,14 +118,15 @@ class Shares:
 
     # -- those who come by it
 
-    async def find(self, uow: UnitOfWork, token: str) -> tuple[Share, Dashboard]:
-        """The share of a token, if it shows something now.
+    async def find(self, uow: UnitOfWork, token: str, at: str | None = None) -> tuple[Share, Dashboard]:
+        """The share of a token, if it shows something now; and if it is the one at whose address its page is, for that
+        says who may embed it.
 
         Raises:
             ShareNotFound, SharePaused: when it does not.
         """
         share = await scoped_get(uow, Share, EVERYTHING, token_hash=secret_hash(token))
-        if share is None:
+        if share is None or (at and at != share.id):
             raise ShareNotFound
         return share, await self.still(uow, share)
 

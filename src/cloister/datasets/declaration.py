@@ -2,7 +2,7 @@
 
 import re
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
@@ -12,6 +12,7 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """A plain SQL identifier, so that nobody needs quotes."""
 Format = Literal["csv", "tsv", "parquet", "json", "excel"]
 Operation = Literal["query", "mount", "download"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 
 class Column(Declared):

@@ -10,7 +10,7 @@ from cloister.audit import Draft, Name, Recorder
 from cloister.core.actions import Action, guard
 from cloister.core.errors import TooLarge
 from cloister.core.pagination import MAX_PAGE
-from cloister.datasets.declaration import GrantDeclaration, Metadata
+from cloister.datasets.declaration import OPERATIONS, GrantDeclaration, Metadata
 from cloister.datasets.errors import BadSource, DownloadNotGranted, VersionNotFound
 from cloister.datasets.grants import Grants, subject_names
 from cloister.datasets.models import Dataset
@@ -20,6 +20,7 @@ from cloister.datasets.schemas import (
     GrantOut,
     GrantPage,
     NewTable,
+    RightOut,
     TitleList,
     TitleOut,
     UploadOut,
@@ -49,14 +50,14 @@ def _etag(row: Dataset) -> str:
 
 def router(settings: Settings, datasets: Datasets, grants: Grants, database: Database, recorder: Recorder) -> APIRouter:
     api = APIRouter(tags=["datasets"])
-    _catalogue_routes(api, datasets)
+    _catalogue_routes(api, datasets, grants)
     _version_routes(api, settings, datasets, database)
     _download_route(api, datasets, grants, database, recorder)
     _grant_routes(api, grants)
     return api
 
 
-def _catalogue_routes(api: APIRouter, datasets: Datasets) -> None:
+def _catalogue_routes(api: APIRouter, datasets: Datasets, grants: Grants) -> None:
     @api.get("/spaces/{space}/datasets", openapi_extra=guard(Action.DATASET_READ))
     async def list_datasets(
         space: Slug,
@@ -84,10 +85,16 @@ def _catalogue_routes(api: APIRouter, datasets: Datasets) -> None:
     @api.get("/spaces/{space}/datasets/{dataset}", openapi_extra=guard(Action.DATASET_READ))
     async def show_dataset(space: Slug, dataset: Name_, call: CallDep, response: Response) -> DatasetOut:
         """A dataset's description, with the ETag that a change needs."""
-        del space
         row = await datasets.get(call.uow, call.scope, dataset)
         response.headers["ETag"] = _etag(row)
-        return DatasetOut.of(row)
+        team = next(iter(call.scope.teams or ()), None)
+        may = [
+            RightOut(operation=operation, until=grant.valid_until)
+            for operation in OPERATIONS
+            for grant in await grants.effective(call.uow, space, call.principal.person, team, operation)
+            if grant.dataset == dataset
+        ]
+        return DatasetOut.of(row, may)
 
     @api.post("/spaces/{space}/datasets/{dataset}", openapi_extra=guard(Action.DATASET_WRITE), status_code=201)
     async def create_dataset(space: Slug, dataset: Name_, body: Metadata, call: CallDep) -> DatasetOut:

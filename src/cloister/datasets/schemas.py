@@ -6,8 +6,15 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cloister.datasets.declaration import GrantDeclaration, Metadata, Table
+from cloister.datasets.declaration import GrantDeclaration, Metadata, Operation, Table
 from cloister.datasets.models import Dataset, DatasetVersion, Grant
+
+
+class RightOut(BaseModel):
+    """What whoever asks may do with a dataset, and until when."""
+
+    operation: Operation
+    until: datetime | None
 
 
 class DatasetOut(BaseModel):
@@ -17,11 +24,17 @@ class DatasetOut(BaseModel):
     space: str
     metadata: Metadata
     created_at: datetime
+    may: list[RightOut] = Field(default_factory=list)
+    """Your own rights, where one dataset is asked for."""
 
     @classmethod
-    def of(cls, row: Dataset) -> "DatasetOut":
+    def of(cls, row: Dataset, may: list[RightOut] | None = None) -> "DatasetOut":
         return cls(
-            name=row.name, space=row.space, metadata=Metadata.model_validate(row.metadata_), created_at=row.created_at
+            may=may or [],
+            name=row.name,
+            space=row.space,
+            metadata=Metadata.model_validate(row.metadata_),
+            created_at=row.created_at,
         )
 
 

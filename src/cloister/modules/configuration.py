@@ -173,8 +173,21 @@ def check_values(model: list[Entry], values: dict[str, Any]) -> dict[str, Scalar
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of ``config.json``."""
+    """The schema of ``config.json``. (That names differ, and that a default fits its setting, no schema can say.)"""
+    entry = Entry.model_json_schema()
+    types = entry["properties"]["type"]["enum"]
+    any_case = [f"^{''.join(f'[{c}{c.upper()}]' for c in name)}$" for name in types]
+    entry["properties"]["type"] = {"type": "string", "anyOf": [{"pattern": pattern} for pattern in any_case]}
+    needs = {"slider": ["min", "max"], "select": ["options"]}
+    entry["allOf"] = [
+        {
+            "if": {"properties": {"type": {"pattern": any_case[types.index(name)]}}},
+            "then": {"required": fields, "properties": {field: {"not": {"type": "null"}} for field in fields}},
+        }
+        for name, fields in needs.items()
+    ]  # fmt: skip
+    entry["properties"]["options"]["anyOf"][0]["minItems"] = 1
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "config.json", "type": "array",
-        "maxItems": MAX_ENTRIES, "items": Entry.model_json_schema(),
+        "maxItems": MAX_ENTRIES, "items": entry, "$defs": entry.pop("$defs"),
     }  # fmt: skip

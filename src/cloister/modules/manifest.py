@@ -138,7 +138,7 @@ def _said(files: dict[str, bytes]) -> dict[str, Any]:
         return {}
     try:
         data = yaml.safe_load(files["module.yaml"].decode()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date with a thirteenth month
         raise BadModule(f"module.yaml: this is no YAML: {str(error)[:300]}") from error
     if not isinstance(data, dict):
         raise BadModule("module.yaml: this should be a mapping.")

@@ -83,7 +83,7 @@ class ModuleSource(Base):
     branch: Mapped[str]
     folder: Mapped[str]  # of the repository; empty for all of it
     secret: Mapped[str]  # of its webhook, sealed
-    state: Mapped[str]  # waiting, done, failed
+    state: Mapped[str]  # waiting, fetching, done, failed
     reason: Mapped[str | None]
     commit: Mapped[str | None]
     synced_at: Mapped[datetime | None]

@@ -86,8 +86,7 @@ async def search(uow: UnitOfWork, wanted: Wanted, cursor: str | None, limit: int
         query = query.where(Module.permissions["hosts"].as_boolean().is_(False))
     if "datasets" in wanted.without:
         query = query.where(Module.permissions["datasets"].as_boolean().is_(False))
-    words = ["".join(c for c in word if c.isalnum()) for word in wanted.words[:200].split()]
-    words = [word for word in words if word][:10]
+    words = "".join(c if c.isalnum() else " " for c in wanted.words[:200]).split()[:10]  # as what is indexed is split
     if words and _is_sqlite(uow):
         found = text(
             "SELECT rowid AS number, bm25(module_search, 8, 8, 4, 4, 1, 2) AS rank FROM module_search "

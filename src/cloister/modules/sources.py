@@ -24,6 +24,7 @@ from cloister.modules.errors import BadSource, ModuleTooLarge, SourceNotFound, W
 from cloister.modules.models import Module, ModuleSource
 from cloister.modules.service import Modules
 from cloister.platform import Controller, Database, SecretBox, Settings, UnitOfWork
+from cloister.platform.logs import logger
 from cloister.sandboxes import CACHE_MOUNT, Environments, Job, Mount, Workshop, copy_untrusted
 from cloister.spaces import EgressRule
 
@@ -33,6 +34,9 @@ PURPOSE = "module webhooks"
 SIGNATURES = ("X-Hub-Signature-256", "X-Gitea-Signature", "X-Forgejo-Signature")
 """What GitHub, Gitea and Forgejo call the HMAC-SHA256 of a webhook's body."""
 MAX_INDEX = 100_000
+FETCHING = "fetching"
+"""Its state meanwhile; one that is found in it when nothing is fetched was left so by a crash."""
+log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -172,37 +176,56 @@ class SourceController(Controller):
 
     async def look(self) -> float | None:
         async with self._database.read() as uow:
-            waiting = scoped_select(ModuleSource, EVERYTHING).where(ModuleSource.state == "waiting")
+            waiting = scoped_select(ModuleSource, EVERYTHING).where(ModuleSource.state.in_(("waiting", FETCHING)))
             rows = (await uow.session.scalars(waiting)).all()
         for row in rows:
-            await self._sync(row)
+            try:
+                await self._sync(row)
+            except Exception:  # one author's repository must not hold up everybody's
+                log.exception("modules.source_failed", module=row.module)
+                await self._failed(row)
         return None
+
+    async def _begin(self, row: ModuleSource) -> bool:
+        """Take it up. Whoever asks from now on asks for what comes after this."""
+        async with self._database.write() as uow:
+            uow.unrecorded("that it has begun; how it ends is recorded")
+            current = await scoped_get(uow, ModuleSource, EVERYTHING, module=row.module)
+            if current is None:
+                return False
+            current.state = FETCHING
+            row.url, row.branch, row.folder = current.url, current.branch, current.folder
+        return True
+
+    async def _failed(self, row: ModuleSource) -> None:
+        async with self._database.write() as uow:
+            uow.unrecorded("a fault of the platform; it is in the log")
+            current = await scoped_get(uow, ModuleSource, EVERYTHING, module=row.module)
+            if current is not None:
+                current.state = "failed"
+                current.reason = "The platform failed to take it. Its operators find the reason in the log."
 
     async def _sync(self, row: ModuleSource) -> None:
         async with self._database.read() as uow:
             module = await scoped_get(uow, Module, EVERYTHING, number=row.module)
             releases = [] if module is None else await self._modules.releases(uow, module)
-        if module is None:
+        if module is None or not await self._begin(row):
             return
-        log = BuildLog()
+        said = BuildLog()
         commit = row.commit
         faults: list[str] = []
         try:
             with tempfile.TemporaryDirectory(prefix="cloister-source-") as folder:
                 target = Path(folder)
-                await self._fetch(row, module, [release.version for release in releases], log, target)
+                await self._fetch(row, module, [release.version for release in releases], said, target)
                 commit, faults = await self._take(module, target, releases[0].version if releases else None)
         except CloisterError as error:
-            faults = [f"{error.detail} {log.end_of(300)}".strip()]
+            faults = [f"{error.detail} {said.end_of(300)}".strip()]
         async with self._database.write(Principal(person=module.author, kind="source")) as uow:
             current = await scoped_get(uow, ModuleSource, EVERYTHING, module=row.module)
             outcome = Outcome.FAILED if faults else Outcome.OK
             record(uow, Name.SOURCE_FETCHED, subject=module.name, outcome=outcome, commit=commit, reason=faults or None)
-            if current is not None and (current.url, current.branch, current.folder) == (
-                row.url,
-                row.branch,
-                row.folder,
-            ):
+            if current is not None and current.state == FETCHING:  # else somebody has asked again meanwhile
                 current.state, current.reason = ("failed", "\n".join(faults)) if faults else ("done", None)
                 current.commit, current.synced_at = commit, self._modules.clock.now()
 

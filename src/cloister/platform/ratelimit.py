@@ -33,3 +33,14 @@ class RateLimit:
         self._buckets[key] = (left - 1, now)
         while len(self._buckets) > MAX_KEYS:
             self._buckets.popitem(last=False)
+
+    def check(self, key: str) -> None:
+        """Look whether one is left, and take none.
+
+        Raises:
+            TooManyRequests: when none is.
+        """
+        left, then = self._buckets.get(key, (self._burst, self._now()))
+        left += (self._now() - then) * self._rate
+        if left < 1:
+            raise TooManyRequests(retry_after=max(1, round((1 - left) / self._rate)))

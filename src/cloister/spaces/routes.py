@@ -57,7 +57,7 @@ from cloister.spaces.schemas import (
     TeamOut,
     TeamPage,
 )
-from cloister.spaces.store import active_space, current_agreements, get_space, get_team, team_number
+from cloister.spaces.store import active_space, current_agreements, get_space, get_team, signed_by, team_number
 
 CallDep = Annotated[Call, Depends(current_call)]
 Slug = Annotated[str, Path(max_length=60)]
@@ -119,9 +119,10 @@ def _space_routes(api: APIRouter, spaces: Spaces) -> None:
         """The form to fill in and the agreements to sign."""
         _, declaration = await active_space(call.uow, space)
         current = await current_agreements(call.uow, space)
+        mine = await signed_by(call.uow, space, call.principal.person)
         return RegistrationOut(
             fields=declaration.registration,
-            agreements=[AgreementOut.of(version) for version in current],
+            agreements=[AgreementOut.of(version, mine.get(version.name)) for version in current],
             needs_code=declaration.enrolment.mode == "code",
             chooses_team=declaration.kind != "course",
         )

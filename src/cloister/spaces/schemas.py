@@ -83,10 +83,16 @@ class AgreementOut(BaseModel):
     questions: list[FormField]
     """What is answered when signing."""
     published_at: datetime
+    signed: int | None = None
+    """The newest version that whoever asks has signed."""
+    due: bool = False
+    """Whether they have to sign this one."""
 
     @classmethod
-    def of(cls, version: AgreementVersion) -> "AgreementOut":
+    def of(cls, version: AgreementVersion, signed: int | None = None) -> "AgreementOut":
         return cls(
+            signed=signed,
+            due=version.required and (signed or 0) < version.floor,
             name=version.name,
             title=version.title,
             number=version.number,

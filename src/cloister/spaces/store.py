@@ -1,6 +1,6 @@
 """Reading spaces and their agreements, for this package and those above it."""
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from cloister.access import scoped_get
 from cloister.core.ids import parse_label
@@ -78,6 +78,16 @@ async def unsigned(uow: UnitOfWork, space: str, people: list[int]) -> dict[int, 
         for person, agreement, number in (await uow.session.execute(query)).all():
             signed[person, agreement] = max(number, signed.get((person, agreement), 0))
     return {person: [a for a in required if signed.get((person, a.name), 0) < a.floor] for person in people}
+
+
+async def signed_by(uow: UnitOfWork, space: str, person: int | None) -> dict[str, int]:
+    """Of each agreement that a person has signed, the newest version that they have."""
+    query = (
+        select(Signature.agreement, func.max(Signature.number))
+        .where(Signature.space == space, Signature.person == person)
+        .group_by(Signature.agreement)
+    )
+    return {row[0]: row[1] for row in (await uow.session.execute(query)).all()}
 
 
 def team_number(label: str) -> int:

@@ -45,7 +45,8 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
         team = await get_team(call.uow, in_space(row.space), row.team)
         declaration = declared(await get_space(call.uow, row.space))
         disk = (await workspaces.volume(call.uow, row)).size_bytes
-        return WorkspaceOut.of(row, origin(team.name, row.space), price_of(declaration, row.size, disk))
+        price = price_of(declaration, row.size, disk)
+        return WorkspaceOut.of(row, origin(team.name, row.space), price, declaration.policies.keep_hours)
 
     @api.get("/spaces/{space}/workspaces", openapi_extra=guard(Action.WORKSPACE_READ))
     async def list_workspaces(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> WorkspacePage:

@@ -74,16 +74,18 @@ class WorkspaceOut(BaseModel):
     """When it is restarted to take a smaller size."""
     price: float
     """What it costs in an hour while it runs."""
+    keep_hours: float
+    """For how long its members may ask to keep it running."""
     version: int
 
     @classmethod
-    def of(cls, row: Workspace, url: str, price: float) -> "WorkspaceOut":
+    def of(cls, row: Workspace, url: str, price: float, keep_hours: float) -> "WorkspaceOut":
         return cls(
             id=row.id, space=row.space, team=team_label(row.team), url=url, environment=row.environment, size=row.size,
             volume=row.volume, state=row.state, wanted=row.wanted, reason=row.reason, safe=row.safe,
             sandbox=row.sandbox, asked_by=person_label(row.asked_by) if row.asked_by else None, asked_at=row.asked_at,
             ready_at=row.ready_at, active_at=row.active_at, keep_until=row.keep_until, busy=row.busy,
-            due_at=row.due_at, price=price, version=row.version,
+            due_at=row.due_at, price=price, keep_hours=keep_hours, version=row.version,
         )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ export function useBoard(space: string, dashboard: string) {
       await act();
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
-      error.value = fault;
+      error.value = Object.assign(fault, { again: () => guarded(act) });
     }
   }
   async function read(): Promise<void> {
@@ -79,7 +79,7 @@ export function useBoard(space: string, dashboard: string) {
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
       if (unreached(fault)) {
-        error.value = fault; // what waits is saved when the platform is there again
+        error.value = Object.assign(fault, { again, repeats: true }); // what waits is saved when the platform is there again
         return;
       }
       waiting = null;
@@ -89,7 +89,10 @@ export function useBoard(space: string, dashboard: string) {
         await guarded(read);
       } else {
         error.value = fault;
-        if (fault.status === 422) await read();
+        if (fault.status < 500) {
+          await guarded(read); // it was refused: what is shown is what there is
+          error.value = fault;
+        }
       }
     } finally {
       saving.value = false;

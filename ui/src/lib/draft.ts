@@ -29,6 +29,8 @@ export function useDraft(name: string) {
   const texts = reactive<Record<string, string>>({});
   const kept = reactive<Record<string, string>>({});
   const tags: Record<string, string> = {};
+  /** Files that are no text, such as a picture: they are here, and cannot be written in. */
+  const others = ref<string[]>([]);
   const opened = ref<string[]>([]);
   const current = ref("");
   const dirty = computed(() => Object.keys(texts).filter((one) => texts[one] !== kept[one]));
@@ -46,8 +48,11 @@ export function useDraft(name: string) {
     const files = await must(api.GET("/api/v1/modules/{name}/files", path));
     for (const file of files.items) {
       tags[file.path] = file.etag;
-      if (file.text !== null) kept[file.path] = texts[file.path] = file.text;
+      if (file.text === null) continue;
+      if (!(file.path in texts) || texts[file.path] === kept[file.path]) texts[file.path] = file.text; // else it is being written in
+      kept[file.path] = file.text;
     }
+    others.value = files.items.filter((file) => file.text === null).map((file) => file.path);
     const first = FIRST.find((one) => one in texts) ?? Object.keys(texts)[0];
     if (!current.value && first) open(first);
     return files;
@@ -63,8 +68,9 @@ export function useDraft(name: string) {
     }
   });
   const drop = useAction(async (file: string) => {
-    if (file in kept) await must(api.DELETE("/api/v1/modules/{name}/files/{path}", { params: at(file) }));
+    if (file in tags) await must(api.DELETE("/api/v1/modules/{name}/files/{path}", { params: at(file) }));
     for (const all of [texts, kept, tags]) delete all[file];
+    others.value = others.value.filter((one) => one !== file);
     close(file);
   });
   function create(file: string): void {
@@ -92,5 +98,5 @@ export function useDraft(name: string) {
     }
     await refresh();
   });
-  return { texts, opened, current, dirty, loaded, save, drop, upload, open, close, create, refresh };
+  return { texts, others, opened, current, dirty, loaded, save, drop, upload, open, close, create, refresh };
 }

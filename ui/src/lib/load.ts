@@ -37,7 +37,7 @@ export function useLoad<T>(ask: () => Promise<T>, every = 0): Loaded<T> {
       error.value = null;
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
-      error.value = fault;
+      error.value = Object.assign(fault, { again: load, repeats: true });
     } finally {
       busy.value = false;
     }
@@ -65,7 +65,7 @@ export function useAction<A extends unknown[], R>(act: (...given: A) => Promise<
       return await act(...given);
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
-      error.value = fault;
+      error.value = Object.assign(fault, { again: () => run(...given) });
       return undefined;
     } finally {
       busy.value = false;

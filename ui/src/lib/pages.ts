@@ -31,7 +31,7 @@ export function usePages<T>(ask: (cursor: string | undefined) => Promise<{ items
       ready.value = true;
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
-      error.value = fault;
+      error.value = Object.assign(fault, { again: () => load(more) });
     } finally {
       busy.value = false;
     }

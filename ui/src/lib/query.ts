@@ -1,5 +1,6 @@
 // Asking governed data: one statement, its answer as rows. Every one is on the record.
 import { ApiError } from "../api/client";
+import { i18n } from "../i18n";
 import { teamOf } from "./session";
 
 export type Row = Record<string, unknown>;
@@ -20,15 +21,33 @@ export async function send(space: string, sql: string, accept: string): Promise<
   throw new ApiError(answer.status, said.code, said.detail);
 }
 
-export async function ask(space: string, sql: string): Promise<{ rows: Row[]; cached: boolean }> {
+/** The names of columns, each once: what a statement calls the same is counted. */
+export function named(columns: string[]): string[] {
+  const names: string[] = [];
+  for (const column of columns) {
+    let name = column;
+    for (let number = 2; names.includes(name); number += 1) name = `${column}_${number}`;
+    names.push(name);
+  }
+  return names;
+}
+
+/** `names` has the columns in their order, which the keys of an object need not keep. */
+export async function ask(space: string, sql: string): Promise<{ names: string[]; rows: Row[]; cached: boolean }> {
   const answer = await send(space, sql, "application/json");
-  const found = (await answer.json()) as { columns: (string | { name: string })[]; rows: unknown[][] };
-  const names = found.columns.map((column) => (typeof column === "string" ? column : column.name));
-  return { rows: found.rows.map((row) => Object.fromEntries(names.map((name, index) => [name, row[index]]))), cached: answer.headers.get("Cloister-Cached") === "yes" };
+  let found: { columns: (string | { name: string })[]; rows: unknown[][] };
+  try {
+    found = await answer.json();
+  } catch {
+    throw new ApiError(0, "network", ""); // it was cut off
+  }
+  const names = named(found.columns.map((column) => (typeof column === "string" ? column : column.name)));
+  return { names, rows: found.rows.map((row) => Object.fromEntries(names.map((name, index) => [name, row[index]]))), cached: answer.headers.get("Cloister-Cached") === "yes" };
 }
 
 /** A cell as people read it. */
 export function shown(value: unknown): string {
-  if (typeof value === "number") return value.toLocaleString(undefined, { maximumFractionDigits: 6 });
+  // A whole number may be a year or a key: it is written as it is.
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : value.toLocaleString(i18n.global.locale.value, { maximumFractionDigits: 6 });
   return value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value);
 }

@@ -22,6 +22,11 @@ export function hasRole(space: string, ...roles: string[]): boolean {
   return session.operator || (membership(space)?.roles ?? []).some((role) => roles.includes(role));
 }
 
+/** The same without what operators may besides: some things are the roles' alone. */
+export function isRole(space: string, ...roles: string[]): boolean {
+  return (membership(space)?.roles ?? []).some((role) => roles.includes(role));
+}
+
 export function teamOf(space: string): string | null {
   return membership(space)?.enrolment?.team ?? null;
 }

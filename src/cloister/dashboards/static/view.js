@@ -1,6 +1,7 @@
 // Shows a shared dashboard: widgets in sealed frames, fed through channels; one WebSocket brings what is new.
 "use strict";
 const API = "/api/v1";
+const SHARE = location.pathname.match(/\/view\/([^/]+)\/view\.html$/)?.[1] ?? null;
 const frames = new Map(); // window of a frame → what it shows
 const widgets = new Map(); // id → the same
 const SILENT = "This widget does not answer.";
@@ -14,10 +15,10 @@ async function view(passphrase) {
   const answer = await fetch(`${API}/shares/view`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ token, passphrase: passphrase || null, values: choices() }),
+    body: JSON.stringify({ token, share: SHARE, passphrase: passphrase || null, values: choices() }),
   });
   const said = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(said.detail || "This did not work."), { code: said.code });
+  if (!answer.ok) throw Object.assign(new Error(said.detail || "This did not work."), { code: said.code, status: answer.status });
   return said;
 }
 
@@ -162,6 +163,8 @@ async function hear(message) {
   if (message.type === "TERMINATE") {
     word(message.reason);
     ended = true;
+    current?.close();
+    setTimeout(comeBack, 5000);
     return;
   }
   const one = widgets.get(message.integration);
@@ -205,21 +208,36 @@ function follow(path) {
   };
 }
 
+// It was ended: for a pause, or since this page lay hidden for so long. Once somebody looks, it is asked for again.
+function comeBack() {
+  if (!ended) return;
+  if (document.hidden) return void document.addEventListener("visibilitychange", comeBack, { once: true });
+  ended = false;
+  again();
+}
+
 let known = null;
+let drawn = "";
 async function again() {
   try {
     const shown = await view(known);
-    if (!widgets.size) {
+    const { live, variables, ...plan } = shown;
+    if (JSON.stringify(plan) !== drawn) { // what was changed since is shown when this page comes back to it
       draw(shown);
-      offer(shown.variables);
+      drawn = JSON.stringify(plan);
     }
-    follow(shown.live.path);
+    if (!document.activeElement?.closest("#choices")) offer(variables);
+    follow(live.path);
   } catch (error) {
     if (error.code === "share.passphrase_needed") {
       word(known ? "That is not the passphrase." : "");
       document.getElementById("ask").hidden = false;
-    } else if (error.code) word(error.message);
-    else setTimeout(again, (wait = Math.min(wait * 2, 15000)));
+    } else {
+      if (error.code) word(error.message);
+      // What may be over soon is asked for again: a pause, too many at once, a platform that restarts.
+      if (!error.code || error.status >= 429 || ["share.paused", "share.unavailable"].includes(error.code))
+        setTimeout(again, (wait = Math.min(wait * 2, 15000)));
+    }
   }
 }
 

@@ -155,6 +155,9 @@ async def test_a_class_behind_one_address_all_see_a_share_with_a_passphrase(stud
     anybody = studio.api.anonymous()
     body = {"token": shared["link"].rpartition("#")[2], "passphrase": "open sesame", "share": shared["id"]}
     assert {(await anybody.post("/shares/view", json=body)).status_code for _ in range(30)} == {200}
+    assert (await anybody.post("/shares/view", json={**body, "again": True})).status_code == 200
+    listed = (await ada.get(f"/spaces/cup/dashboards/{board['id']}/shares")).json()["items"]
+    assert {one["views"] for one in listed} == {30, 0}, "who comes back after a lost connection is no view more"
     crossed = await anybody.post("/shares/view", json={**body, "share": other["id"]})
     assert crossed.status_code == 404, "another share's rules who may embed it do not hold for this one"
 

@@ -252,7 +252,7 @@ def _visitor_routes(
             raise
         settings = await shares.settings(call.uow, share, row)
         values = chosen(settings, body.values)
-        await shares.viewed(call.uow, share)
+        await shares.viewed(call.uow, share, again=body.again)
         data = shown(row, await frames.releases(call.uow, Document.model_validate(row.document).widgets))
         widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]
         variables = [VariableView.of(setting, body.values.get(setting.id, setting.value)) for setting in settings]

@@ -192,6 +192,8 @@ class VisitIn(BaseModel):
     token: Annotated[str, Field(min_length=1, max_length=100)]
     share: Annotated[str | None, Field(max_length=64)] = None
     """The share at whose address the page is. Another's token opens nothing there: its own rules who may embed it hold."""
+    again: bool = False
+    """Whether the page shows it already and only lost its connection. That is on the record, but no view more."""
     passphrase: Annotated[str | None, Field(max_length=200)] = None
     values: Annotated[dict[str, Scalar], Field(max_length=20)] = Field(default_factory=dict)
     """What the visitor chooses, by the ids of the answer's ``variables``."""

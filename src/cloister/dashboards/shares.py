@@ -164,9 +164,11 @@ class Shares:
         variables = [Variable.model_validate(variable) for variable in share.variables]
         return await settings_of(uow, self.modules, Document.model_validate(row.document), variables)
 
-    async def viewed(self, uow: UnitOfWork, share: Share) -> None:
-        share.views += 1
-        record(uow, Name.SHARE_VIEWED, space=share.space, team=share.team, subject=share.id)
+    async def viewed(self, uow: UnitOfWork, share: Share, *, again: bool) -> None:
+        """Note a visit; of one that only takes up a lost connection, too, though it is no view more."""
+        if not again:
+            share.views += 1
+        record(uow, Name.SHARE_VIEWED, space=share.space, team=share.team, subject=share.id, again=again or None)
 
 
 def shown(row: Dashboard, releases: Mapping[str, Release | None]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ async function view(passphrase) {
   const answer = await fetch(`${API}/shares/view`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ token, share: SHARE, passphrase: passphrase || null, values: choices() }),
+    body: JSON.stringify({ token, share: SHARE, again: drawn !== "", passphrase: passphrase || null, values: choices() }),
   });
   const said = await answer.json();
   if (!answer.ok) throw Object.assign(new Error(said.detail || "This did not work."), { code: said.code, status: answer.status });

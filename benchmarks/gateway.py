@@ -41,6 +41,7 @@ async def main():
     await server.serve_forever()
 asyncio.run(main())
 """
+WEB = {"name": "fast", "app": {"command": ["python3", "-c", APP]}}
 
 
 def rate(url: str, headers: dict[str, str]) -> tuple[float, float]:
@@ -90,16 +91,21 @@ async def peer() -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 async def measure() -> list[Row]:
-    declared = space({"name": "fast", "app": {"command": ["python3", "-c", APP]}})
+    declared = space(WEB)
     with folder() as place:
         say("configurable-http-proxy and the server alone")
         alone, behind = await peer()
         say("the gateway")
         ours, late = await with_server(place / "s", place, declared, _ours)
+        say("the gateway where downloads are metered, as they are unless a space says otherwise")
+        metered, metered_late = await with_server(place / "m", place, space(WEB, "metered"), _ours)
     return [
         Row(f"gateway with its decision, {CONNECTIONS} connections", ours, "/s",
             f"the server alone {alone[0]:,.0f}; configurable-http-proxy:", behind[0], 1, ratio=True, at_least=True),
         Row("  p99", late, "ms", "configurable-http-proxy", behind[1]),
+        Row("gateway where downloads are metered: every answer is counted", metered, "/s",
+            "configurable-http-proxy, which counts nothing:", behind[0], None, ratio=True, at_least=True),
+        Row("  p99", metered_late, "ms", "configurable-http-proxy", behind[1]),
     ]  # fmt: skip
 
 

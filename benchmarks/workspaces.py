@@ -4,6 +4,7 @@ Beside JupyterHub with its local spawner, in the same run.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -27,9 +28,9 @@ processors that start them."""
 LAB = {"name": "lab", "packages": ARROW, "app": "jupyterlab"}
 
 
-def space(environment: dict[str, Any]) -> Any:
+def space(environment: dict[str, Any], downloads: str = "allowed") -> Any:
     sizes = {"small": {"cpus": 2.0, "memory": "1G", "disk": "128M", "scratch": "64M", "processes": 256}}
-    policies = {"workspace_disk": "128M", "downloads": "allowed"}
+    policies = {"workspace_disk": "128M", "downloads": downloads}
     return blueprint(environments=[environment], sizes=sizes, policies=policies)
 
 
@@ -170,6 +171,21 @@ def memory(sandboxes: list[str]) -> float:
     return total
 
 
+def server_memory(server: Server) -> float:
+    """Megabytes (PSS) of the control plane and what it has started besides sandboxes."""
+    assert server.process is not None
+    every = {server.process.pid}
+    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        with contextlib.suppress(OSError, ValueError):
+            if int((process / "stat").read_text().rpartition(")")[2].split()[1]) in every:
+                every.add(int(process.name))
+    total = 0.0
+    for pid in every:
+        with contextlib.suppress(OSError):
+            total += pss(Path(f"/proc/{pid}"))
+    return total
+
+
 async def measure() -> list[Row]:
     rows: list[Row] = []
     with folder() as place:
@@ -284,11 +300,16 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
     say(f"first cell: {middle(firsts):,.0f} ms")
     for member in members:
         await member.stop()
+    left = memory(sandboxes)
+    asleep = server_memory(server)
+    say(f"control plane, Caddy and zygote with {TEAMS} that are stopped: {asleep:.1f} MB")
     return [
         Row("workspace, warm: asked → API through the gateway, p50", middle(one), "ms", "JupyterHub", beside["one"], 150),
         Row("  p95", percentile(one, 0.95), "ms"),
         Row(f"{TEAMS} workspaces at once, warm, all answering", many, "ms", "JupyterHub", beside["many"], 2000),
         Row("memory (PSS) of one that is idle, of 20", used, "MB", "JupyterHub's server", beside["memory"], 45),
+        Row("  of one that is stopped", left / TEAMS, "MB", hold=0.1),
+        Row(f"memory (PSS) of control plane, Caddy and zygote with {TEAMS} that are stopped", asleep, "MB"),
         Row("a cell's round trip through gateway and relay, on record, p50", middle(cells), "ms",
             f"JupyterHub {beside['cell']:,.1f}; ZMQ straight to the kernel:", beside["zmq"], 5),
         Row("  p95", percentile(cells, 0.95), "ms"),

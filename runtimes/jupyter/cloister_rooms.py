@@ -21,14 +21,18 @@ def install():
 
     async def maybe_save(self, saving_document, save_now=False):
         if not save_now and self._save_delay is not None:
-            if saving_document is not None and not saving_document.done():
+            waiting = self.__dict__.setdefault("_cloister_waiting", set())
+            if saving_document in waiting:  # one that has begun to save goes on
                 saving_document.cancel()
             saving_document = None
             since = self.__dict__.setdefault("_cloister_unsaved", monotonic())
+            waiting.add(asyncio.current_task())
             try:
                 await asyncio.sleep(min(self._save_delay, max(0.0, since + LONGEST - monotonic())))
             except asyncio.CancelledError:
                 return  # a later change takes it along
+            finally:
+                waiting.discard(asyncio.current_task())
             save_now = True
         self.__dict__.pop("_cloister_unsaved", None)
         await save(self, saving_document, save_now=save_now)

@@ -33,6 +33,16 @@ async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record
     main = next(part for part in page.decode().split('"') if "/lab/static/main." in part)
     status, headers, _ = await ada.get(main, cookie="", headers={"Accept-Encoding": "gzip"})
     assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+    navigated = await ada.get(main, cookie="", headers={"Sec-Fetch-Dest": "document"})
+    assert navigated[0] in {302, 404}, "what lies in a package is part of a page, and none itself"
+    other = (await cup.platform.environments.ensure(["pyarrow>=20"])).path  # which no workspace uses
+    (other / "lib" / "planted" / "static").mkdir(parents=True, exist_ok=True)
+    (other / "lib" / "planted" / "static" / "x.js").write_text("alert(1)")
+    planted = f"/_cloister/static/{other.name}/lib/planted/static/x.js"
+    assert (await ada.get(planted, cookie=""))[0] == 404, "nor does an environment that no workspace uses have any"
+    (other / "lib" / "planted" / "static" / "x.js").unlink()
+    (other / "lib" / "planted" / "static").rmdir()
+    (other / "lib" / "planted").rmdir()
     assert (await ada.get("/api/contents"))[0] == 200
     assert (await ada.get("/_cloister/keep", "POST"))[0] == 204
     async with await ada.kernel() as kernel:

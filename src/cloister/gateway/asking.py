@@ -23,6 +23,9 @@ from cloister.platform.ratelimit import RateLimit
 
 log = logger(__name__)
 SAFE = {"GET", "HEAD", "OPTIONS"}
+BY_ITSELF = "/lab/api/workspaces"
+"""Where an open JupyterLab notes every ten seconds how its panels lie, for ever. Whether somebody types or points in a
+page, that page says itself."""
 MAX_HEADERS = 64 * 1024
 
 
@@ -109,9 +112,7 @@ class Asking:
             self._ready.clear()
         if question.method in SAFE:
             self._ready[asked] = ready
-        elif asked.token is not None or question.path.startswith("/api/"):
-            # Not whatever a page sends by itself: JupyterLab notes every ten seconds how its panels lie, for ever. Whether
-            # somebody types or points in a page, that says itself.
+        elif not question.path.startswith(BY_ITSELF):
             self._worked(ready.allowed.workspace)
         return ready.answer
 
@@ -154,7 +155,7 @@ class Connection(asyncio.Protocol):
             if self._size > MAX_HEADERS:
                 raise httptools.HttpParserError("too large")
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # upgrades are asked for elsewhere
             if self._transport is not None:
                 self._transport.close()
 

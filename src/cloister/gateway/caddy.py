@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloister.gateway.hosts import STATIC, Hosts, cookie_name
+from cloister.gateway.hosts import SERVED, STATIC, Hosts, cookie_name
 from cloister.platform import Settings
 
 ON_DEMAND = {"internal", "acme"}
@@ -228,20 +228,32 @@ def _workspace(settings: Settings, sockets: Sockets, environments: Path) -> str:
         f"\nlog_append {name.lower()} {{http.response.header.Cloister-{name}}}" for name in ("Person", "Team")
     )
     return f"""
-@static path_regexp ^{STATIC}/[0-9a-f]{{24}}/lib/(.+/)?(_?static|assets)/
+@static {{
+\tpath_regexp static ^{STATIC}/([0-9a-f]{{24}})/lib/(.+/)?(_?static|assets)/
+\tnot header_regexp Sec-Fetch-Dest ^(document|iframe|frame|embed|object)$
+\tnot path *.html *.htm *.xhtml *.xml *.xht
+}}
 handle @static {{
-\turi strip_prefix {STATIC}
-\troot * {environments}
-\theader Cache-Control "public, max-age=31536000, immutable"
-\theader X-Content-Type-Options nosniff
-\tfile_server {{
-\t\tprecompressed gzip
+\t# Of environments that workspaces use, and as parts of pages: a page in somebody's package would be this team's own.
+\t@served file {{
+\t\troot {environments}
+\t\ttry_files /{{re.static.1}}/{SERVED}
 \t}}
+\thandle @served {{
+\t\turi strip_prefix {STATIC}
+\t\troot * {environments}
+\t\theader Cache-Control "public, max-age=31536000, immutable"
+\t\theader X-Content-Type-Options nosniff
+\t\tfile_server {{
+\t\t\tprecompressed gzip
+\t\t}}
+\t}}
+\trespond 404
 }}
 @ours path /_cloister/*
 handle @ours {{
 {_indent(ours)}}}
-@socket header Upgrade websocket
+@socket header_regexp Upgrade (?i)^websocket$
 handle @socket {{
 {_indent(ours)}}}
 @document header Sec-Fetch-Dest document

@@ -6,11 +6,12 @@ import ctypes
 import json
 import shutil
 import signal
+import socket
 import sys
 from pathlib import Path
 
 from cloister.core.errors import Unavailable
-from cloister.gateway.caddy import ACME_KEY, caddyfile
+from cloister.gateway.caddy import ACME_KEY, ON_DEMAND, caddyfile
 from cloister.platform import Controller, Settings
 from cloister.platform.files import write_whole
 from cloister.platform.logs import logger
@@ -68,6 +69,7 @@ class CaddyController(Controller):
         return None
 
     async def _start(self) -> None:
+        self._check_port()
         await asyncio.to_thread(write_whole, self._settings.run_directory / "Caddyfile", self.text())
         (self._settings.state_directory / "logs").mkdir(mode=0o750, exist_ok=True)
         (self._settings.run_directory / "admin.sock").unlink(missing_ok=True)
@@ -86,6 +88,23 @@ class CaddyController(Controller):
         key = self._settings.gateway_acme_key
         secret = {ACME_KEY: key.get_secret_value()} if key is not None else {}
         return {"HOME": str(self._settings.state_directory), "PATH": "/usr/bin:/bin", **secret}
+
+    def _check_port(self) -> None:
+        """Caddy shares its ports with whoever else does: two platforms would answer each other's questions.
+
+        Raises:
+            CaddyFailed: naming the setting.
+        """
+        if self._settings.gateway_tls not in ON_DEMAND:
+            return
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self._settings.gateway_ask_port))
+            except OSError as error:
+                raise CaddyFailed(
+                    f"Port {self._settings.gateway_ask_port} of the loopback is somebody else's. Set gateway_ask_port."
+                ) from error
 
     async def _answers(self, process: asyncio.subprocess.Process) -> None:
         """Wait until it listens.

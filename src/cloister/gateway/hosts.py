@@ -8,6 +8,8 @@ from cloister.platform import Settings
 
 STATIC = "/_cloister/static"
 """Under it, on every workspace's origin, Caddy serves files of environments from disk."""
+SERVED = "served"
+"""A file in an environment that says so."""
 _LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 V1 = "v1.kernel.websocket.jupyter.org"
 _REPLY = b'"execute_reply"'  # as kernels of ours write it: most messages are none
 MAX_PARTS = 4096
-BOOKKEEPING_BYTES = 4096
+BOOKKEEPING_BYTES = 16 * 1024
 _DEBUG = {"evaluate", "setExpression", "setVariable", "setBreakpoints", "setFunctionBreakpoints"}
 """What a debugger asks that runs code."""
 
@@ -91,16 +91,37 @@ def answered(data: bytes | str, *, v1: bool) -> Reply | None:
     return None
 
 
-def is_bookkeeping(data: bytes | str, *, v1: bool) -> bool:
-    """Whether a frame from a kernel says only how it is with a request, and nothing of what came out."""
-    if len(data) > BOOKKEEPING_BYTES:
-        return False
+def bookkeeping(data: bytes | str, *, v1: bool) -> bytes | str | None:
+    """What a frame from a kernel says of how it is with a request, without anything of what came out; None when nothing."""
+    binary = v1 and isinstance(data, bytes)
     try:
-        header, _, _, content = _split(data) if v1 and isinstance(data, bytes) else _join(data)
+        header, parent, metadata, content = _split(data) if binary else _join(data)  # type: ignore[arg-type]
         kind = header["msg_type"]
-        return kind == "status" or (kind == "execute_reply" and not content.get("user_expressions"))
+        if kind in {"status", "kernel_info_reply"}:
+            return data if len(data) <= BOOKKEEPING_BYTES else None
+        if kind != "execute_reply":
+            return None
+        said: dict[str, Any] = {"status": content.get("status"), "execution_count": content.get("execution_count")}
+        failed: dict[str, Any] = {"ename": "", "evalue": "", "traceback": []}
+        said |= failed if said["status"] == "error" else {"payload": [], "user_expressions": {}}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
-        return False
+        return None
+    if not binary:
+        message = {
+            "header": header,
+            "parent_header": parent,
+            "metadata": {},
+            "content": said,
+            "channel": "shell",
+            "buffers": [],
+        }
+        return json.dumps(message)
+    parts = [b"shell", *(json.dumps(part).encode() for part in (header, parent, {}, said))]
+    del metadata
+    offsets = [8 * (1 + len(parts) + 1)]
+    for part in parts:
+        offsets.append(offsets[-1] + len(part))
+    return struct.pack(f"<{1 + len(offsets)}Q", len(offsets), *offsets) + b"".join(parts)
 
 
 def _split(raw: bytes) -> tuple[Any, Any, Any, Any]:

@@ -31,6 +31,7 @@ _DOWNLOAD = re.compile(r"^/(files|nbconvert)/|^/kernelspecs/[^/]+/(?!logo-)")
 _SESSION = re.compile(r"^/api/collaboration/session/(.+)$")
 _TERMINALS = re.compile(r"^/api/terminals/?$")
 _CONTENTS = re.compile(r"^/api/contents(/|$)")
+TERMINAL_BYTES = 64 * 1024
 PAGE_BYTES = 2 * 1024 * 1024
 BANNER = b'<script src="/_cloister/banner.js" defer></script></head>'
 
@@ -64,7 +65,7 @@ class Leaving:
                 still = (await self._decisions.decide(way.asked)).sandbox == way.sandbox
             except CloisterError:
                 still = False
-            if not still and way.request.transport is not None:
+            if not still and way in self._open and way.request.transport is not None:
                 way.request.transport.abort()
 
     async def serve(
@@ -87,9 +88,15 @@ class Leaving:
         contents = _CONTENTS.match(request.path) is not None and request.method in {"GET", "HEAD"}
         session = _SESSION.match(request.path) if request.method == "PUT" else None
         upload = await self._uploads.check(request, allowed)
-        try:
-            if _TERMINALS.match(request.path) and request.method == "POST":
+        if _TERMINALS.match(request.path) and request.method == "POST":
+            try:
                 upload = await _only_a_terminal(upload, allowed)
+            except (CommandRefused, TerminalsBlocked) as error:
+                self._recorder.note(
+                    self._draft(request, allowed, Outcome.REFUSED, name=Name.TERMINAL_OPENED, code=error.code)
+                )
+                raise
+        try:
             if download and allowed.policies.downloads == "blocked":
                 raise DownloadsBlocked
             if contents and allowed.policies.downloads != "allowed" and not _only_about(request):
@@ -156,6 +163,8 @@ class Leaving:
         html = answer.headers.get("Content-Type", "").startswith("text/html")
         if document and html and answer.status == 200 and size <= PAGE_BYTES:
             beginning, whole = await _read_page(answer)
+            # It is not the app's alone: our script is in it, and where Caddy has its files.
+            kept = [(k, v) for k, v in kept if k.lower() not in {"etag", "last-modified"}]
             if _metered(allowed):
                 await self._outflows.take(allowed, len(beginning), gently=True)
             beginning = _from_disk(beginning, allowed).replace(b"</head>", BANNER, 1)
@@ -193,15 +202,17 @@ class Leaving:
                 await self._outflows.take(allowed, len(chunk), gently=gently)
             await out.write(chunk)
 
-    def _draft(self, request: web.Request, allowed: Allowed, outcome: Outcome, **details: str) -> Draft:
-        name = Name.DOWNLOADED if outcome is Outcome.OK else Name.DOWNLOAD_REFUSED
+    def _draft(
+        self, request: web.Request, allowed: Allowed, outcome: Outcome, *, name: Name | None = None, **details: str
+    ) -> Draft:  # fmt: skip
+        name = name or (Name.DOWNLOADED if outcome is Outcome.OK else Name.DOWNLOAD_REFUSED)
         return Draft(
             name=name, outcome=outcome, person=allowed.person, team=allowed.team, actor=allowed.principal.kind,
             space=allowed.space, sandbox=allowed.sandbox, subject=unquote(request.path)[:500], details=details,
         )  # fmt: skip
 
     def _record(self, request: web.Request, allowed: Allowed, outcome: Outcome, **details: str) -> None:
-        self._recorder.note(self._draft(request, allowed, outcome, **details))
+        self._recorder.note(self._draft(request, allowed, outcome, name=None, **details))
 
 
 async def _only_a_terminal(body: Body, allowed: Allowed) -> Body:
@@ -214,7 +225,12 @@ async def _only_a_terminal(body: Body, allowed: Allowed) -> Body:
         raise TerminalsBlocked
     if allowed.policies.terminals == "allowed" or body is None:
         return body
-    text = body.read() if isinstance(body, io.BytesIO) else b"".join([chunk async for chunk in body])
+    text = bytearray(body.read() if isinstance(body, io.BytesIO) else b"")
+    if not isinstance(body, io.BytesIO):
+        async for chunk in body:
+            text += chunk
+            if len(text) > TERMINAL_BYTES:
+                raise CommandRefused
     try:
         wanted = json.loads(text) if text.strip() else {}
     except ValueError as error:

@@ -23,6 +23,7 @@ from cloister.spaces import in_space, parse_bytes
 
 SLOW_BYTES = 256 * 1024
 """Per second, once the budget is used up and until a tenth more is."""
+SLOW_PIECE = 32 * 1024
 GRACE = 1.1
 
 
@@ -104,13 +105,16 @@ class Outflows(Controller):
         if over >= GRACE and not gently:
             raise BudgetSpent
         self.note(allowed, count)
-        if over >= 1:
-            whose = (allowed.space, allowed.team, allowed.person)
-            turn = (
-                max(self._slowly.get(whose, 0), monotonic()) + count / SLOW_BYTES
-            )  # one rate, over all they have open
+        whose = (allowed.space, allowed.team, allowed.person)
+        while count > 0 and over >= 1:
+            # One rate over all that somebody has open, in pieces: what is large lets what is small pass, and who goes away
+            # or is given more leaves no queue behind.
+            piece = min(count, SLOW_PIECE)
+            turn = max(self._slowly.get(whose, 0), monotonic()) + piece / SLOW_BYTES
             self._slowly[whose] = turn
             await asyncio.sleep(turn - monotonic())  # a rate, not a wait for something
+            count -= piece
+            over = await self.over(allowed)
 
     def note(self, allowed: Allowed, count: int) -> None:
         """Count bytes that have left."""

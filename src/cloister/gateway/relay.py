@@ -20,7 +20,7 @@ from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.errors import BudgetSpent, TerminalsBlocked, UnreadableMessage
-from cloister.gateway.kernel_protocol import V1, Execute, Reply, Unreadable, answered, asked, is_bookkeeping
+from cloister.gateway.kernel_protocol import V1, Execute, Reply, Unreadable, answered, asked, bookkeeping
 from cloister.gateway.outflow import Outflows, Rate
 from cloister.gateway.presence import Presence
 from cloister.gateway.upstream import Upstreams
@@ -100,6 +100,7 @@ class Relay:
         self._presence = presence
         self._recorder = recorder
         self.open: set[Channel] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._running: dict[tuple[str | None, str | None], dict[str, Running]] = {}
         """By sandbox and kernel, then by message."""
 
@@ -190,24 +191,26 @@ class Relay:
         async for message in there:
             if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 continue
+            data = message.data
             try:
-                await channel.rate.add(channel.allowed, len(message.data), gently=not leaves)
+                await channel.rate.add(channel.allowed, len(data), gently=not leaves)
             except BudgetSpent:
                 if channel.kernel is None:
                     raise
                 # Cells go on, and their results stay here: that one runs or has ended is all that is still said.
-                if not is_bookkeeping(message.data, v1=v1):
+                data = bookkeeping(data, v1=v1)
+                if data is None:
                     continue
-                await self._outflows.take(channel.allowed, len(message.data), gently=True)
+                await self._outflows.take(channel.allowed, len(data), gently=True)
             metrics.RELAYED.labels("out").inc(len(message.data))
             if running:
                 says = answered(message.data, v1=v1)
                 if says is not None and says.id in running:
                     self._record_done(running.pop(says.id), says)
-            if message.type is WSMsgType.TEXT:
-                await channel.here.send_str(message.data)
+            if isinstance(data, str):
+                await channel.here.send_str(data)
             else:
-                await channel.here.send_bytes(message.data)
+                await channel.here.send_bytes(data)
 
     # -- the record
 
@@ -306,23 +309,31 @@ class Relay:
 
         None waits for another's farewell.
         """
-        closing = []
         for channel in list(self.open):
             try:
                 allowed = await self._decisions.decide(channel.asked)
                 if channel.terminal and allowed.policies.terminals == "blocked":
                     raise TerminalsBlocked
             except CloisterError as error:
-                closing.append(self._close(channel, error.detail))
+                self._begin_closing(channel, error.detail)
                 continue
             if allowed.sandbox != channel.allowed.sandbox:
-                closing.append(self._close(channel, allowed.reason or "The workspace was restarted.", code=1001))
+                self._begin_closing(channel, allowed.reason or "The workspace was restarted.", code=1001)
             else:
                 channel.allowed = allowed
-        await asyncio.gather(*closing)
 
-    async def _close(self, channel: Channel, why: str, code: int = ENDED) -> None:
+    def _begin_closing(self, channel: Channel, why: str, code: int = ENDED) -> None:
         self.open.discard(channel)
+        task = asyncio.create_task(self._close(channel, why, code))
+        self._closing.add(task)
+        task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("relay.close_failed", error=repr(error))
+
+    async def _close(self, channel: Channel, why: str, code: int) -> None:
         if code == ENDED:
             self._recorder.note(self._draft(channel, Name.WORKSPACE_LEFT, Outcome.REFUSED, reason=why))
         try:

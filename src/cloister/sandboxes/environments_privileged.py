@@ -22,6 +22,8 @@ from cloister.sandboxes.processes_privileged import output_of
 
 log = logger(__name__)
 COMPRESSED = {".js", ".css", ".svg", ".json", ".map", ".ttf", ".wasm"}
+SERVED = "served"
+"""In an environment: what the gateway looks for before it hands out files of it."""
 STATIC = {"static", "_static", "assets"}
 """Folders of web applications' files, by the names that their authors give them: Caddy serves these from disk."""
 WHEELS = ("--only-binary", ":all:")
@@ -78,6 +80,11 @@ class Environments:
         if not lock.exists() or not (path := self._path(base, lock)).exists():
             return None
         return self._describe(path)
+
+    @staticmethod
+    def serve(path: Path) -> None:
+        """Let the gateway hand out the unchanging files of an environment's web applications: a workspace uses it."""
+        (path / SERVED).touch(0o644)
 
     def layer(self, key: str) -> Path | None:
         """What `add` kept under a key."""
@@ -191,7 +198,10 @@ def _finish(path: Path) -> None:
     size = 0
     for folder, _, names in os.walk(path):
         os.chmod(folder, 0o755)
-        served = not STATIC.isdisjoint(Path(folder).relative_to(path).parts)
+        parts = Path(folder).relative_to(path).parts
+        served = parts[:1] == ("lib",) and not STATIC.isdisjoint(
+            parts
+        )  # of packages; an image is not ours to write into
         for name in names:
             file = Path(folder, name)
             if file.is_symlink():
@@ -199,7 +209,7 @@ def _finish(path: Path) -> None:
             size += file.stat().st_size
             file.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
             packed = Path(f"{file}.gz")
-            if served and file.suffix in COMPRESSED and file.stat().st_size > 1024 and not packed.exists():
+            if served and file.suffix in COMPRESSED and file.stat().st_size > 1024 and not os.path.lexists(packed):
                 packed.write_bytes(gzip.compress(file.read_bytes(), 6, mtime=0))
                 packed.chmod(0o644)
     packages = [line.split(" ")[0] for line in (path / "lock.txt").read_text().splitlines() if line[:1].isalnum()]

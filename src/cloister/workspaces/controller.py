@@ -27,6 +27,7 @@ RESTARTS = 3
 FORGIVEN = timedelta(minutes=10)
 """After so long in order, earlier crashes no longer count."""
 LOOK_AT_USE = timedelta(seconds=15)
+LOOKS_AT_ONCE = 32
 MAY_BUILD = timedelta(minutes=20)
 BUILDING = "Its environment is being built. It starts as soon as that is done; you need not wait here."
 
@@ -56,6 +57,7 @@ class WorkspaceController(Controller):
         self._answer_within = timedelta(seconds=answer_seconds)
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
+        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._used: dict[str, datetime] = {}
 
     def wake(self, event: Event | None = None) -> None:
@@ -237,6 +239,10 @@ class WorkspaceController(Controller):
             log.error("workspace.look_failed", workspace=id_, error=repr(error))
 
     async def _look_at_use(self, row: Workspace, sandbox: Sandbox) -> None:
+        async with self._looking:
+            await self._look_now(row, sandbox)
+
+    async def _look_now(self, row: Workspace, sandbox: Sandbox) -> None:
         now = self._clock.now()
         if now - self._used.get(row.id, datetime.min.replace(tzinfo=now.tzinfo)) < LOOK_AT_USE:
             return
@@ -288,13 +294,15 @@ class WorkspaceController(Controller):
         jupyter = JUPYTER in SandboxSpec.load(sandbox.spec).environ
         seen = await self.watch.look(row, sandbox.id, jupyter=jupyter)
         now = self._clock.now()
-        active = now if seen.busy else max(filter(None, (row.active_at, seen.last)), default=row.active_at)
         idle = timedelta(minutes=declaration.policies.idle_minutes)
-        kept = row.keep_until is not None and row.keep_until > now
-        over = not seen.busy and not kept and active is not None and now - active >= idle
         async with self._database.write() as uow:
             current = await uow.session.get_one(Workspace, row.id)
             uow.unrecorded("when it was last used")
+            if current.sandbox != sandbox.id:  # it was restarted while this was looking
+                return seen
+            active = now if seen.busy else max(filter(None, (current.active_at, seen.last)), default=current.active_at)
+            kept = current.keep_until is not None and current.keep_until > now
+            over = not seen.busy and not kept and active is not None and now - active >= idle
             current.active_at, current.busy = active, seen.why
             if over and current.wanted == "running":
                 why = f"Nothing ran and nobody worked in it for {declaration.policies.idle_minutes:g} minutes."

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, record
@@ -97,7 +98,7 @@ class Workspaces:
             return row
         row.wanted, row.safe, row.restarts = "running", safe, 0
         if row.state in {"stopped", "failed"}:
-            row.state = "starting"
+            row.state, row.sandbox = "starting", None  # what is left of the last one ends by itself
         row.reason, row.ready_at = None, None
         row.asked_by, row.asked_at = scope.principal.person, self.clock.now()
         row.active_at = row.asked_at
@@ -227,7 +228,10 @@ class Workspaces:
             if server is None:
                 raise EnvironmentNotReady(environment="the platform's Jupyter server")
             mounts = [*mounts, Mount(str(server.path), "/opt/jupyter", executable=True)]
+            self.sandboxes.environments.serve(server.path)
             settings = {JUPYTER: server.id}
+        elif app.static and inside.environment is not None:
+            self.sandboxes.environments.serve(Path(inside.environment))
         settings |= {
             "CLOISTER_TERMINALS": "0" if declaration.policies.terminals == "blocked" else "1",
             "CLOISTER_KERNELS": ",".join(environment.kernels),

@@ -68,7 +68,7 @@
       (event) => {
         if (!event.isTrusted || Date.now() - said < SAID_MS) return;
         said = Date.now();
-        fetch("/_cloister/active", { method: "POST" }).catch(() => {}); // the next sign says it again
+        fetch("/_cloister/active", { method: "POST" }).catch(() => (said = 0)); // the next sign says it again
       },
       { capture: true, passive: true },
     );

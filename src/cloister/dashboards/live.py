@@ -151,18 +151,25 @@ class LiveSessions(Controller):
             await self._resume()
             self._swept = True
         changed, self._changed = self._changed, set()
+        try:
+            await self._look(changed)
+        except Exception:
+            self._changed |= changed  # nobody else is told of them again
+            raise
+        await self._runner.look_for_ends()
+        return None
+
+    async def _look(self, changed: set[str]) -> None:
         regranted, self._regranted = self._regranted, set()
         for session in list(self.sessions.values()):
             await self._check(session)
-            again = session.short and monotonic() - session.looked > self.interval
+            again = session.short and monotonic() - session.tried > self.interval
             if session.dashboard in changed or again:
                 await self._follow(session)
             if session.space in regranted or "" in regranted or monotonic() - session.looked > self.interval:
                 await self._check_data(session)
             if monotonic() - session.ticked > TICK_SECONDS and not session.resting:
                 await self._rest(session)
-        await self._runner.look_for_ends()
-        return None
 
     async def _rest(self, session: Session) -> None:
         """Nobody looks any more: end it, but for what is to be kept running."""
@@ -200,10 +207,12 @@ class LiveSessions(Controller):
     async def _check_data(self, session: Session) -> None:
         """Whoever may no longer ask some data shows none of it, and what has some of it in its memory begins anew."""
         session.looked = monotonic()
-        for id_, instance in session.instances.items():
+        for id_, instance in list(session.instances.items()):
             if not instance.asks:
                 continue
             rights = await self._rights(session, instance.integration)
+            if session.instances.get(id_) is not instance:
+                continue  # another has taken its place meanwhile, with rights of its own
             lost, instance.rights = instance.rights - rights, rights
             if lost:
                 session.forget(id_)
@@ -211,11 +220,13 @@ class LiveSessions(Controller):
 
     async def _rights(self, session: Session, integration: Integration) -> frozenset[str]:
         async with self._database.read() as uow:
+            if not await self._runner.may_run(uow, session.space, session.team, integration.added_by):
+                return frozenset()  # whoever it runs for has left: what they could ask, nobody shows
             grants = await self._grants.effective(uow, session.space, integration.added_by, session.team, "query")
         return frozenset(grant.id for grant in grants)
 
     async def _follow(self, session: Session) -> None:
-        session.looked = monotonic()
+        session.tried = monotonic()
         async with self._lock:
             trial = self.trials.running.get(session.dashboard)
             async with self._database.read() as uow:
@@ -232,6 +243,7 @@ class LiveSessions(Controller):
             policies = declared(await get_space(uow, session.space)).policies
         wanted = self._wanted(session, policies.integrations_kept_per_team)
         for id_ in session.instances.keys() - wanted.keys():
+            session.forget(id_)
             await self._runner.stop(session.instances.pop(id_))
             session.hub.channels.pop(id_, None)
         running = sum(len(s.instances) for s in self.sessions.values() if s.team == session.team)
@@ -263,11 +275,12 @@ class LiveSessions(Controller):
                 continue
             of = (release.digest, integration.added_by)
             another = instance is not None and (instance.digest, instance.integration.added_by) != of
-            if another and session.dashboard not in self.trials.running:  # which only its author looks at
-                session.forget(id_)  # another program, or for somebody else: it has not said anything yet
-            running += 1
             asks = Described.model_validate(release.described).manifest.permissions.datasets
             rights = await self._rights(session, integration) if asks else frozenset[str]()
+            lost = instance is not None and bool(instance.rights - rights)
+            if lost or (another and session.dashboard not in self.trials.running):  # which only its author looks at
+                session.forget(id_)  # another program, or for somebody else: it has not said anything yet
+            running += 1
             made = Instance(integration, release.digest, mark, release=release.id, asks=asks, rights=rights)
             session.instances[id_] = made
             self._runner.start(session, made, release)

@@ -15,7 +15,7 @@ from cloister.core.errors import CloisterError, NotFound
 from cloister.core.pagination import MAX_PAGE
 from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document, without_secrets
-from cloister.dashboards.errors import PassphraseNeeded, ShareNotFound
+from cloister.dashboards.errors import ShareNotFound
 from cloister.dashboards.frames import Frames, page_asset
 from cloister.dashboards.hub import PROTOCOL, Viewer
 from cloister.dashboards.live import LiveSessions
@@ -242,14 +242,12 @@ def _visitor_routes(
         """What a share shows, and a ticket into its live session. Its token comes in the body, to be in no log."""
         share, row = await shares.find(call.uow, body.token, body.share)
         where = f"{share.id} {call.address}"
-        if share.passphrase_hash is not None:
-            guesses.check(where)
-        try:
-            await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
-        except PassphraseNeeded:
-            if body.passphrase is not None:
-                guesses.take(where)  # a wrong one; a whole class that knows it may come from one address
-            raise
+        guess = share.passphrase_hash is not None and body.passphrase is not None
+        if guess:
+            guesses.take(where)  # before it is looked at: a thousand at once are a thousand guesses
+        await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
+        if guess:
+            guesses.give_back(where)  # it was right, and a whole class that knows it may come from one address
         settings = await shares.settings(call.uow, share, row)
         values = chosen(settings, body.values)
         await shares.viewed(call.uow, share, again=body.again)

@@ -17,7 +17,7 @@ from cloister.dashboards.errors import AdderGone, ModuleTooDemanding
 from cloister.dashboards.service import Dashboards
 from cloister.dashboards.sessions import Instance, Session, read_output
 from cloister.modules import Described, Layers, Modules, Recipe, Release
-from cloister.platform import Bus, Database
+from cloister.platform import Bus, Database, UnitOfWork
 from cloister.platform.logs import logger
 from cloister.sandboxes import (
     FINAL,
@@ -95,6 +95,8 @@ class Runner:
             raise Invalid("Only an integration of a dashboard that is looked at has somebody to tell.")
         session, instance = found
         text, model = read_output(await request.text())
+        if self._by_sandbox.get(sandbox.id) is not found:
+            raise Invalid("It was let go while it sent this.")
         session.hub.output(instance.integration.id, text, model)
         session.state(instance.integration.id, "green", "runs")
         if session.shown.viewers:
@@ -106,6 +108,10 @@ class Runner:
         described = Described.model_validate(release.described)
         work = self._run(session, instance, described, release.requirements)
         instance.task = asyncio.create_task(work, name=f"integration {instance.integration.id}")
+
+    async def may_run(self, uow: UnitOfWork, space: str, team: int, person: int | None) -> bool:
+        """Whether what somebody has added may run in a space."""
+        return person is not None and await self._sandboxes.may_run(uow, space, team, person)
 
     async def stop(self, instance: Instance) -> None:
         if instance.task is not None:
@@ -123,6 +129,8 @@ class Runner:
                 instance.sandbox = await self._request(session, instance, described, requirements)
                 row = await self._ended(instance)
             except CloisterError as error:
+                if isinstance(error, AdderGone):
+                    session.forget(id_)
                 session.state(id_, "red", error.detail)
                 await instance.again.wait()
                 continue

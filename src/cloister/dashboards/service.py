@@ -111,6 +111,7 @@ class Dashboards:
         runs = {integration.id: integration for integration in now.integrations}
         for integration in document.integrations:
             if runs.get(integration.id) != integration:
+                integration.values = stamped(integration.values, integration.added_by)
                 integration.added_by = person  # what was undone and comes back, comes back for whoever brings it
         row.document, row.name = document.model_dump(mode="json"), document.name
         row.version += 1
@@ -171,14 +172,7 @@ class Dashboards:
             mine = {k: v for k, v in earlier.values.items() if not is_sealed(v) or giver(v, earlier.added_by) == person}
             kept = earlier.model_copy(update={"values": mine})
         elif earlier is not None:
-            kept = earlier.model_copy(
-                update={
-                    "values": {
-                        k: {**v, GIVER: giver(v, earlier.added_by)} if is_sealed(v) else v
-                        for k, v in earlier.values.items()
-                    }
-                }
-            )
+            kept = earlier.model_copy(update={"values": stamped(earlier.values, earlier.added_by)})
         use.added_by = person
         use.values = self.seal(use, described.model, kept)
         use.accepts = use.accepts or release.version
@@ -228,6 +222,11 @@ def giver(sealed: dict[str, Any], adder: int | None) -> int | None:
     """Who gave a secret; of one that does not say it, whoever the integration ran for."""
     found = sealed.get(GIVER, adder)
     return found if isinstance(found, int) else None
+
+
+def stamped(values: dict[str, Any], adder: int | None) -> dict[str, Any]:
+    """Values whose secrets all say who gave them."""
+    return {k: {**v, GIVER: giver(v, adder)} if is_sealed(v) else v for k, v in values.items()}
 
 
 def _elsewhere(described: Described, use: Use, earlier: Use) -> bool:

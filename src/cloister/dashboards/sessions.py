@@ -16,7 +16,7 @@ from cloister.dashboards.hub import Channel, Hub, Output, Viewer
 from cloister.dashboards.patch import node
 from cloister.dashboards.variables import Values
 
-SHOWN_REASONS = {"green": "", "amber": "starts", "red": "does not run just now"}
+SHOWN_REASONS = {"green": "", "amber": "is not quite ready", "red": "does not run just now"}
 """What strangers are told of an integration; the reason is the team's."""
 Check = Callable[[], Awaitable[str | None]]
 """Asks whether somebody may still look; returns why not."""
@@ -61,6 +61,8 @@ class Session:
     ticked: float = field(default_factory=monotonic)
     short: bool = False
     """Whether something of it could not be started, and is to be tried again."""
+    tried: float = field(default_factory=monotonic)
+    """When that was last tried."""
     looked: float = field(default_factory=monotonic)
     """When its rights were last looked at."""
     resting: bool = False
@@ -85,16 +87,18 @@ class Session:
 
     def follow(self, document: Document) -> None:
         """Be of a dashboard as it is now."""
+        before = {widget.id: widget.source for widget in self.document.widgets} if self.document else {}
         self.document = document
-        shown = {widget.id for widget in document.widgets if widget.source is not None}
-        for id_ in self.shown.channels.keys() - shown:
+        shown = {widget.id: widget.source for widget in document.widgets if widget.source is not None}
+        for id_ in self.shown.channels.keys() - shown.keys():
             del self.shown.channels[id_]
-        for id_ in shown:
+        for id_, source in shown.items():
             self.shown.channels.setdefault(id_, Channel(id_))
-        if self.shown.viewers:  # a widget may draw another node now
-            for channel in self.hub.channels.values():
-                if channel.output is not None:
-                    self.project(channel.id, channel.output.model)
+            if before.get(id_) != source:
+                _take_back(self.shown, id_)  # it draws something else now
+        for channel in self.hub.channels.values():
+            if channel.output is not None:
+                self.project(channel.id, channel.output.model)
 
     def project(self, integration: str, model: Any) -> None:
         """Give those who came by a share the nodes that widgets draw."""
@@ -106,15 +110,16 @@ class Session:
                     self.shown.output(widget.id, json.dumps(value, separators=(",", ":"), ensure_ascii=False), value)
 
     def forget(self, integration: str) -> None:
-        """Take back what an integration has put out: whoever looks now has no right to it, or it was something else's."""
+        """Take back what an integration has put out and printed: whoever looks now has no right to it, or it was something
+        else's.
+        """
         channel = self.hub.channels.get(integration)
-        if channel is not None and channel.output is not None and channel.output.model is not None:
-            self.hub.output(integration, "null", None)
+        if channel is not None:
+            channel.console.clear()
+        _take_back(self.hub, integration)
         for widget in self.document.widgets if self.document else ():
             if widget.source is not None and widget.source.integration == integration:
-                shown = self.shown.channels[widget.id]
-                if shown.output is not None and shown.output.model is not None:
-                    self.shown.output(widget.id, "null", None)
+                _take_back(self.shown, widget.id)
 
     def state(self, integration: str, state: str, reason: str) -> None:
         """Say how an integration is: to the team with the reason, to those who came by a share in general words."""
@@ -136,6 +141,12 @@ class Session:
         """
         asking = [one.id for one in self.integrations if one.keep_running]
         return set(asking[: max(0, most - others)])
+
+
+def _take_back(hub: Hub, id_: str) -> None:
+    channel = hub.channels.get(id_)
+    if channel is not None and channel.output is not None and channel.output.model is not None:
+        hub.output(id_, "null", None)
 
 
 def session_key(dashboard: str, values: Values) -> str:

@@ -201,7 +201,7 @@ class SourceController(Controller):
         async with self._database.write() as uow:
             uow.unrecorded("a fault of the platform; it is in the log")
             current = await scoped_get(uow, ModuleSource, EVERYTHING, module=row.module)
-            if current is not None:
+            if current is not None and current.state == FETCHING:  # else somebody has asked again meanwhile
                 current.state = "failed"
                 current.reason = "The platform failed to take it. Its operators find the reason in the log."
 

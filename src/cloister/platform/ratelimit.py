@@ -34,13 +34,7 @@ class RateLimit:
         while len(self._buckets) > MAX_KEYS:
             self._buckets.popitem(last=False)
 
-    def check(self, key: str) -> None:
-        """Look whether one is left, and take none.
-
-        Raises:
-            TooManyRequests: when none is.
-        """
+    def give_back(self, key: str) -> None:
+        """Have one back that was taken and should not count."""
         left, then = self._buckets.get(key, (self._burst, self._now()))
-        left += (self._now() - then) * self._rate
-        if left < 1:
-            raise TooManyRequests(retry_after=max(1, round((1 - left) / self._rate)))
+        self._buckets[key] = (min(self._burst, left + 1), then)

@@ -82,17 +82,18 @@ export function useBoard(space: string, dashboard: string) {
         error.value = Object.assign(fault, { again, repeats: true }); // what waits is saved when the platform is there again
         return;
       }
+      if (fault.status === 401 || fault.status === 429 || fault.status >= 500) {
+        error.value = Object.assign(fault, { again }); // what waits is not lost: it is saved when that is over
+        return;
+      }
       waiting = null;
       if (fault.status === 412) {
         conflict.value = true;
         past.value = [];
         await guarded(read);
       } else {
+        await guarded(read); // it was refused: what is shown is what there is
         error.value = fault;
-        if (fault.status < 500) {
-          await guarded(read); // it was refused: what is shown is what there is
-          error.value = fault;
-        }
       }
     } finally {
       saving.value = false;

@@ -21,19 +21,22 @@ export function usePages<T>(ask: (cursor: string | undefined) => Promise<{ items
   const busy = ref(false);
   const ready = ref(false);
 
+  let asked = 0; // an answer that is overtaken by a later question is not shown
   async function load(more = false): Promise<void> {
+    const turn = (asked += 1);
     busy.value = true;
     try {
       const page = await ask(more ? (next.value ?? undefined) : undefined);
+      if (turn !== asked) return;
       items.value = more ? [...items.value, ...page.items] : page.items;
       next.value = page.next_cursor;
       error.value = null;
       ready.value = true;
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
-      error.value = Object.assign(fault, { again: () => load(more) });
+      if (turn === asked) error.value = Object.assign(fault, { again: () => load(more) });
     } finally {
-      busy.value = false;
+      if (turn === asked) busy.value = false;
     }
   }
   void load();

@@ -57,9 +57,21 @@ export async function refresh(): Promise<void> {
   session.ready = true;
 }
 
+/** While a page waits for a sign-in in another window: whether it is done. Nothing of who was here is touched before. */
+export async function signedInAgain(): Promise<void> {
+  try {
+    await must(api.GET("/api/v1/me"));
+  } catch (error) {
+    if (error instanceof ApiError) return; // not yet
+    throw error;
+  }
+  await refresh();
+}
+
 export async function signOut(): Promise<void> {
   await must(api.POST("/api/v1/auth/sign-out"));
   forgetOwn();
+  sessionStorage.clear();
   session.person = null;
   session.memberships = [];
   session.operator = false;

@@ -82,7 +82,7 @@ function offer(variables) {
 
 function draw(shown) {
   document.getElementById("name").textContent = document.title = shown.name;
-  if (shown.background) document.body.style.background = shown.background;
+  document.body.style.background = shown.background || "";
   const grid = document.getElementById("grid");
   grid.replaceChildren();
   frames.clear();
@@ -159,12 +159,15 @@ let key = null;
 let session = null;
 
 async function hear(message) {
-  if (message.type === "INIT") ({ key, session } = message);
+  if (message.type === "INIT") {
+    ({ key, session } = message);
+    wait = 500;
+  }
   if (message.type === "TERMINATE") {
     word(message.reason);
     ended = true;
     current?.close();
-    setTimeout(comeBack, 5000);
+    setTimeout(comeBack, (wait = Math.min(Math.max(wait, 2500) * 2, 60000)));
     return;
   }
   const one = widgets.get(message.integration);
@@ -195,7 +198,6 @@ function follow(path) {
   const tick = setInterval(() => socket.readyState === 1 && socket.send('{"type":"TICK"}'), 20000);
   socket.onopen = () => {
     word("");
-    wait = 500;
   };
   let turn = Promise.resolve(); // one after the other, also when one has to be fetched
   socket.onmessage = (event) => (turn = turn.then(() => socket === current && hear(JSON.parse(event.data))).catch(() => socket.close()));

@@ -16,7 +16,7 @@ from yarl import URL
 from cloister.core.errors import SettingsError
 from cloister.gateway import Hosts, caddyfile
 from cloister.gateway.hosts import plain
-from cloister.gateway.kernel_protocol import Execute, Reply, Unreadable, answered, asked
+from cloister.gateway.kernel_protocol import Execute, Reply, Unreadable, answered, asked, bookkeeping
 from cloister.gateway.relay import _without_token
 from cloister.platform.settings import load
 
@@ -156,3 +156,32 @@ def test_the_gateway_refuses_to_travel_in_the_clear():
 )
 def test_no_app_is_told_the_token_of_who_connects(asked, passed):
     assert _without_token(URL(asked, encoded=True)) == passed
+
+
+REPLY = {"status": "error", "execution_count": 3, "ename": "E", "evalue": "secret", "traceback": ["secret"]}
+
+
+@pytest.mark.parametrize("v1", [True, False])
+def test_of_a_cell_past_the_budget_it_is_said_how_it_ended_and_nothing_else(v1):
+    def frame(kind, content):
+        header, parent = {"msg_id": "r", "msg_type": kind}, {"msg_id": "m"}
+        if not v1:
+            parts = {"header": header, "parent_header": parent, "metadata": {"secret": 1}, "content": content}
+            return json.dumps({**parts, "channel": "shell", "buffers": []})
+        pieces = [b"shell", *(json.dumps(one).encode() for one in (header, parent, {"secret": 1}, content))]
+        offsets = [8 * 7]
+        for piece in pieces:
+            offsets.append(offsets[-1] + len(piece))
+        return struct.pack("<7Q", 6, *offsets) + b"".join(pieces)
+
+    long = {**REPLY, "traceback": ["secret" * 10_000]}
+    for content in (REPLY, long, {"status": "ok", "execution_count": 3, "payload": ["secret"], "user_expressions": {}}):
+        said = bookkeeping(frame("execute_reply", content), v1=v1)
+        assert isinstance(said, bytes if v1 else str)
+        assert "secret" not in (said.decode("latin-1") if v1 else said)
+        found = answered(said, v1=v1)
+        assert (found.id, found.status) == ("m", content["status"]), "and it is a reply as any other"
+    for kind in ("stream", "display_data", "execute_result", "error", "comm_msg", "debug_reply", "complete_reply"):
+        assert bookkeeping(frame(kind, {"text": "secret"}), v1=v1) is None
+    assert bookkeeping(frame("status", {"execution_state": "idle"}), v1=v1) is not None
+    assert bookkeeping(frame("status", {"execution_state": "x" * 100_000}), v1=v1) is None

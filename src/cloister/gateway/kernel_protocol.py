@@ -108,13 +108,9 @@ def bookkeeping(data: bytes | str, *, v1: bool) -> bytes | str | None:
         return None
     if not binary:
         message = {
-            "header": header,
-            "parent_header": parent,
-            "metadata": {},
-            "content": said,
-            "channel": "shell",
-            "buffers": [],
-        }
+            "header": header, "parent_header": parent, "metadata": {}, "content": said, "channel": "shell", "buffers": [],
+            "msg_id": header.get("msg_id"), "msg_type": kind,
+        }  # fmt: skip
         return json.dumps(message)
     parts = [b"shell", *(json.dumps(part).encode() for part in (header, parent, {}, said))]
     del metadata

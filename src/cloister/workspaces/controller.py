@@ -69,8 +69,10 @@ class WorkspaceController(Controller):
         try:
             await super().run(bus)
         finally:
-            for task in (*self._probes.values(), *self._looks.values()):
+            tasks = [*self._probes.values(), *self._looks.values()]
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> float | None:
         async with self._database.read() as uow:

@@ -130,7 +130,8 @@ def settings(gateway, safe, token=None):
     c.ContentsManager.checkpoints_class = "cloister_contents.WholeCheckpoints"
     c.ContentsManager.allow_hidden = True
     c.WholeFiles.delete_to_trash = False  # which would keep its place on the disk, and needs some when that is full
-    c.KernelSpecManager.ensure_native_kernel = False
+    c.ServerApp.kernel_spec_manager_class = "cloister_kernels.Offered"
+    c.Offered.ensure_native_kernel = False
     if os.environ.get("CLOISTER_KERNELS", "").startswith("r"):
         c.MultiKernelManager.default_kernel_name = "ir"
     c.KernelManager.transport = "ipc"  # no TCP: no Nagle, no ports for others in the sandbox to meet
@@ -175,6 +176,7 @@ def preload():
     if HERE not in sys.path:
         sys.path.append(HERE)
     import cloister_contents  # noqa: F401 - named in the settings
+    import cloister_kernels  # noqa: F401 - likewise
     import cloister_rooms
     from jupyter_server.auth.identity import IdentityProvider, User
     from jupyterlab.labapp import LabApp

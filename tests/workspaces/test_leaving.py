@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import textwrap
+import uuid
 from time import monotonic
 
 import aiohttp
@@ -240,3 +241,62 @@ async def test_a_hung_workspace_keeps_nobody_else_waiting(cup, desk):
         await until(said, 15, 0.2)
     await ada.client.post(f"/spaces/cup/teams/{ada.team}/workspace/restart", json={})
     await ada.becomes("running")
+
+
+async def test_what_is_given_to_a_program_that_asks_is_on_the_record_but_for_passwords(cup, desk):
+    ada = await desk("ada")
+    await ada.enter()
+    await ada.start()
+    async with await ada.kernel() as kernel:
+
+        async def answered(code, value):
+            asked = asyncio.create_task(kernel.ws.send_str(json.dumps(message("execute_request", "shell", {
+                "code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": True,
+            }))))  # fmt: skip
+            await asked
+            printed = ""
+            while True:
+                said = json.loads((await kernel.ws.receive(30)).data)
+                if said["msg_type"] == "input_request":
+                    await kernel.ws.send_str(json.dumps(message("input_reply", "stdin", {"value": value})))
+                if said["msg_type"] == "stream":
+                    printed += said["content"]["text"]
+                if said["msg_type"] == "status" and said["content"]["execution_state"] == "idle" and printed:
+                    return printed
+
+        assert await answered("exec(input())", "print(6 * 7)") == "42\n"
+        assert await answered("import getpass; print(len(getpass.getpass()))", "my-secret") == "9\n"
+    await cup.platform.recorder.flush()
+    given = [r["details"] for r in await cup.records(name="gateway:code:run") if r["details"].get("given")]
+    assert {one.get("code") for one in given} == {"print(6 * 7)", None}
+    assert "my-secret" not in json.dumps(given)
+    assert all(one.get("code") or one["sha256"] for one in given)
+
+
+def message(kind, channel, content):
+    header = {
+        "msg_id": uuid.uuid4().hex,
+        "msg_type": kind,
+        "username": "",
+        "session": "s",
+        "version": "5.3",
+        "date": "",
+    }
+    return {
+        "header": header,
+        "parent_header": {},
+        "metadata": {},
+        "channel": channel,
+        "buffers": [],
+        "content": content,
+    }
+
+
+async def test_a_page_says_days_before_that_ones_access_ends(tmp_path):
+    declared = lab_blueprint(enrolment={"days": 2})
+    async with gateway_platform(tmp_path, declared) as api:
+        ada = await at_a_desk(api)
+        headers = {"Host": ada.host, "Cookie": ada.cookie}
+        async with ada.http.get(f"http://127.0.0.1:{ada.port}/_cloister/events", headers=headers) as events:
+            assert b"event: ends" in await events.content.readuntil(b"\n\n")
+        await ada.close()

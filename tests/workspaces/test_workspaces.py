@@ -44,6 +44,10 @@ async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record
     (other / "lib" / "planted" / "static").rmdir()
     (other / "lib" / "planted").rmdir()
     assert (await ada.get("/api/contents"))[0] == 200
+    _, _, offered = await ada.get("/api/kernelspecs")
+    assert list(json.loads(offered)["kernelspecs"]) == ["python3"], (
+        "what the environment names, whatever the machine has"
+    )
     assert (await ada.get("/_cloister/keep", "POST"))[0] == 204
     async with await ada.kernel() as kernel:
         assert (await kernel.run("print(6 * 7)", cell="c-1"))[0] == "42\n"

@@ -12,6 +12,7 @@ from typing import Any
 
 V1 = "v1.kernel.websocket.jupyter.org"
 _REPLY = b'"execute_reply"'  # as kernels of ours write it: most messages are none
+_ASKS = b'"input_request"'
 MAX_PARTS = 4096
 BOOKKEEPING_BYTES = 16 * 1024
 _DEBUG = {"evaluate", "setExpression", "setVariable", "setBreakpoints", "setFunctionBreakpoints"}
@@ -32,6 +33,8 @@ class Execute:
     silent: bool
     also: str | None = None
     """Expressions that are evaluated besides, as JSON."""
+    given: bool = False
+    """Whether it is an answer to a program that asked for some, as ``input()`` does, and may be run by it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ def asked(data: bytes | str, *, v1: bool) -> Execute | None:
                 str(header["msg_id"])[:100], _text(content["code"]), _cell(metadata), bool(content.get("silent")),
                 json.dumps(expressions) if expressions else None,
             )  # fmt: skip
+        if kind == "input_reply":
+            return Execute(str(header["msg_id"])[:100], _text(content["value"]), None, silent=False, given=True)
         if kind == "debug_request" and content.get("command") in _DEBUG:
             return Execute(str(header["msg_id"])[:100], json.dumps(content), _cell(metadata), silent=False)
         _text(kind)
@@ -77,6 +82,18 @@ def _cell(metadata: Any) -> str | None:
     return str(cell)[:100] if cell else None
 
 
+def asks_secretly(data: bytes | str, *, v1: bool) -> bool | None:
+    """Whether a frame from a kernel asks for a password, as it says; None when it asks for nothing."""
+    raw = data.encode() if isinstance(data, str) else data
+    if _ASKS not in raw:
+        return None
+    try:
+        header, _, _, content = _split(raw) if v1 and isinstance(data, bytes) else _join(data)
+        return bool(content.get("password")) if header["msg_type"] == "input_request" else None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
+        return None
+
+
 def answered(data: bytes | str, *, v1: bool) -> Reply | None:
     """What a frame from a kernel says was run; None when nothing, or when it cannot be told."""
     raw = data.encode() if isinstance(data, str) else data
@@ -95,25 +112,32 @@ def bookkeeping(data: bytes | str, *, v1: bool) -> bytes | str | None:
     """What a frame from a kernel says of how it is with a request, without anything of what came out; None when nothing."""
     binary = v1 and isinstance(data, bytes)
     try:
-        header, parent, metadata, content = _split(data) if binary else _join(data)  # type: ignore[arg-type]
+        header, parent, _, content = _split(data) if binary else _join(data)  # type: ignore[arg-type]
         kind = header["msg_type"]
         if kind in {"status", "kernel_info_reply"}:
             return data if len(data) <= BOOKKEEPING_BYTES else None
+        if kind == "input_request":  # without its question, which is something that comes out, too
+            said: dict[str, Any] = {"prompt": "", "password": bool(content.get("password"))}
+            return _joined(header, parent, said, "stdin", binary=binary)
         if kind != "execute_reply":
             return None
-        said: dict[str, Any] = {"status": content.get("status"), "execution_count": content.get("execution_count")}
+        said = {"status": content.get("status"), "execution_count": content.get("execution_count")}
         failed: dict[str, Any] = {"ename": "", "evalue": "", "traceback": []}
         said |= failed if said["status"] == "error" else {"payload": [], "user_expressions": {}}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
         return None
+    return _joined(header, parent, said, "shell", binary=binary)
+
+
+def _joined(header: Any, parent: Any, content: dict[str, Any], channel: str, *, binary: bool) -> bytes | str:
+    """A frame of parts."""
     if not binary:
         message = {
-            "header": header, "parent_header": parent, "metadata": {}, "content": said, "channel": "shell", "buffers": [],
-            "msg_id": header.get("msg_id"), "msg_type": kind,
+            "header": header, "parent_header": parent, "metadata": {}, "content": content, "channel": channel,
+            "buffers": [], "msg_id": header.get("msg_id"), "msg_type": header.get("msg_type"),
         }  # fmt: skip
         return json.dumps(message)
-    parts = [b"shell", *(json.dumps(part).encode() for part in (header, parent, {}, said))]
-    del metadata
+    parts = [channel.encode(), *(json.dumps(part).encode() for part in (header, parent, {}, content))]
     offsets = [8 * (1 + len(parts) + 1)]
     for part in parts:
         offsets.append(offsets[-1] + len(part))

@@ -20,7 +20,7 @@ from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.errors import CloisterError
 from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.errors import BudgetSpent, TerminalsBlocked, UnreadableMessage
-from cloister.gateway.kernel_protocol import V1, Execute, Reply, Unreadable, answered, asked, bookkeeping
+from cloister.gateway.kernel_protocol import V1, Execute, Reply, Unreadable, answered, asked, asks_secretly, bookkeeping
 from cloister.gateway.outflow import Outflows, Rate
 from cloister.gateway.presence import Presence
 from cloister.gateway.upstream import Upstreams
@@ -72,6 +72,8 @@ class Channel:
     looked: float = 0.0
     """When the app was last asked which notebook this is."""
     rate: Rate = field(kw_only=True)
+    secretly: bool = False
+    """Whether its kernel last asked for a password, as it said."""
     ending: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the two sides say farewell."""
 
@@ -203,6 +205,9 @@ class Relay:
                     continue
                 await self._outflows.take(channel.allowed, len(data), gently=True)
             metrics.RELAYED.labels("out").inc(len(message.data))
+            if channel.kernel is not None:
+                secretly = asks_secretly(data, v1=v1)
+                channel.secretly = channel.secretly if secretly is None else secretly
             if running:
                 says = answered(message.data, v1=v1)
                 if says is not None and says.id in running:
@@ -229,6 +234,16 @@ class Relay:
             channel.looked = perf_counter()
         raw = asks.code.encode("utf-8", "surrogatepass")
         whole = len(raw) <= KEPT_CODE
+        if asks.given:
+            # A password is nobody's to read; that one was given is on the record, and its hash, should it have been code.
+            hidden = channel.secretly
+            given = self._draft(
+                channel, Name.CODE_RUN, message=asks.id, notebook=channel.notebook, bytes=len(raw), given=True,
+                code=None if hidden else raw[:KEPT_CODE].decode("utf-8", "replace"),
+                sha256=hashlib.sha256(raw).hexdigest() if hidden or not whole else None,
+            )  # fmt: skip
+            await self._recorder.record(given)
+            return
         draft = self._draft(
             channel, Name.CODE_RUN, message=asks.id, notebook=channel.notebook, cell=asks.cell,
             code=asks.code if whole else raw[:KEPT_CODE].decode("utf-8", "replace"), bytes=len(raw),

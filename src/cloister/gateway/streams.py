@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
+from time import monotonic
 
 from aiohttp import web
 
@@ -15,7 +18,7 @@ from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.outflow import GRACE, Outflows
 from cloister.platform import Bus, Database
 from cloister.sandboxes import OutputLog, Sandbox, SandboxController
-from cloister.spaces import in_space
+from cloister.spaces import Enrolment, in_space
 
 LOOK_SECONDS = 0.45
 WARN_SHARE = 0.2
@@ -23,6 +26,8 @@ WARN_SHARE = 0.2
 WARN_MINUTES = 10.0
 OUTPUT_BYTES = 4000
 NEARLY = 0.75
+ENDS_SOON = timedelta(days=3)
+LOOK_AT_END_SECONDS = 60.0
 SOON = (
     "Today's budget of data that may leave is nearly used up. What is larger than the rest of it cannot be downloaded."
 )
@@ -47,6 +52,7 @@ class Streams:
         self._home = home
         self._clock = clock
         self._waiting: set[asyncio.Event] = set()
+        self._endings: dict[tuple[str, int], tuple[float, datetime | None]] = {}
         for kind in (AccessChanged, SandboxChanged, WorkspaceChanged):
             bus.subscribe(kind, self._wake)
 
@@ -119,7 +125,27 @@ class Streams:
         over = await self._outflows.over(allowed)
         if over >= NEARLY:
             return "budget", {"reason": SPENT if over >= GRACE else SLOWED if over >= 1 else SOON}
+        return await self._last_word(allowed)
+
+    async def _last_word(self, allowed: Allowed) -> tuple[str, dict[str, object]]:
+        """When there is nothing more urgent."""
+        ends = await self._ends(allowed)
+        if ends is not None and ends - self._clock.now() < ENDS_SOON:
+            return "ends", {"at": ends.isoformat()}
         return "here", {}
+
+    async def _ends(self, allowed: Allowed) -> datetime | None:
+        """When somebody's access to the space ends; looked up now and then."""
+        key = (allowed.space, allowed.person)
+        looked, ends = self._endings.get(key, (-math.inf, None))
+        if monotonic() - looked > LOOK_AT_END_SECONDS:
+            async with self._database.read() as uow:
+                row = await scoped_get(uow, Enrolment, in_space(allowed.space), person=allowed.person)
+            ends = row.expires_at if row is not None else None
+            if len(self._endings) > 20_000:
+                self._endings.clear()
+            self._endings[key] = monotonic(), ends
+        return ends
 
     # -- while it starts
 

@@ -50,6 +50,14 @@
       say("This workspace starts again. Your files are kept.", "Show how far it is", () => location.reload());
     });
     source.addEventListener("budget", (event) => say(JSON.parse(event.data).reason));
+    source.addEventListener("ends", (event) => {
+      if (sessionStorage.getItem("cloister-ends")) return say("");
+      const at = new Date(JSON.parse(event.data).at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+      say(`Your access to this space ends on ${at}. Your files are kept: register again, and they are here.`, "All right", () => {
+        sessionStorage.setItem("cloister-ends", "seen");
+        say("");
+      });
+    });
     source.addEventListener("ended", (event) => {
       source.close();
       gone = "ended";

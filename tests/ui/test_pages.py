@@ -4,7 +4,6 @@ from playwright.async_api import expect
 
 from tests.support import declare
 from tests.ui.conftest import register
-from tests.workspaces.browser import SCREENSHOTS
 
 
 async def test_a_session_that_ended_is_taken_up_again_without_losing_what_was_typed(somebody):
@@ -28,7 +27,6 @@ async def test_a_session_that_ended_is_taken_up_again_without_losing_what_was_ty
     await page.keyboard.press("Enter")
     await page.reload()
     await expect(page.locator(".view-lines").first).to_contain_text("rain")
-    await page.screenshot(path=SCREENSHOTS / "sql.png")
 
 
 async def test_a_changed_agreement_is_shown_with_what_changed_and_signed_again(somebody, site):

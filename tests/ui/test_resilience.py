@@ -8,6 +8,7 @@ from playwright.async_api import expect
 from tests.support import declare, until
 from tests.ui.conftest import register
 from tests.ui.test_members import _published
+from tests.workspaces.browser import SCREENSHOTS
 
 SQL = "select town, sum(mm) as mm from rain group by town order by town"
 
@@ -138,6 +139,13 @@ async def test_an_answer_shows_years_as_years_columns_of_one_name_and_all_of_its
     person = await somebody("ada")
     page = person.page
     await register(person)
+    await person.go(f"/s/course/sql?sql={SQL}")
+    await page.get_by_role("button", name="Run", exact=True).click()
+    await page.get_by_role("cell", name="Porto").wait_for()
+    await page.get_by_role("button", name="Chart").click()
+    await page.locator("[role=img] svg").first.wait_for()
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "sql.png")
     await person.go('/s/course/sql?sql=select 2023 as year, 1.5 as a, 2.5 as a, 7 as "1"')
     await page.get_by_role("button", name="Run", exact=True).click()
     await expect(page.get_by_role("cell", name="2023", exact=True)).to_be_visible()

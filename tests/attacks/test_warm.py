@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from cloister.spaces import JUPYTERLAB
 from tests.attacks.conftest import ALLOWED, INSIDE, SMALL, Arena
+from tests.attacks.test_channel import test_an_access_token_is_worth_nothing_in_another_sandbox  # noqa: F401
 from tests.attacks.test_files import (  # noqa: F401  (collected here, too)
     MARK,
     READ,
@@ -33,8 +34,14 @@ from tests.attacks.test_kernel import (  # noqa: F401
     test_refused,
     test_the_host_is_as_before,
 )
-from tests.attacks.test_network import listener, test_nothing_is_reachable_directly  # noqa: F401
-from tests.attacks.test_smuggling import smuggled  # noqa: F401
+from tests.attacks.test_network import (  # noqa: F401
+    listener,
+    test_a_rebound_name_changes_nothing,
+    test_an_allowed_name_that_leads_inside_is_refused,
+    test_nothing_is_reachable_directly,
+    test_the_proxy_goes_nowhere_that_is_not_on_the_list,
+)
+from tests.attacks.test_smuggling import smuggled, test_nothing_is_smuggled_behind_a_request  # noqa: F401
 from tests.support import ARROW, blueprint, until
 from tests.workspaces.conftest import LAB_ENVIRONMENT, Desk, gateway_platform
 

@@ -215,6 +215,7 @@ class LiveSessions(Controller):
                 continue  # another has taken its place meanwhile, with rights of its own
             lost, instance.rights = instance.rights - rights, rights
             if lost:
+                self._runner.silence(instance)  # it may be about to say what it has just been told
                 session.forget(id_)
                 instance.again.set()
 

@@ -109,6 +109,11 @@ class Runner:
         work = self._run(session, instance, described, release.requirements)
         instance.task = asyncio.create_task(work, name=f"integration {instance.integration.id}")
 
+    def silence(self, instance: Instance) -> None:
+        """Take nothing more from the sandbox that an instance runs in just now, whatever it is about to say."""
+        if instance.sandbox is not None:
+            self._by_sandbox.pop(instance.sandbox, None)
+
     async def may_run(self, uow: UnitOfWork, space: str, team: int, person: int | None) -> bool:
         """Whether what somebody has added may run in a space."""
         return person is not None and await self._sandboxes.may_run(uow, space, team, person)

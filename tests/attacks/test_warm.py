@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from cloister.spaces import JUPYTERLAB
+from tests.attacks import test_resources as resources
 from tests.attacks.conftest import ALLOWED, INSIDE, SMALL, Arena
 from tests.attacks.test_channel import test_an_access_token_is_worth_nothing_in_another_sandbox  # noqa: F401
 from tests.attacks.test_files import (  # noqa: F401  (collected here, too)
@@ -40,6 +41,10 @@ from tests.attacks.test_network import (  # noqa: F401
     test_an_allowed_name_that_leads_inside_is_refused,
     test_nothing_is_reachable_directly,
     test_the_proxy_goes_nowhere_that_is_not_on_the_list,
+)
+from tests.attacks.test_resources import (  # noqa: F401
+    test_a_descriptor_bomb_is_its_own_problem,
+    test_signals_reach_nobody_outside,
 )
 from tests.attacks.test_smuggling import smuggled, test_nothing_is_smuggled_behind_a_request  # noqa: F401
 from tests.support import ARROW, blueprint, until
@@ -118,6 +123,23 @@ async def test_a_rivals_workspace_is_not_seen(arena):
     assert {n: w for n, w in found.items() if isinstance(w, list) and w and w[0] is True} == {}
     assert found["found"] == []
     await rival.close()
+
+
+@pytest.mark.parametrize(("folder", "limit"), [("/tmp", 16 << 20), ("/dev/shm", 16 << 20), ("/run/app", 256 << 10)])
+async def test_a_disk_bomb_ends_at_the_size_of_its_own_workspace(arena, folder, limit):
+    await resources.test_a_disk_bomb_ends_at_the_size(arena, folder, limit)
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit"), [("/home/user", 100_000), ("/tmp", 65_536), ("/dev/shm", 65_536), ("/run/app", 32)]
+)
+async def test_an_inode_bomb_ends_at_the_limit_of_its_own_workspace(arena, folder, limit):
+    await resources.test_an_inode_bomb_ends_at_the_limit(arena, folder, limit)
+
+
+async def test_only_processes_of_its_own_workspace_are_seen(read):  # noqa: F811  (the fixture)
+    """JupyterLab, its kernels and the agent; nothing of the zygote that it came from, nor of the host."""
+    assert len(read["processes"]) < 15
 
 
 async def test_a_fork_bomb_ends_at_the_limit_of_its_own_workspace(arena):

@@ -55,13 +55,20 @@ async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record
         ask = "import http.client, socket; c = http.client.HTTPConnection('x'); c.sock = socket.socket(socket.AF_UNIX); c.sock.connect('/run/app/app.sock'); c.request('GET', '/api/kernels'); print(c.getresponse().status)"
         assert (await kernel.run(ask))[0] == "403\n", "and it is asked for"
         assert "ZeroDivisionError" in (await kernel.run("1 / 0"))[0]
-    lines = (cup.platform.settings.state_directory / "logs" / "access.jsonl").read_text().splitlines()
-    seen = [json.loads(line) for line in lines]
+    log = cup.platform.settings.state_directory / "logs" / "access.jsonl"
     number, team = (await ada.client.get("/me")).json()["number"], ada.team
+
+    async def whose(path):
+        """Who is named in the lines on a path; that of a connection is written when it has closed."""
+        seen = [json.loads(line) for line in log.read_text().splitlines()]
+        return {
+            (line.get("person"), line.get("team")) for line in seen
+            if re.fullmatch(path, urlsplit(line["request"]["uri"]).path) and line["status"] in {101, 200, 201, 204}
+        }  # fmt: skip
+
     for path in ("/lab", "/api/contents", "/api/kernels", r"/api/kernels/[^/]*/channels", "/_cloister/keep"):
-        whose = {(a.get("person"), a.get("team")) for a in seen
-                 if re.fullmatch(path, urlsplit(a["request"]["uri"]).path) and a["status"] in {101, 200, 201, 204}}  # fmt: skip
-        assert whose == {(number, team)}, path
+        assert await until(lambda path=path: whose(path)) == {(number, team)}, path
+    lines = log.read_text().splitlines()
     assert ada.cookie.split("=")[1] not in "".join(lines)
     assert "code=-" in "".join(lines), "codes that let people in are left out of the log"
     await cup.platform.recorder.flush()

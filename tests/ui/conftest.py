@@ -114,14 +114,20 @@ async def somebody(site, browser):
         yield make
 
 
-async def register(person):
-    """Get somebody who is signed in into the course."""
+async def begin_to_register(person):
+    """Fill in the first step of the course's form, and go on to the agreements."""
     page = person.page
     await person.go("/s/course/register")
     await page.get_by_label("Country").fill("Portu")
     await page.get_by_role("option", name="Portugal").click()
     await page.get_by_label("I will be honest").check()
     await page.get_by_role("button", name="Next").click()
+
+
+async def register(person):
+    """Get somebody who is signed in into the course."""
+    page = person.page
+    await begin_to_register(person)
     await page.get_by_label("I have read").check()
     await page.get_by_role("button", name="Sign and register").click()
     await page.get_by_role("heading", name="You are in.").wait_for()

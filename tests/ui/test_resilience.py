@@ -6,7 +6,7 @@ import json
 from playwright.async_api import expect
 
 from tests.support import declare, until
-from tests.ui.conftest import register
+from tests.ui.conftest import begin_to_register, register
 from tests.ui.test_members import _published
 from tests.workspaces.browser import SCREENSHOTS
 
@@ -114,11 +114,7 @@ async def test_an_agreement_that_need_not_be_signed_may_be_left_and_changes_coun
     await now("# Terms\n\nOne.\n")
     person = await somebody("ada")
     page = person.page
-    await person.go("/s/course/register")
-    await page.get_by_label("Country").fill("Portu")
-    await page.get_by_role("option", name="Portugal").click()
-    await page.get_by_label("I will be honest").check()
-    await page.get_by_role("button", name="Next").click()
+    await begin_to_register(person)
     await page.reload()
     await page.get_by_label("I have read “Data use agreement”").check()
     await expect(page.get_by_label("you may leave this one")).to_be_visible()

@@ -13,6 +13,8 @@ from typing import Any
 V1 = "v1.kernel.websocket.jupyter.org"
 _REPLY = b'"execute_reply"'  # as kernels of ours write it: most messages are none
 _ASKS = b'"input_request"'
+_FAULTS = (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError)
+"""What reading a frame that somebody else wrote may end in."""
 MAX_PARTS = 4096
 BOOKKEEPING_BYTES = 16 * 1024
 _DEBUG = {"evaluate", "setExpression", "setVariable", "setBreakpoints", "setFunctionBreakpoints"}
@@ -52,7 +54,7 @@ def asked(data: bytes | str, *, v1: bool) -> Execute | None:
         Unreadable: when that cannot be told. Such a frame must not reach the kernel, which may read it otherwise.
     """
     try:
-        header, _, metadata, content = _split(data) if v1 and isinstance(data, bytes) else _join(data)
+        header, _, metadata, content = _read(data, v1=v1)
         kind = header["msg_type"]
         if kind == "execute_request":
             expressions = content.get("user_expressions")
@@ -65,7 +67,7 @@ def asked(data: bytes | str, *, v1: bool) -> Execute | None:
         if kind == "debug_request" and content.get("command") in _DEBUG:
             return Execute(str(header["msg_id"])[:100], json.dumps(content), _cell(metadata), silent=False)
         _text(kind)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError) as error:
+    except _FAULTS as error:
         raise Unreadable from error
     return None
 
@@ -88,9 +90,9 @@ def asks_secretly(data: bytes | str, *, v1: bool) -> bool | None:
     if _ASKS not in raw:
         return None
     try:
-        header, _, _, content = _split(raw) if v1 and isinstance(data, bytes) else _join(data)
+        header, _, _, content = _read(data, v1=v1)
         return bool(content.get("password")) if header["msg_type"] == "input_request" else None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
+    except _FAULTS:
         return None
 
 
@@ -100,10 +102,10 @@ def answered(data: bytes | str, *, v1: bool) -> Reply | None:
     if _REPLY not in raw:
         return None
     try:
-        header, parent, _, content = _split(raw) if v1 and isinstance(data, bytes) else _join(data)
+        header, parent, _, content = _read(data, v1=v1)
         if header["msg_type"] == "execute_reply":
             return Reply(str(parent["msg_id"])[:100], str(content.get("status", "?"))[:20])
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
+    except _FAULTS:
         return None
     return None
 
@@ -112,7 +114,7 @@ def bookkeeping(data: bytes | str, *, v1: bool) -> bytes | str | None:
     """What a frame from a kernel says of how it is with a request, without anything of what came out; None when nothing."""
     binary = v1 and isinstance(data, bytes)
     try:
-        header, parent, _, content = _split(data) if binary else _join(data)  # type: ignore[arg-type]
+        header, parent, _, content = _read(data, v1=v1)
         kind = header["msg_type"]
         if kind in {"status", "kernel_info_reply"}:
             return data if len(data) <= BOOKKEEPING_BYTES else None
@@ -124,7 +126,7 @@ def bookkeeping(data: bytes | str, *, v1: bool) -> bytes | str | None:
         said = {"status": content.get("status"), "execution_count": content.get("execution_count")}
         failed: dict[str, Any] = {"ename": "", "evalue": "", "traceback": []}
         said |= failed if said["status"] == "error" else {"payload": [], "user_expressions": {}}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, RecursionError):
+    except _FAULTS:
         return None
     return _joined(header, parent, said, "shell", binary=binary)
 
@@ -142,6 +144,11 @@ def _joined(header: Any, parent: Any, content: dict[str, Any], channel: str, *, 
     for part in parts:
         offsets.append(offsets[-1] + len(part))
     return struct.pack(f"<{1 + len(offsets)}Q", len(offsets), *offsets) + b"".join(parts)
+
+
+def _read(data: bytes | str, *, v1: bool) -> tuple[Any, Any, Any, Any]:
+    """Header, parent header, metadata and content, in whichever form they came."""
+    return _split(data) if v1 and isinstance(data, bytes) else _join(data)
 
 
 def _split(raw: bytes) -> tuple[Any, Any, Any, Any]:

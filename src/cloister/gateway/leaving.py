@@ -92,9 +92,7 @@ class Leaving:
             try:
                 upload = await _only_a_terminal(upload, allowed)
             except (CommandRefused, TerminalsBlocked) as error:
-                self._recorder.note(
-                    self._draft(request, allowed, Outcome.REFUSED, name=Name.TERMINAL_OPENED, code=error.code)
-                )
+                self._record(request, allowed, Outcome.REFUSED, name=Name.TERMINAL_OPENED, code=error.code)
                 raise
         try:
             if download and allowed.policies.downloads == "blocked":
@@ -211,8 +209,10 @@ class Leaving:
             space=allowed.space, sandbox=allowed.sandbox, subject=unquote(request.path)[:500], details=details,
         )  # fmt: skip
 
-    def _record(self, request: web.Request, allowed: Allowed, outcome: Outcome, **details: str) -> None:
-        self._recorder.note(self._draft(request, allowed, outcome, name=None, **details))
+    def _record(
+        self, request: web.Request, allowed: Allowed, outcome: Outcome, *, name: Name | None = None, **details: str
+    ) -> None:  # fmt: skip
+        self._recorder.note(self._draft(request, allowed, outcome, name=name, **details))
 
 
 async def _only_a_terminal(body: Body, allowed: Allowed) -> Body:

@@ -42,6 +42,8 @@ async def test_a_steward_sees_what_each_team_took_and_an_operator_what_each_spac
     assert [(team["team"], team["hours"], team["cost"]) for team in costs["teams"]] == [("t-000001", 3.0, 6.0)]
     assert [one["purpose"] for one in costs["purposes"]] == ["run"]
     assert sum(day["cost"] for day in costs["days"]) == pytest.approx(6.0)
+    assert sum(hour["cost"] for hour in costs["week"]) == pytest.approx(6.0)
+    assert costs["countries"] == [{"country": None, "hours": 3.0, "cost": 6.0}]
     assert (await ana.get("/spaces/course/costs")).status_code == 403
     everywhere = (await api.operator().get("/platform/costs")).json()["items"]
     assert [(one["space"], one["cost"], one["teams"]) for one in everywhere] == [("course", 6.0, 1)]

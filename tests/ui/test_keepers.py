@@ -1,7 +1,15 @@
 """What authors, stewards, owners and operators come for, from beginning to end, in a browser."""
 
+import random
+from datetime import UTC, datetime, timedelta
+
 from playwright.async_api import expect
 
+from cloister.access import scoped_select
+from cloister.audit import Name
+from cloister.audit.record import Draft
+from cloister.core.principal import EVERYTHING
+from cloister.spaces import Enrolment
 from tests.ui.conftest import register
 from tests.workspaces.browser import SCREENSHOTS
 
@@ -70,7 +78,6 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     for path in ("people", "teams", "agreements", "grants", "audit", "findings", "capacity", "usage"):
         await steward.go(f"/s/course/{path}")
         await steward.accessible()
-    await page.screenshot(path=SCREENSHOTS / "insight.png")
     await steward.go("/s/course/people")
     await page.get_by_role("row", name="Portugal").or_(page.get_by_role("row", name="country: PT")).wait_for()
     await page.get_by_role("link", name="p-0").first.click()
@@ -98,6 +105,72 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     await page.screenshot(path=SCREENSHOTS / "grants.png")
     await learner.go("/s/course/data/rain")
     await expect(learner.page.get_by_text("≤ 3 rows")).to_be_visible()
+
+
+LANDS = [
+    "PT",
+    "PT",
+    "BR",
+    "BR",
+    "BR",
+    "IN",
+    "IN",
+    "IN",
+    "IN",
+    "NG",
+    "NG",
+    "DE",
+    "JP",
+    "US",
+    "US",
+    "US",
+    "KE",
+    "CO",
+    "VN",
+    "FR",
+]
+
+
+async def a_term(site) -> None:
+    """Some weeks of work of people in many countries, on the record."""
+    chance = random.Random(4)
+    for number, land in enumerate(LANDS):
+        await site.member(f"person{number}", "course", answers={"country": land, "honest": True})
+    async with site.platform.database.read() as uow:
+        people = [row.person for row in (await uow.session.scalars(scoped_select(Enrolment, EVERYTHING))).all()]
+    names = [Name.QUERY_ASKED, Name.QUERY_ASKED, Name.CODE_RUN, Name.CODE_RUN, Name.CODE_RUN, Name.SANDBOX_STARTED]
+    drafts = []
+    for person in people[:16]:
+        for _ in range(int(chance.paretovariate(1.1) * 6)):
+            day, hour = chance.randint(0, 20), min(23, max(0, int(chance.gauss(14, 4))))
+            at = datetime(2026, 11, 2, hour, tzinfo=UTC) + timedelta(days=day if day % 7 < 5 else day - 2)
+            drafts.append(Draft(chance.choice(names), person=person, space="course", time=at))
+    async with site.platform.database.write() as uow:
+        uow.records.extend(drafts)
+
+
+async def test_insight_shows_how_a_space_is_used_with_the_numbers_behind_each_chart(site, somebody):
+    await a_term(site)
+    steward = await somebody("steward", viewport={"width": 1280, "height": 1500})
+    page = steward.page
+    await steward.go("/s/course/usage")
+    await page.get_by_role("img", name="Chart: From registered to running code").locator("svg").wait_for()
+    await page.get_by_role("img", name="Chart: The world").locator("svg").wait_for()
+    await steward.accessible()
+    await page.screenshot(path=SCREENSHOTS / "insight.png")
+    await page.get_by_label("In people’s own time").check()
+    await page.get_by_text("people said when they registered what time it is").wait_for()
+    charts = await page.get_by_role("button", name="Download as CSV").count()
+    assert (
+        charts == await page.get_by_role("button", name="As a table").count() + 1
+    )  # costs by team are a table already
+    await page.get_by_role("button", name="As a table: Queries for each person").click()
+    await expect(page.get_by_role("columnheader", name="people")).to_be_visible()
+    await steward.accessible()
+    async with page.expect_download() as found:
+        await page.get_by_role("button", name="Download as CSV: From registered to running code").click()
+    saved = await (await found.value).path()
+    assert saved.read_text().splitlines()[:3] == ["step,people", "registered,20", "admitted,20"]
 
 
 async def test_a_steward_loads_data_in_the_browser_and_a_member_sees_how_they_lie(somebody, tmp_path):

@@ -13,40 +13,25 @@ from cloister.platform import UnitOfWork
 HOUR = len("2026-11-21T10")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HourCount:
-    """So many records of one name in one hour."""
+    """So many records of one name and one person in one hour."""
 
     hour: str
     """Its beginning in UTC, such as ``2026-11-21T10``."""
     name: str
+    person: int | None
+    """None: of the platform itself."""
     count: int
 
 
 async def by_hour(uow: UnitOfWork, space: str, names: Collection[Name]) -> list[HourCount]:
-    """Records of some names in a space, by hour and name."""
+    """Records of some names in a space, by hour, name and person; the oldest hour first."""
     hour = func.substr(AuditRecord.time, 1, HOUR)
     query = (
-        select(hour, AuditRecord.name, func.count())
+        select(hour, AuditRecord.name, AuditRecord.person, func.count())
         .where(AuditRecord.space == space, AuditRecord.name.in_(names), AuditRecord.outcome == Outcome.OK)
-        .group_by(hour, AuditRecord.name)
+        .group_by(hour, AuditRecord.name, AuditRecord.person)
         .order_by(hour)
     )
     return [HourCount(*row) for row in (await uow.session.execute(query)).all()]
-
-
-async def by_person(uow: UnitOfWork, space: str, names: Collection[Name]) -> dict[int, dict[str, int]]:
-    """Records of some names in a space, by person and name."""
-    query = (
-        select(AuditRecord.person, AuditRecord.name, func.count())
-        .where(
-            AuditRecord.space == space, AuditRecord.name.in_(names),
-            AuditRecord.outcome == Outcome.OK,
-        )
-        .group_by(AuditRecord.person, AuditRecord.name)
-    )  # fmt: skip
-    found: dict[int, dict[str, int]] = {}
-    for person, name, count in (await uow.session.execute(query)).all():
-        if person is not None:
-            found.setdefault(person, {})[name] = count
-    return found

@@ -1,7 +1,7 @@
 """What the record and the use of machines say when they are looked at together. Reads everything, owns nothing."""
 
 from cloister.insight.anomalies import AnomalyController
-from cloister.insight.costs import by_day
+from cloister.insight.costs import by_day, by_hour_of_week
 from cloister.insight.rules import RULES, Engine, Found, Key, Rule, Seen, Sign, signs
 from cloister.insight.uptime import UptimeController, incidents_of
 
@@ -16,6 +16,7 @@ __all__ = [
     "Sign",
     "UptimeController",
     "by_day",
+    "by_hour_of_week",
     "incidents_of",
     "signs",
 ]

@@ -154,6 +154,31 @@ async def test_an_answer_shows_years_as_years_columns_of_one_name_and_all_of_its
     assert "2023" in (await (await coming.value).path()).read_text(), "of what was run"
 
 
+async def test_a_query_is_stopped_and_its_answer_goes_onto_a_dashboard_beside_another(somebody, site):
+    person = await somebody("ada")
+    page = person.page
+    await register(person)
+    await person.go("/s/course/sql?sql=select count(*) from rain a, range(10000000) b, range(10000000) c where b.range %25 7 = c.range %25 11")
+    await page.get_by_role("button", name="Run", exact=True).click()
+    await until(lambda: _open_queries(site, 1), 20)
+    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_text("You stopped this query.").wait_for()
+    await until(lambda: _open_queries(site, 0), 20)
+    for number in (1, 2):
+        await person.go(f"/s/course/sql?sql=select town, sum(mm) as mm, {number} as n from rain group by town")
+        await page.get_by_role("button", name="Run", exact=True).click()
+        await page.get_by_role("cell", name="Porto").wait_for()
+        await page.get_by_role("button", name="Show on a dashboard").click()
+        await person.accessible()
+        await page.get_by_role("menuitem").or_(page.get_by_role("listitem")).or_(page.get_by_role("option")).filter(has_text="New dashboard" if number == 1 else "SQL").first.click()
+        await page.wait_for_url("**/dashboards/**")
+        await expect(page.locator("iframe")).to_have_count(number, timeout=30_000)
+
+
+async def _open_queries(site, count):
+    return len(site.platform.broker.open) == count
+
+
 async def test_a_list_is_taken_away_whole_and_a_dataset_has_a_story(somebody, site):
     for number in range(105):
         await site.member(f"person{number}", "course", answers={"country": "PT", "honest": True})

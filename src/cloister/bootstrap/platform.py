@@ -32,7 +32,7 @@ from cloister.identity import (
     canonical_email,
     get_person,
 )
-from cloister.insight import AnomalyController, UptimeController
+from cloister.insight import AnomalyController, Machines, UptimeController
 from cloister.modules import BuildController, Files, Layers, Modules, ShippedModules, SourceController, Sources
 from cloister.platform import (
     Bus,
@@ -216,6 +216,9 @@ class Platform:
             self.sandboxes,
             part_directory("runtimes") / "go",
             settings.build_hosts,
+        )
+        self.machines = Machines(
+            settings, self.database, self.backend, self.clock, self.environments, self.images, self.layers
         )
         self.builds = BuildController(self.database, self.modules, self.layers, settings.builds_at_once)
         self.sources = Sources(settings, self.modules, self.box)

@@ -10,6 +10,7 @@ from cloister.core.clock import Clock
 from cloister.core.pagination import MAX_PAGE
 from cloister.insight import findings
 from cloister.insight.costs import Costs, SpaceCostList, costs, every_space
+from cloister.insight.machine import EnvironmentList, Machine, Machines
 from cloister.insight.schemas import ClosingIn, FindingOut, FindingPage
 from cloister.insight.uptime import Uptime, uptime
 from cloister.insight.usage import Usage, usage
@@ -30,7 +31,7 @@ def _period(clock: Clock, days: int) -> tuple[datetime, datetime]:
     return now - timedelta(days=days), now
 
 
-def router(clock: Clock) -> APIRouter:
+def router(clock: Clock, machines: Machines) -> APIRouter:
     api = APIRouter(tags=["insight"])
 
     @api.get("/findings", openapi_extra=guard(Action.AUDIT_READ_ALL))
@@ -65,6 +66,16 @@ def router(clock: Clock) -> APIRouter:
     async def platform_uptime(call: CallDep, days: Days = 30) -> Uptime:
         """How much of the time the server and what it rests on worked, and when they did not."""
         return await uptime(call.uow, *_period(clock, days))
+
+    @api.get("/platform/machine", openapi_extra=guard(Action.PLATFORM_READ))
+    async def machine(call: CallDep) -> Machine:
+        """What the machine has, what it promised to sandboxes, and what each of them uses now."""
+        return await machines.machine(call.uow)
+
+    @api.get("/platform/environments", openapi_extra=guard(Action.PLATFORM_READ))
+    async def environments(call: CallDep) -> EnvironmentList:
+        """The environments that are built or declared, and who uses them."""
+        return await machines.environments(call.uow)
 
     @api.post("/spaces/{space}/findings/{number}/closing", openapi_extra=guard(Action.SPACE_AUDIT_READ))
     async def close_finding(space: Slug, number: Number, body: ClosingIn, call: CallDep) -> FindingOut:

@@ -119,7 +119,7 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         dashboard_routes(
             platform.settings, platform.dashboards, platform.shares, frames, platform.tickets, platform.live
         ),
-        insight_routes(platform.clock),
+        insight_routes(platform.clock, platform.machines),
         platform_router(platform),
         branding_router(platform),
     ):

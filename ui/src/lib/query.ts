@@ -7,12 +7,13 @@ export type Row = Record<string, unknown>;
 
 /** The platform's answer in a form: JSON, CSV.
  * @throws ApiError when it gives none. */
-export async function send(space: string, sql: string, accept: string): Promise<Response> {
+export async function send(space: string, sql: string, accept: string, signal?: AbortSignal): Promise<Response> {
   let answer: Response;
   try {
     const body = JSON.stringify({ sql, team: teamOf(space) });
-    answer = await fetch(`/api/v1/spaces/${space}/query`, { method: "POST", headers: { "Content-Type": "application/json", Accept: accept }, body });
+    answer = await fetch(`/api/v1/spaces/${space}/query`, { method: "POST", headers: { "Content-Type": "application/json", Accept: accept }, body, signal });
   } catch {
+    if (signal?.aborted) throw new ApiError(499, "query.cancelled", i18n.global.t("queryCancelled"));
     throw new ApiError(0, "network", "");
   }
   if (answer.ok) return answer;
@@ -33,12 +34,13 @@ export function named(columns: string[]): string[] {
 }
 
 /** `names` has the columns in their order, which the keys of an object need not keep. */
-export async function ask(space: string, sql: string): Promise<{ names: string[]; rows: Row[]; cached: boolean }> {
-  const answer = await send(space, sql, "application/json");
+export async function ask(space: string, sql: string, signal?: AbortSignal): Promise<{ names: string[]; rows: Row[]; cached: boolean }> {
+  const answer = await send(space, sql, "application/json", signal);
   let found: { columns: (string | { name: string })[]; rows: unknown[][] };
   try {
     found = await answer.json();
   } catch {
+    if (signal?.aborted) throw new ApiError(499, "query.cancelled", i18n.global.t("queryCancelled"));
     throw new ApiError(0, "network", ""); // it was cut off
   }
   const names = named(found.columns.map((column) => (typeof column === "string" ? column : column.name)));

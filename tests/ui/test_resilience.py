@@ -158,7 +158,9 @@ async def test_a_query_is_stopped_and_its_answer_goes_onto_a_dashboard_beside_an
     person = await somebody("ada")
     page = person.page
     await register(person)
-    await person.go("/s/course/sql?sql=select count(*) from rain a, range(10000000) b, range(10000000) c where b.range %25 7 = c.range %25 11")
+    await person.go(
+        "/s/course/sql?sql=select count(*) from rain a, range(10000000) b, range(10000000) c where b.range %25 7 = c.range %25 11"
+    )
     await page.get_by_role("button", name="Run", exact=True).click()
     await until(lambda: _open_queries(site, 1), 20)
     await page.get_by_role("button", name="Cancel").click()
@@ -170,7 +172,13 @@ async def test_a_query_is_stopped_and_its_answer_goes_onto_a_dashboard_beside_an
         await page.get_by_role("cell", name="Porto").wait_for()
         await page.get_by_role("button", name="Show on a dashboard").click()
         await person.accessible()
-        await page.get_by_role("menuitem").or_(page.get_by_role("listitem")).or_(page.get_by_role("option")).filter(has_text="New dashboard" if number == 1 else "SQL").first.click()
+        await (
+            page.get_by_role("menuitem")
+            .or_(page.get_by_role("listitem"))
+            .or_(page.get_by_role("option"))
+            .filter(has_text="New dashboard" if number == 1 else "SQL")
+            .first.click()
+        )
         await page.wait_for_url("**/dashboards/**")
         await expect(page.locator("iframe")).to_have_count(number, timeout=30_000)
 

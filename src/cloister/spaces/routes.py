@@ -125,6 +125,7 @@ def _space_routes(api: APIRouter, spaces: Spaces) -> None:
             agreements=[AgreementOut.of(version, mine.get(version.name)) for version in current],
             needs_code=declaration.enrolment.mode == "code",
             chooses_team=declaration.kind != "course",
+            notebook=any(environment.app is not None for environment in declaration.environments),
         )
 
     @api.get("/spaces/{space}/agreements/{agreement}/diff", openapi_extra=guard(Action.SPACE_SEE))

@@ -141,6 +141,8 @@ class RegistrationOut(BaseModel):
     agreements: list[AgreementOut]
     needs_code: bool
     chooses_team: bool
+    notebook: bool
+    """Whether whoever is admitted gets a workspace."""
 
 
 class AgreementDiff(BaseModel):

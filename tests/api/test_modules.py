@@ -1,5 +1,6 @@
 """The registry: drafts are private, releases are for ever, search finds."""
 
+import asyncio
 import io
 import zipfile
 
@@ -67,6 +68,20 @@ async def test_releases_never_change_and_versions_only_rise(api):
     )
 
 
+async def test_of_versions_published_at_once_none_lands_below_another(api):
+    ada = await api.sign_in("ada")
+    await ada.post("/modules", json={"name": "race", "template": "widget"})
+    numbers = [f"1.{n}.0" for n in (5, 1, 4, 2, 3)]
+    answers = await asyncio.gather(*(ada.post("/modules/race/releases", json={"version": one}) for one in numbers))
+    landed = [answer.json()["published_at"] for answer in answers if answer.status_code == 202]
+    assert landed
+    assert {answer.status_code for answer in answers} <= {202, 409}
+    releases = (await ada.get("/modules/race")).json()["releases"]
+    in_time = sorted(releases, key=lambda one: one["published_at"])
+    versions = [one["version"] for one in in_time]
+    assert versions == sorted(versions)
+
+
 async def test_a_fork_keeps_where_it_came_from(api):
     ada, eve = await api.sign_in("ada"), await api.sign_in("eve")
     await publish(ada, "origin", main__py="print('origin')\n")
@@ -79,7 +94,7 @@ async def test_a_fork_keeps_where_it_came_from(api):
 
 async def test_search_finds_by_words_and_leaves_out_what_needs_too_much(api):
     ada = await api.sign_in("ada")
-    about = "kind: integration\ntitle: Tide gauge\nsummary: Sea levels of a harbour\nkeywords: [ocean, water]\n"
+    about = "kind: integration\ntitle: Tide gauge\nsummary: Sea levels of a harbour\nkeywords: [ocean, water]\nauthor: Ada Mar\n"
     await publish(ada, "tide", main__py="1\n", module__yaml=about, README__md="Reads **gauges** near Lisbon.\n")
     needs = "kind: integration\ntitle: Ocean data\npermissions: {hosts: [{host: a.example}], datasets: true}\n"
     await publish(ada, "ocean-data", main__py="1\n", module__yaml=needs)
@@ -94,6 +109,7 @@ async def test_search_finds_by_words_and_leaves_out_what_needs_too_much(api):
     assert await found(q="harb") == ["tide"]
     assert await found(q="ocean", kind="widget") == ["ocean-map"]
     assert await found(q="ocean", runtime="python", without="datasets") == ["tide"]
+    assert await found(q="ada mar") == ["tide"], "by the name that its author wants to be known by"
     assert await found(q="nothing-such") == []
     assert await found(q='" OR * NEAR(') in ([], ["tide"]), "words are words"
     assert await found(q="ocean'); drop table modules; --") == []

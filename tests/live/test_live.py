@@ -136,7 +136,7 @@ time.sleep(60)
         assert (await viewer.output())["model"] == ["forbidden", "refused"]
         needs = "kind: integration\npermissions: {datasets: true}\n"
         second = await studio.publish(ada, "asker", {"module.yaml": needs}, "1.1.0")
-        assert second["asks_more"] == ["ask governed data"]
+        assert second["asks_more"] == ["ask any governed data"]
         document = {**board["document"], "integrations": [{"id": "a", "module": "asker", "version": "^1.1"}]}
         await ada.put(f"/spaces/cup/dashboards/{board['id']}", json=document, headers={"If-Match": '"1"'})
         await viewer.hear(lambda m: m["type"] == "OUTPUT" and m["model"] == [[{"mm": 17.0}], "refused"])

@@ -52,6 +52,33 @@ async def test_what_a_mate_makes_of_an_integration_runs_with_the_mates_rights(st
         await viewer.hear(lambda m: "refused" in str(m.get("model", "")), 40)
 
 
+async def test_a_module_asks_the_data_that_it_named_and_no_other(studio):
+    ada = await studio.person("ada")
+    files = {"index.js": RAIN, "config.json": ASKS}
+    needs = GOVERNED.replace("python", "node").replace("true", "[rain]")
+    await studio.publish(ada, "rain", {**files, "module.yaml": needs})
+    board = await studio.dashboard(ada, [{"id": "a", "module": "rain", "values": {"sql": "select 1 as one from rain"}}])
+    async with studio.look(ada, board) as viewer:
+        await viewer.hear(lambda m: "rows" in str(m.get("model", "")), 40)
+        refused = await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={})
+        assert refused.json()["code"] == "share.data_not_shareable"
+        other = await studio.publish(ada, "rain", {"module.yaml": needs.replace("rain", "tides")}, "1.1.0")
+        assert other["asks_more"] == ["ask tides"]
+        document = {**board["document"], "integrations": [{**board["document"]["integrations"][0], "version": "1.1.0"}]}
+        assert (await _save(ada, board, document)).status_code == 200
+        await viewer.hear(lambda m: "refused" in str(m.get("model", "")), 40)
+    await until(lambda: _at_rest(studio), 20)
+    shared = await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={})
+    assert shared.status_code == 201, "it can ask nothing that may not leave"
+
+
+async def _at_rest(studio):
+    sessions = studio.api.platform.live.sessions
+    for session in list(sessions.values()):
+        await studio.api.platform.live.end(session, "the test goes on")
+    return not sessions
+
+
 async def test_anothers_secret_is_not_sent_to_a_host_that_one_chose_oneself(studio):
     ada = await studio.person("ada")
     config = [{"type": "text", "name": "url", "label": "URL"}, {"type": "password", "name": "key", "label": "Key"}]
@@ -78,7 +105,7 @@ async def test_a_release_that_asks_for_more_runs_only_when_that_is_accepted(stud
     )
     parts = f"/spaces/cup/dashboards/{board['id']}/parts"
     part = (await ada.get(parts)).json()["items"][0]
-    assert (part["version"], part["newer"], part["asks_more"]) == ("1.0.0", "1.0.1", ["ask governed data"])
+    assert (part["version"], part["newer"], part["asks_more"]) == ("1.0.0", "1.0.1", ["ask any governed data"])
     async with studio.look(ada, board) as viewer:
         await viewer.printed("hello", 30)
         document = {**board["document"], "integrations": [{**board["document"]["integrations"][0], "accepts": "1.0.1"}]}

@@ -165,8 +165,15 @@ def test_what_a_release_asks_for_more_is_said_in_words():
     after = Permissions.model_validate(
         {"hosts": [{"host": "a.example"}, {"host": "b.example"}], "datasets": True, "size": {"memory": "2G"}}
     )
-    assert after.beyond(before) == ["reach b.example:443", "ask governed data", "more memory", "more processes"]
+    assert after.beyond(before) == ["reach b.example:443", "ask any governed data", "more memory", "more processes"]
     assert before.beyond(before) == []
+    some, others = (Permissions(datasets=names) for names in (["rain"], ["rain", "tides"]))
+    assert (some.beyond(before), others.beyond(some), after.beyond(some)[1]) == (
+        ["ask rain"],
+        ["ask tides"],
+        "ask any governed data",
+    )
+    assert some.beyond(after) == []
 
 
 def test_versions_only_rise_and_ranges_choose_the_newest_that_fits():

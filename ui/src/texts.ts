@@ -335,6 +335,7 @@ const texts = {
   needsNothing: ["Reaches no network and no governed data.", "Erreicht weder Netz noch geschützte Daten."],
   needsHosts: ["Reaches: {hosts}", "Erreicht: {hosts}"],
   needsHostsFrom: ["Reaches the host that you give in: {names}", "Erreicht den Host aus: {names}"],
+  needsDataOf: ["Asks {names}, with your rights, and no other governed data", "Fragt {names} ab, mit Ihren Rechten, und keine anderen geschützten Daten"],
   needsData: ["Asks governed data, with your rights", "Fragt geschützte Daten ab, mit Ihren Rechten"],
   permissions: ["What it may", "Was es darf"],
   fork: ["Make my own of it", "Eigenes daraus machen"],

@@ -77,7 +77,7 @@ class LiveSessions(Controller):
             for session in self.sessions.values()
             if session.dashboard == dashboard
             for id_, instance in session.instances.items()
-            if instance.asks
+            if instance.needs is not None and instance.needs.asks
         }
 
     # -- who looks
@@ -208,9 +208,9 @@ class LiveSessions(Controller):
         """Whoever may no longer ask some data shows none of it, and what has some of it in its memory begins anew."""
         session.looked = monotonic()
         for id_, instance in list(session.instances.items()):
-            if not instance.asks:
+            if instance.needs is None or not instance.needs.asks:
                 continue
-            rights = await self._rights(session, instance.integration)
+            rights = await self._rights(session, instance.integration, instance.needs.asks_only)
             if session.instances.get(id_) is not instance:
                 continue  # another has taken its place meanwhile, with rights of its own
             lost, instance.rights = instance.rights - rights, rights
@@ -219,12 +219,12 @@ class LiveSessions(Controller):
                 session.forget(id_)
                 instance.again.set()
 
-    async def _rights(self, session: Session, integration: Integration) -> frozenset[str]:
+    async def _rights(self, session: Session, integration: Integration, only: frozenset[str] | None) -> frozenset[str]:
         async with self._database.read() as uow:
             if not await self._runner.may_run(uow, session.space, session.team, integration.added_by):
                 return frozenset()  # whoever it runs for has left: what they could ask, nobody shows
             grants = await self._grants.effective(uow, session.space, integration.added_by, session.team, "query")
-        return frozenset(grant.id for grant in grants)
+        return frozenset(grant.id for grant in grants if only is None or grant.dataset in only)
 
     async def _follow(self, session: Session) -> None:
         session.tried = monotonic()
@@ -276,13 +276,13 @@ class LiveSessions(Controller):
                 continue
             of = (release.digest, integration.added_by)
             another = instance is not None and (instance.digest, instance.integration.added_by) != of
-            asks = Described.model_validate(release.described).manifest.permissions.datasets
-            rights = await self._rights(session, integration) if asks else frozenset[str]()
+            needs = Described.model_validate(release.described).manifest.permissions
+            rights = await self._rights(session, integration, needs.asks_only) if needs.asks else frozenset[str]()
             lost = instance is not None and bool(instance.rights - rights)
             if lost or (another and session.dashboard not in self.trials.running):  # which only its author looks at
                 session.forget(id_)  # another program, or for somebody else: it has not said anything yet
             running += 1
-            made = Instance(integration, release.digest, mark, release=release.id, asks=asks, rights=rights)
+            made = Instance(integration, release.digest, mark, release=release.id, needs=needs, rights=rights)
             session.instances[id_] = made
             self._runner.start(session, made, release)
 

@@ -181,7 +181,8 @@ class Runner:
             command=inside.command, environment=inside.environment, image=inside.image, size=needs.size.model_dump(),
             mounts=(Mount(str(folder), MODULE_MOUNT),), cwd=MODULE_MOUNT,
             environ={**program_environ(), **inside.environ, "NODE_PATH": "/opt/cloister/node"}, egress=bool(hosts),
-            hosts=tuple(rule.model_dump() for rule in hosts), queries=needs.datasets, seconds=needs.seconds, blank=True,
+            hosts=tuple(rule.model_dump() for rule in hosts), queries=needs.asks,
+            queries_of=None if needs.asks_only is None else tuple(sorted(needs.asks_only)), seconds=needs.seconds, blank=True,
             expects=recipe.expects,
         )  # fmt: skip
         person = Principal(person=integration.added_by, kind="live")

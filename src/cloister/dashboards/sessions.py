@@ -15,6 +15,7 @@ from cloister.dashboards.errors import TooManyVariants
 from cloister.dashboards.hub import Channel, Hub, Output, Viewer
 from cloister.dashboards.patch import node
 from cloister.dashboards.variables import Values
+from cloister.modules import Permissions
 
 SHOWN_REASONS = {"green": "", "amber": "is not quite ready", "red": "does not run just now"}
 """What strangers are told of an integration; the reason is the team's."""
@@ -33,8 +34,8 @@ class Instance:
     task: "asyncio.Task[None] | None" = None
     sandbox: str | None = None
     release: str = ""
-    asks: bool = False
-    """Whether it may ask governed data."""
+    needs: Permissions | None = None
+    """What it declared; None while that is not known."""
     rights: frozenset[str] = frozenset()
     """By which grants it may; what it has put out may come of any of them."""
     again: asyncio.Event = field(default_factory=asyncio.Event)

@@ -78,13 +78,16 @@ class Shares:
         running = self.asking(row.id)
         for integration in document.integrations:
             release = await release_if_any(uow, self.modules, integration)
-            asks = release is not None and Described.model_validate(release.described).manifest.permissions.datasets
-            if not asks and integration.id not in running:
+            needs = None if release is None else Described.model_validate(release.described).manifest.permissions
+            if not (needs and needs.asks) and integration.id not in running:
                 continue
+            # What runs may be of another release than what would be started now: then all that is granted counts.
+            only = None if needs is None or integration.id in running else needs.asks_only
             asked, leaving = [
                 {
                     grant.dataset
                     for grant in await self.grants.effective(uow, row.space, integration.added_by, row.team, way)
+                    if only is None or grant.dataset in only
                 }
                 for way in WAYS
             ]

@@ -14,6 +14,7 @@ from cloister.spaces import EgressRule, Size, parse_bytes
 Runtime = Literal["python", "node", "go", "image"]
 MAINS: dict[str, Runtime] = {"main.py": "python", "index.js": "node", "main.go": "go"}
 PAGE = "index.html"
+DatasetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883, "postgresql": 5432, "postgres": 5432}
 
 
@@ -26,11 +27,21 @@ class Permissions(BaseModel):
     """Hosts that it fetches from."""
     hosts_from: Annotated[list[str], Field(max_length=10)] = Field(default_factory=list)
     """Settings that hold an address: the host of each may be reached, too. Whoever fills them in says which."""
-    datasets: bool = False
-    """Whether it asks governed data, as the person who added it may."""
+    datasets: bool | Annotated[list[DatasetName], Field(min_length=1, max_length=50)] = False
+    """Which governed data it asks, as the person who added it may: none, some by name, or with ``true`` any."""
     size: Size = Size(cpus=0.5, memory="256M", scratch="64M", processes=64)
     seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
     """How long one run may last; after that it is started again."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks any governed data."""
+        return bool(self.datasets)
+
+    @property
+    def asks_only(self) -> frozenset[str] | None:
+        """The datasets that it may ask and no other; None when it may ask any."""
+        return None if self.datasets is True else frozenset(self.datasets or ())
 
     def beyond(self, earlier: "Permissions") -> list[str]:
         """What this asks for more than an earlier release did, in words."""
@@ -42,9 +53,12 @@ class Permissions(BaseModel):
         named = [name for name in self.hosts_from if name not in earlier.hosts_from]
         if named:
             more.append("reach the hosts in " + ", ".join(f"“{name}”" for name in named))
-        if self.datasets and not earlier.datasets:
-            more.append("ask governed data")
-        for word, mine, theirs in (
+        mine, theirs = self.asks_only, earlier.asks_only
+        if mine is None and theirs is not None:
+            more.append("ask any governed data")
+        elif mine is not None and theirs is not None and (new := sorted(mine - theirs)):
+            more.append("ask " + ", ".join(new))
+        for word, now, then in (
             ("processors", self.size.cpus, earlier.size.cpus),
             ("memory", self.size.memory_bytes, earlier.size.memory_bytes),
             ("processes", self.size.processes, earlier.size.processes),
@@ -53,7 +67,7 @@ class Permissions(BaseModel):
             ("open files", self.size.files, earlier.size.files),
             ("time", self.seconds, earlier.seconds),
         ):
-            if mine > theirs:
+            if now > then:
                 more.append(f"more {word}")
         return more
 
@@ -85,6 +99,8 @@ class Manifest(BaseModel):
     command: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=50)] = Field(default_factory=list)
     """What is run on it; absent: what the image runs by itself."""
     licence: Annotated[str, Field(max_length=60)] = ""
+    author: Annotated[str, Field(max_length=120)] = ""
+    """By which name its author wants to be known. Who published it is said by number in any case."""
     permissions: Permissions = Permissions()
     accepts: Annotated[list[Literal["any", "number", "text", "list", "table", "object"]], Field(min_length=1)] = ["any"]
     """For widgets: the kinds of node that they draw (or one), best first, so that fitting ones can be suggested."""

@@ -224,7 +224,7 @@ class Modules:
         module.keywords = list(manifest.keywords)
         needs = manifest.permissions
         module.accepts = [*described.manifest.accepts]
-        module.permissions = {"hosts": bool(needs.hosts or needs.hosts_from), "datasets": needs.datasets}
+        module.permissions = {"hosts": bool(needs.hosts or needs.hosts_from), "datasets": needs.asks}
 
     # -- releases
 
@@ -235,6 +235,7 @@ class Modules:
             VersionRefused: when the version exists or is lower than another.
             BadModule: naming the file and the fault.
         """
+        await uow.session.refresh(module, with_for_update=True)  # of two at once, the second sees the first's
         earlier = await self.releases(uow, module)
         versions.check_next(version, [row.version for row in earlier])
         described, release = await self._release_of(uow, module, version)
@@ -284,8 +285,9 @@ class Modules:
         if shown is None:
             await search.forget(uow, module)
         else:
-            self._show(module, Described.model_validate(shown.described))
-            await search.index(uow, module, shown.readme, author_label(module))
+            described = Described.model_validate(shown.described)
+            self._show(module, described)
+            await search.index(uow, module, shown.readme, f"{author_label(module)} {described.manifest.author}")
 
     async def yank(self, uow: UnitOfWork, module: Module, version: str, *, yanked: bool) -> Release:
         """Hide a release from new users, or show it again. Where it is pinned it still runs."""

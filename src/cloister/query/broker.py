@@ -50,6 +50,12 @@ class Question:
     team: int | None = None
     sandbox: str | None = None
     request_id: str | None = None
+    only: frozenset[str] | None = None
+    """The datasets that may be asked and no other, of those granted; None for all of them."""
+
+    def of(self, tables: list[GrantedTable]) -> list[GrantedTable]:
+        """Of the tables that are granted, those that may be asked here."""
+        return tables if self.only is None else [table for table in tables if table.dataset in self.only]
 
 
 @dataclass
@@ -61,6 +67,7 @@ class Open:
     principal: Principal
     team: int | None
     view: str
+    question: Question
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     why: str | None = None
 
@@ -131,9 +138,9 @@ class Broker:
         space, principal = scope.space or "", scope.principal
         team = self._team(scope, question.team)
         changes = self._relations.changes
-        tables = await self._relations.lately_granted(space, principal.person, team, "query")
+        tables = question.of(await self._relations.lately_granted(space, principal.person, team, "query"))
         view = fingerprint(tables)
-        query = Open(new_id("qry"), space, principal, team, view)
+        query = Open(new_id("qry"), space, principal, team, view, question)
         key = cache_key(space, view, question.sql, question.parameters, question.form)
         kept = self._cache.get(key)
         if kept is not None:
@@ -379,7 +386,7 @@ class Broker:
         tables = await self._relations.granted(
             uow, query.space, query.principal.person, query.team, "query", make=False
         )
-        return fingerprint(tables) == query.view
+        return fingerprint(query.question.of(tables)) == query.view
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -39,7 +39,7 @@ def register(inner: InnerApi, broker: Broker, relations: Relations, decider: Dec
             raise Invalid("“sql” is a text, “params” a list or an object.")
         accept = request.headers.get("Accept", "")
         media = next((name for name in FORMS if name in accept), "application/vnd.apache.arrow.stream")
-        question = Question(sql, parameters, FORMS[media], sandbox.team, sandbox.id)
+        question = Question(sql, parameters, FORMS[media], sandbox.team, sandbox.id, only=sandbox.queries_of)
         answer = await broker.ask(scope, question)
         response = web.StreamResponse(headers={"Content-Type": media, "Cloister-Query": answer.query})
         response.enable_chunked_encoding()
@@ -59,6 +59,7 @@ def register(inner: InnerApi, broker: Broker, relations: Relations, decider: Dec
                 "items": [
                     {"table": t.name, "version": t.version, "columns": list(t.columns), "min_group": t.min_group}
                     for t in tables
+                    if sandbox.queries_of is None or t.dataset in sandbox.queries_of
                 ]
             }
         )

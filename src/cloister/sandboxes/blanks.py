@@ -177,6 +177,7 @@ class Blanks(Controller):
         connected = Connected(
             id=id_, space="", team=None, person=None, place=place, assignment=spec.assignment(), rules=[],
             output=OutputLog(place.log, self._settings.sandbox_output_bytes, Companion()), queries=False,
+            queries_of=None,
             token_hash=secret_hash(token), next_token_hash=None, save_tokens=keep, waits=True,
         )  # fmt: skip
         await asyncio.to_thread(make_place, place, token)

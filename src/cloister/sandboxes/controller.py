@@ -191,6 +191,7 @@ class SandboxController(Controller):
         return Connected(
             id=row.id, space=row.space, team=row.team, person=row.person, place=self.place(row.id),
             assignment=assignment, rules=rules, output=output, queries=spec.queries,
+            queries_of=None if spec.queries_of is None else frozenset(spec.queries_of),
             token_hash=token_hash, next_token_hash=next_hash, save_tokens=save,
         )  # fmt: skip
 

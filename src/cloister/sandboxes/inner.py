@@ -50,6 +50,7 @@ class Connected:
     rules: list[EgressRule]
     output: OutputLog
     queries: bool
+    queries_of: frozenset[str] | None
     token_hash: str
     next_token_hash: str | None
     save_tokens: Callable[[str, str | None], Awaitable[None]]
@@ -75,7 +76,8 @@ class Connected:
     def become(self, wanted: "Connected") -> None:
         """Take over, as a blank, whose sandbox it is from now on and what it is to do; its connection stays."""
         self.space, self.team, self.person = wanted.space, wanted.team, wanted.person
-        self.assignment, self.rules, self.queries = wanted.assignment, wanted.rules, wanted.queries
+        self.assignment, self.rules = wanted.assignment, wanted.rules
+        self.queries, self.queries_of = wanted.queries, wanted.queries_of
         self.output, self.save_tokens = wanted.output, wanted.save_tokens
 
     @property

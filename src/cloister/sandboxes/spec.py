@@ -43,6 +43,8 @@ class SandboxSpec:
     """Hosts that it may reach of those that its space allows; None for all of them."""
     queries: bool = True
     """Whether it may ask governed data."""
+    queries_of: tuple[str, ...] | None = None
+    """The datasets that it may ask and no other, of those granted; None for all of them."""
     serves: bool = False
     """Whether it listens on the app socket."""
     warm: bool = False
@@ -76,6 +78,8 @@ class SandboxSpec:
         values["datasets"] = tuple(values["datasets"])
         if values.get("hosts") is not None:
             values["hosts"] = tuple(values["hosts"])
+        if values.get("queries_of") is not None:
+            values["queries_of"] = tuple(values["queries_of"])
         values["expects"] = tuple(values.get("expects", ()))
         return cls(**values)
 

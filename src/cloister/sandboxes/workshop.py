@@ -107,7 +107,7 @@ class Workshop:
 
         connected = Connected(
             id=id_, space="", team=None, person=job.person, place=place, assignment=spec.assignment(),
-            rules=list(job.hosts), queries=False, token_hash=secret_hash(token), next_token_hash=None, save_tokens=keep,
+            rules=list(job.hosts), queries=False, queries_of=None, token_hash=secret_hash(token), next_token_hash=None, save_tokens=keep,
             output=OutputLog(place.log, self.settings.sandbox_output_bytes, Companion(on_output=said)),
         )  # fmt: skip
         await asyncio.to_thread(make_place, place, token)

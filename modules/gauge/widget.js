@@ -15,7 +15,7 @@ function draw() {
       axisLine: { lineStyle: { width: 12, color: [[1, line]] } }, axisTick: { show: false }, splitLine: { show: false },
       axisLabel: { color: ink, distance: 16, fontSize: 10 }, splitNumber: 2,
       detail: { formatter: `{value} ${config.unit || ""}`, color: ink, fontSize: 22, offsetCenter: [0, "30%"] },
-      data: [{ value }],
+      data: value === null ? [] : [{ value }],
     }],
   });
 }

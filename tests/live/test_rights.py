@@ -228,3 +228,48 @@ async def test_what_is_to_be_kept_running_goes_on_alone_and_ends_with_its_person
 
     await until(red, 20, 0.1)
     assert not (await steward.get("/spaces/cup/sandboxes?live=true")).json()["items"]
+
+
+async def test_what_was_removed_is_taken_back_and_goes_on_at_once_when_it_is_brought_back(studio):
+    ada = await studio.person("ada")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    await studio.publish(ada, "page", {"index.html": "<p>page</p>"})
+    widget = {"id": "w", "module": "page", "x": 0, "y": 0, "width": 4, "height": 4, "source": {"integration": "c", "path": []}}  # fmt: skip
+    integration = {"id": "c", "module": "clock", "values": {"key": SECRET}}
+    board = await studio.dashboard(ada, [integration], [widget])
+    document = board["document"]
+    link = (await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={})).json()["link"]
+    visit = await studio.api.anonymous().post("/shares/view", json={"token": link.partition("#")[2]})
+    async with studio.look(ada, board) as viewer, studio.socket(visit.json()["live"]["path"]) as stranger:
+        assert visit.json()["version"] == 1
+        for _ in range(4):
+            seen = await viewer.output("c")
+            shown = await stranger.output("w")
+        assert (await _save(ada, board, {**document, "integrations": [], "widgets": [{**widget, "source": None}]})).status_code == 200  # fmt: skip
+        assert (await viewer.hear(lambda m: m["type"] == "CHANGED"))["version"] == 2
+        for socket, last in ((viewer, seen), (stranger, shown)):
+            gone = await socket.hear(lambda m: m["type"] == "OUTPUT" and m.get("model", 0) is None)
+            assert gone["seq"] > last["seq"]
+        # As undo in the builder does: it knows that there was a secret, and not which.
+        assert (await _save(ada, board, document)).status_code == 200
+        for socket, last in ((viewer, seen), (stranger, shown)):
+            back = await socket.hear(lambda m: m["type"] == "OUTPUT" and m.get("model") is not None)
+            assert back["seq"] > last["seq"], "a page takes nothing that is older than what it has"
+    kept = (await ada.get(f"/spaces/cup/dashboards/{board['id']}")).json()["document"]["integrations"][0]
+    assert kept["values"]["key"] == {"set": True}
+
+
+async def test_a_release_without_a_setting_forgets_what_it_was(studio):
+    ada = await studio.person("ada")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    board = await studio.dashboard(ada, [clock(place="Lisbon")])
+    fewer = [entry for entry in CONFIG if entry["name"] != "place"]
+    await studio.publish(ada, "clock", {"config.json": fewer}, "1.1.0")
+    integration = board["document"]["integrations"][0]
+    newer = {**integration, "version": "1.1.0", "accepts": None}
+    assert (await _save(ada, board, {**board["document"], "integrations": [newer]})).status_code == 200
+    document = (await ada.get(f"/spaces/cup/dashboards/{board['id']}")).json()["document"]
+    assert "place" not in document["integrations"][0]["values"]
+    odd = {**newer, "values": {"plaice": "Faro"}}
+    refused = await _save(ada, board, {**document, "integrations": [odd]})
+    assert (refused.status_code, refused.json()["setting"]) == (422, "plaice"), "what was never one is a mistake"

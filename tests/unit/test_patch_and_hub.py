@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from cloister.dashboards.hub import Channel, Hub, Viewer
+from cloister.dashboards.lines import Lines
 from cloister.dashboards.patch import diff
 from cloister.dashboards.running import Runner
 from cloister.dashboards.sessions import Instance
@@ -44,6 +45,57 @@ def test_a_window_over_time_moves_by_as_many_operations_as_moved():
     rows = [{"t": n, "v": n * n} for n in range(100)]
     operations = diff(rows[:60], rows[2:62])
     assert [o["op"] for o in operations] == ["remove", "remove", "add", "add"]
+
+
+async def test_a_channel_that_goes_is_taken_back_from_the_slowest_and_counts_on_when_it_comes_back():
+    hub = Hub({"a": Channel("a")})
+    gate, heard = asyncio.Event(), []
+
+    async def slowly(text):
+        await gate.wait()
+        heard.append(json.loads(text))
+
+    viewer = Viewer(slowly, console=False)
+    hub.join(viewer)
+    task = asyncio.create_task(viewer.run(hub.channels))
+    for n in range(3):
+        hub.output("a", json.dumps(n), n)
+        await asyncio.sleep(0)
+    hub.drop("a")
+    assert hub.names == []
+    hub.output("a", "7", 7)
+    gate.set()
+    await asyncio.sleep(0.01)
+    last = [m for m in heard if m["type"] == "OUTPUT"][-1]
+    assert (last["seq"], last["model"]) == (4, None)
+    hub.add("a")
+    hub.output("a", "8", 8)
+    await asyncio.sleep(0.01)
+    assert [(m["seq"], m["model"]) for m in heard if m["type"] == "OUTPUT"][-1] == (5, 8)
+    late = []
+    newcomer = Viewer(lambda text: _keep(late, text), console=False)
+    hub.drop("a")
+    hub.join(newcomer)
+    other = asyncio.create_task(newcomer.run(hub.channels))
+    await asyncio.sleep(0.01)
+    assert late == [], "whoever comes afterwards hears nothing of it"
+    for one in (task, other):
+        one.cancel()
+
+
+async def _keep(heard, text):
+    heard.append(text)
+
+
+async def test_what_is_printed_is_put_together_to_whole_lines():
+    said = []
+    lines = Lines(lambda level, text: said.append((level, text)))
+    for piece in ("line", " ", "1", "\nli", "ne 2\n", "thr"):
+        lines.take("INFO", piece)
+    lines.take("ERROR", "oh\n")
+    assert said == [("INFO", "line 1\n"), ("INFO", "line 2\n"), ("ERROR", "oh\n")]
+    await asyncio.sleep(0.3)
+    assert said[-1] == ("INFO", "thr"), "a line that does not end is shown after a moment"
 
 
 async def test_a_slow_viewer_skips_to_the_newest_and_a_quick_one_gets_steps():

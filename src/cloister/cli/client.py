@@ -56,5 +56,6 @@ def checked(response: httpx2.Response) -> Any:
             problem = response.json()
         except ValueError:
             problem = {"detail": response.text[:300], "code": str(response.status_code)}
-        raise Failure(f"{problem.get('detail')} [{problem.get('code')}]")
+        scope = f" ({problem['scope']})" if "scope" in problem else ""
+        raise Failure(f"{problem.get('detail')}{scope} [{problem.get('code')}]")
     return response.json() if response.content else None

@@ -14,7 +14,7 @@ import typer
 from cloister.cli.client import checked, connect
 from cloister.cli.output import Failure, table
 from cloister.core.errors import CloisterError
-from cloister.modules import TEMPLATES, Described, describe, pack, read_folder
+from cloister.modules import TEMPLATES, Described, describe, pack, read_folder, unpack
 
 app = typer.Typer(no_args_is_help=True, help="Modules: integrations that fetch data, widgets that draw it.")
 Folder = Annotated[Path, typer.Argument(help="The module's folder.", exists=True, file_okay=False)]
@@ -123,15 +123,51 @@ async def _fetched(http: httpx2.Client, path: str, source: dict[str, Any]) -> di
 
 
 @app.command()
-def fork(source: str, name: str, version: Annotated[str, typer.Option("--version", "-v")] = "latest") -> None:
+def fork(
+    source: str,
+    name: str,
+    version: Annotated[str, typer.Option("--version", "-v")] = "latest",
+    into: Annotated[Path | None, typer.Option("--into", help="A new folder for its files.")] = None,
+) -> None:
     """Begin a module of your own from another's release."""
+    if into is not None and into.exists() and any(into.iterdir()):
+        raise Failure(f"{into} is not empty.")
     with connect() as http:
         made = checked(http.post(f"/modules/{source}/forks", json={"name": name, "version": version}))
-    typer.echo(f"{made['name']}, from {made['forked_from']}")
+        typer.echo(f"{made['name']}, from {made['forked_from']}")
+        if into is not None:
+            archive = http.get(f"/modules/{name}/archive")
+            if archive.is_error:
+                checked(archive)
+            for path, content in unpack(archive.content).items():
+                (into / path).parent.mkdir(parents=True, exist_ok=True)
+                (into / path).write_bytes(content)
+                typer.echo(f"wrote {into / path}")
 
 
 @app.command()
-def search(words: str = "", kind: Annotated[str | None, typer.Option("--kind", "-k")] = None) -> None:
+def yank(name: str, version: str, back: Annotated[bool, typer.Option("--back", help="Show it again.")] = False) -> None:
+    """Hide a release of yours from new users. Where it is pinned it still runs."""
+    with connect() as http:
+        checked(http.put(f"/modules/{name}/releases/{version}/yank", json={"yanked": not back}))
+    typer.echo(f"{name}@{version} is {'shown again' if back else 'hidden'}")
+
+
+@app.command()
+def remove(name: str, version: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Take a release of yours away for good. Dashboards that use it say so; its number is never used again."""
+    if not yes:
+        typer.confirm(f"Take {name}@{version} away for good?", abort=True)
+    with connect() as http:
+        checked(http.delete(f"/modules/{name}/releases/{version}"))
+    typer.echo(f"{name}@{version} is gone")
+
+
+@app.command()
+def search(
+    words: Annotated[str, typer.Argument(help="What to look for; nothing: all.")] = "",
+    kind: Annotated[str | None, typer.Option("--kind", "-k")] = None,
+) -> None:
     """Find published modules."""
     with connect() as http:
         params: dict[str, str | int] = {"q": words, "limit": 50, **({"kind": kind} if kind else {})}
@@ -184,10 +220,11 @@ async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: di
         await asyncio.to_thread(_push, http, name, files)
         tried = checked(await asyncio.to_thread(lambda: http.post(f"{path}{name}", json=body)))
         if tried["frame"]:
-            typer.echo(f"drawn at {tried['frame']}")
+            typer.echo(f"drawn at {tried['page']}")
             return None
         return asyncio.create_task(_follow(http, tried["live"]["path"]))
 
+    following: asyncio.Task[None] | None = None
     following = await trial()
     seen = await asyncio.to_thread(read_folder, folder)
     while following is None or not following.done():

@@ -13,7 +13,7 @@ from cloister.dashboards.document import Integration, Use
 from cloister.dashboards.models import Share
 from cloister.dashboards.trials import Trials
 from cloister.dashboards.uses import release_if_any
-from cloister.modules import Described, ModuleFileNotFound, Modules, Release
+from cloister.modules import Described, Module, ModuleFileNotFound, Modules, Release
 from cloister.platform import UnitOfWork
 
 STATIC = Path(__file__).parent / "static"
@@ -62,6 +62,11 @@ class Frames:
             return {}
         newer, asked = await self.modules.beyond(uow, use.module, use.version, use.accepts)
         return {"newer": newer, "asks_more": asked}
+
+    async def latest(self, uow: UnitOfWork, use: Use, release: Release | None) -> str | None:
+        """The module's newest release, where the part is another one."""
+        module = await scoped_get(uow, Module, EVERYTHING, name=use.module)
+        return None if module is None or release is None or release.version == module.latest else module.latest
 
     def address(self, digest: str | None) -> str | None:
         return None if digest is None else f"{self.origin}/w/{digest}/index.html"

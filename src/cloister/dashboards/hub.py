@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from cloister.dashboards.patch import diff
 
 KEPT_STATUS = 100
+KEPT_GONE = 500
 PATCH_FROM = 512
 """Bytes; a smaller model is sent whole."""
 REFERENCE_FROM = 256 * 1024
@@ -77,6 +78,9 @@ class Channel:
     status: Message = field(init=False)
     """The two as a message."""
     output: Output | None = None
+    gone: bool = False
+    """Whether it is not on the dashboard any more. It stays, so that its outputs count on when it comes back: viewers
+    take none that is older than what they have."""
     console: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_STATUS))
 
     def __post_init__(self) -> None:
@@ -117,6 +121,7 @@ class Viewer:
         self._seen: dict[str, int] = {}
         self._status: dict[str, Message] = {}
         self._lines: deque[str] = deque(maxlen=KEPT_STATUS)
+        self._news: str | None = None
         self._wake = asyncio.Event()
         self.ended: str | None = None
 
@@ -130,6 +135,8 @@ class Viewer:
 
     def _due(self, channel: Channel) -> Iterator[Message]:
         """What this viewer does not have of a channel; taken as sent."""
+        if channel.gone and channel.id not in self._status:
+            return  # it came after that one went
         if self._status.get(channel.id) is not channel.status:
             self._status[channel.id] = channel.status
             yield channel.status
@@ -143,6 +150,11 @@ class Viewer:
             self._lines.append(text)
             self._wake.set()
 
+    def tell(self, news: str) -> None:
+        """Something about the whole; a later one takes the place of what has not been sent yet."""
+        self._news = news
+        self._wake.set()
+
     def end(self, reason: str) -> None:
         self.ended = reason
         self._wake.set()
@@ -155,6 +167,9 @@ class Viewer:
             if self.ended is not None:
                 await self._send(json.dumps({"type": "TERMINATE", "reason": self.ended}))
                 return
+            if self._news is not None:
+                news, self._news = self._news, None
+                await self._send(news)
             for channel in list(channels.values()):
                 for message in self._due(channel):
                     await self._send(message.text)
@@ -171,21 +186,54 @@ class Hub:
     channels: dict[str, Channel] = field(default_factory=dict)
     viewers: set[Viewer] = field(default_factory=set)
 
+    def add(self, id_: str) -> None:
+        """Have a channel of that name, as it was or a new one."""
+        channel = self.channels.setdefault(id_, Channel(id_))
+        if channel.gone:
+            channel.gone = False
+            channel.be("amber", "waits to start")
+
+    def drop(self, id_: str) -> None:
+        """Have it no more: what it showed is taken back from all who look."""
+        self.take_back(id_)
+        self.state(id_, "red", "is not on this dashboard any more")
+        self.channels[id_].gone = True
+        self.channels[id_].console.clear()
+        gone = [channel.id for channel in self.channels.values() if channel.gone]
+        for id_old in gone[:-KEPT_GONE]:
+            del self.channels[id_old]
+
+    def take_back(self, id_: str) -> None:
+        """Show nothing of a channel."""
+        channel = self.channels.get(id_)
+        if channel is not None and channel.output is not None and channel.output.model is not None:
+            self.output(id_, "null", None)
+
+    @property
+    def names(self) -> list[str]:
+        """The channels that there are."""
+        return [channel.id for channel in self.channels.values() if not channel.gone]
+
+    def tell(self, news: str) -> None:
+        """Something about the whole, to all who look."""
+        for viewer in self.viewers:
+            viewer.tell(news)
+
     def output(self, id_: str, text: str, model: Any) -> None:
         channel = self.channels.get(id_)
-        if channel is not None:
+        if channel is not None and not channel.gone:
             channel.put(text, model)
             self._offer(channel)
 
     def state(self, id_: str, state: str, reason: str) -> None:
         channel = self.channels.get(id_)
-        if channel is not None and (channel.state, channel.reason) != (state, reason):
+        if channel is not None and not channel.gone and (channel.state, channel.reason) != (state, reason):
             channel.be(state, reason)
             self._offer(channel)
 
     def line(self, id_: str, level: str, text: str) -> None:
         channel = self.channels.get(id_)
-        if channel is not None:
+        if channel is not None and not channel.gone:
             message = json.dumps({"type": "STATUS", "integration": id_, "level": level, "text": text})
             channel.console.append(message)
             for viewer in self.viewers:

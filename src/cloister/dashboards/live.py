@@ -13,7 +13,7 @@ from cloister.core.events import AccessChanged, DashboardChanged, Event, Release
 from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document, Integration
 from cloister.dashboards.errors import OutputNotFound, TooManySessions
-from cloister.dashboards.hub import Channel, Hub, Output, Viewer
+from cloister.dashboards.hub import Hub, Output, Viewer
 from cloister.dashboards.models import Dashboard
 from cloister.dashboards.running import Runner
 from cloister.dashboards.sessions import Check, Instance, Session, least_missed, session_key
@@ -151,16 +151,17 @@ class LiveSessions(Controller):
             await self._resume()
             self._swept = True
         changed, self._changed = self._changed, set()
+        regranted, self._regranted = self._regranted, set()
         try:
-            await self._look(changed)
+            await self._look(changed, regranted)
         except Exception:
             self._changed |= changed  # nobody else is told of them again
+            self._regranted |= regranted
             raise
         await self._runner.look_for_ends()
         return None
 
-    async def _look(self, changed: set[str]) -> None:
-        regranted, self._regranted = self._regranted, set()
+    async def _look(self, changed: set[str], regranted: set[str]) -> None:
         for session in list(self.sessions.values()):
             await self._check(session)
             again = session.short and monotonic() - session.tried > self.interval
@@ -239,19 +240,20 @@ class LiveSessions(Controller):
 
     async def _make_so(self, session: Session, dashboard: Dashboard) -> None:
         """Start, restart and stop integrations until they are those of the dashboard."""
-        session.follow(applied(Document.model_validate(dashboard.document), session.values))
+        session.follow(applied(Document.model_validate(dashboard.document), session.values), dashboard.version)
         async with self._database.read() as uow:
             policies = declared(await get_space(uow, session.space)).policies
         wanted = self._wanted(session, policies.integrations_kept_per_team)
         for id_ in session.instances.keys() - wanted.keys():
             session.forget(id_)
             await self._runner.stop(session.instances.pop(id_))
-            session.hub.channels.pop(id_, None)
+        for id_ in set(session.hub.names) - wanted.keys():
+            session.hub.drop(id_)
         running = sum(len(s.instances) for s in self.sessions.values() if s.team == session.team)
         most = policies.integrations_per_team
         session.short = False
         for id_, integration in wanted.items():
-            session.hub.channels.setdefault(id_, Channel(id_))
+            session.hub.add(id_)
             try:
                 release = await self._release(session, integration)
             except CloisterError as error:

@@ -120,6 +120,7 @@ def router(
             items.append(
                 PartOut(
                     id=use.id, module=use.module, version=None if release is None else release.version,
+                    latest=await frames.latest(call.uow, use, release),
                     title=described.manifest.title or use.module if described else use.module,
                     configuration=[] if described is None else [e.model_dump(exclude_none=True) for e in described.model],
                     frame=frames.address(release.digest) if release is not None and widget else None,
@@ -189,10 +190,11 @@ def router(
         found = await frames.modules.own(call.uow, module, call.person)
         call.uow.unrecorded("a draft on trial; the sandbox that it runs in is recorded")
         described, release = await frames.modules.on_trial(call.uow, found)
+        page = f"{settings.public_url}/modules/{found.name}/edit?watch"
         if described.manifest.kind == "widget":
-            return TrialOut(live=None, frame=frames.address(frames.trials.preview(found)))
+            return TrialOut(live=None, frame=frames.address(frames.trials.preview(found)), page=page)
         trial = frames.trials.begin(found, described, release, call.person, space, team, body.values, dashboards.seal)
-        return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None)
+        return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None, page=page)
 
     _share_routes(api, dashboards, shares, frames.shares)
     _visitor_routes(api, shares, frames, tickets, live, RateLimit(settings.share_guesses_per_minute))
@@ -255,7 +257,10 @@ def _visitor_routes(
         widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]
         variables = [VariableView.of(setting, body.values.get(setting.id, setting.value)) for setting in settings]
         ticket = _ticket(tickets.issue(row.id, row.space, call.principal, secret_hash(body.token), values))
-        return View(name=data["name"], background=data["background"], widgets=widgets, variables=variables, live=ticket)
+        return View(
+            name=data["name"], background=data["background"], version=row.version, widgets=widgets,
+            variables=variables, live=ticket,
+        )  # fmt: skip
 
     @api.get("/live/{session}/outputs/{channel}", openapi_extra=guard(Action.PUBLIC_READ), response_class=Response)
     async def large_output(
@@ -348,8 +353,8 @@ def live_route(
         except CloisterError as error:
             await _turn_away(websocket, error)
             return
-        hello = {"type": "INIT", "protocol": PROTOCOL, "session": session.id, "channels": list(hub.channels)}
-        hello["key"] = viewer.key
+        hello = {"type": "INIT", "protocol": PROTOCOL, "session": session.id, "channels": hub.names}
+        hello |= {"key": viewer.key, "version": session.version}
         tasks: set[asyncio.Task[None]] = set()
         try:
             await websocket.send_text(json.dumps(hello))

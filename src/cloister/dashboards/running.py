@@ -14,6 +14,7 @@ from cloister.core.errors import CloisterError, Invalid
 from cloister.core.events import Event, SandboxChanged
 from cloister.core.principal import EVERYTHING, Principal
 from cloister.dashboards.errors import AdderGone, ModuleTooDemanding
+from cloister.dashboards.lines import Lines
 from cloister.dashboards.service import Dashboards
 from cloister.dashboards.sessions import Instance, Session, read_output
 from cloister.modules import Described, Layers, Modules, Recipe, Release
@@ -194,7 +195,7 @@ class Runner:
                 uow, space=session.space, team=session.team, person=integration.added_by, purpose=PURPOSE,
                 environment=integration.module, size="module", spec=spec,
             )  # fmt: skip
-            self._controller.companions[row.id] = Companion(configuration, secrets, heard)
+            self._controller.companions[row.id] = Companion(configuration, secrets, Lines(heard).take)
             self._by_sandbox[row.id] = (session, instance)
             self._ends[row.id] = asyncio.get_running_loop().create_future()
         return row.id

@@ -50,6 +50,8 @@ class PartOut(BaseModel):
     configuration: list[dict[str, Any]]
     frame: str | None
     """Where a widget's page is; None of an integration, and where no release can run."""
+    latest: str | None = None
+    """The module's newest release, where that is another one."""
     newer: str | None = None
     """A newer release that would run, were what it asks for accepted."""
     asks_more: list[str] = Field(default_factory=list)
@@ -121,6 +123,8 @@ class TrialOut(BaseModel):
 
     live: TicketOut | None
     frame: str | None
+    page: str
+    """Where its author sees it drawn with sample data, and again after each save."""
 
 
 class ShareIn(BaseModel):
@@ -240,6 +244,8 @@ class View(BaseModel):
 
     name: str
     background: str
+    version: int
+    """Counts up with each change: a live session says when there is a newer one."""
     widgets: list[WidgetView]
     variables: list[VariableView]
     live: TicketOut

@@ -1,6 +1,7 @@
 """Keeping dashboards: checked, sealed, versioned."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ class Dashboards:
     async def save(self, uow: UnitOfWork, row: Dashboard, person: int, document: Document) -> Dashboard:
         """Make a dashboard be something else; what it was can be gone back to."""
         before = Document.model_validate(row.document)
-        sealed = await self._sealed(uow, document, before, person)
+        sealed = await self._sealed(uow, document, before, person, await self._departed(uow, row, document, before))
         row.document, row.name = sealed.model_dump(mode="json"), document.name
         row.version += 1
         row.updated_at = self.clock.now()
@@ -129,16 +130,36 @@ class Dashboards:
 
     # -- configurations
 
-    async def _sealed(self, uow: UnitOfWork, document: Document, before: Document | None, person: int) -> Document:
+    async def _departed(
+        self, uow: UnitOfWork, row: Dashboard, document: Document, before: Document
+    ) -> dict[str, Integration]:
+        """The integrations that were taken away, as they were last, of those that a document brings back.
+
+        So that what was removed by mistake has its secrets again. It runs for whoever brings it back.
+        """
+        here = {use.id for use in before.integrations}
+        back = {use.id for use in document.integrations if use.id not in here and {"set": True} in use.values.values()}
+        found: dict[str, Integration] = {}
+        for version in await self.history(uow, row) if back else ():
+            for use in Document.model_validate(version.document).integrations:
+                if use.id in back - found.keys():
+                    values = stamped(use.values, use.added_by)
+                    found[use.id] = use.model_copy(update={"values": values, "accepts": None})
+        return found
+
+    async def _sealed(
+        self, uow: UnitOfWork, document: Document, before: Document | None, person: int,
+        departed: Mapping[str, Integration] | None = None,
+    ) -> Document:  # fmt: skip
         """The document with each configuration checked and each secret sealed."""
         copy = document.model_copy(deep=True)
         old: dict[str, Use] = {use.id: use for use in [*before.integrations, *before.widgets]} if before else {}
         fresh = []
         for use in [*copy.integrations, *copy.widgets]:
-            earlier = old.get(use.id)
+            earlier = old.get(use.id) or (departed or {}).get(use.id)
             if earlier is not None and earlier.module != use.module:
                 earlier = None
-            if earlier is None:
+            if earlier is None or use.id not in old:
                 fresh.append(use.module)
             if isinstance(use, Integration):
                 await self._seal_integration(uow, use, earlier if isinstance(earlier, Integration) else None, person)
@@ -184,7 +205,9 @@ class Dashboards:
             BadConfiguration: naming the setting.
         """
         secrets = {entry.name for entry in model if entry.secret}
-        plain = {name: value for name, value in use.values.items() if name not in secrets}
+        gone = set(earlier.values if earlier is not None else ()) - {entry.name for entry in model}
+        # What an earlier release could be given and this one cannot is not asked about: it is forgotten.
+        plain = {name: value for name, value in use.values.items() if name not in secrets | gone}
         check_values(model, plain)
         sealed: dict[str, Any] = {}
         for name in secrets & use.values.keys():

@@ -12,7 +12,7 @@ from cloister.core.errors import Invalid
 from cloister.core.ids import new_id
 from cloister.dashboards.document import Document, Integration
 from cloister.dashboards.errors import TooManyVariants
-from cloister.dashboards.hub import Channel, Hub, Output, Viewer
+from cloister.dashboards.hub import Hub, Output, Viewer
 from cloister.dashboards.patch import node
 from cloister.dashboards.variables import Values
 from cloister.modules import Permissions
@@ -56,6 +56,8 @@ class Session:
     shown: Hub = field(default_factory=Hub)
     """The nodes that widgets draw, by widget: for those who came by a share, who get nothing else."""
     document: Document | None = None
+    version: int = 0
+    """Of the dashboard, as it was last followed."""
     instances: dict[str, Instance] = field(default_factory=dict)
     checks: dict[Viewer, tuple[str, Check]] = field(default_factory=dict)
     """Under what right each looks, in a word that is the same for all who have it from the same, and how to ask."""
@@ -86,19 +88,23 @@ class Session:
     def integrations(self) -> list[Integration]:
         return self.document.integrations if self.document else []
 
-    def follow(self, document: Document) -> None:
-        """Be of a dashboard as it is now."""
+    def follow(self, document: Document, version: int) -> None:
+        """Be of a dashboard as it is now, and tell those who look that it is another."""
+        if self.document is not None and version != self.version:
+            for hub in (self.hub, self.shown):
+                hub.tell(json.dumps({"type": "CHANGED", "version": version}))
+        self.version = version
         before = {widget.id: widget.source for widget in self.document.widgets} if self.document else {}
         self.document = document
         shown = {widget.id: widget.source for widget in document.widgets if widget.source is not None}
-        for id_ in self.shown.channels.keys() - shown.keys():
-            del self.shown.channels[id_]
+        for id_ in set(self.shown.names) - shown.keys():
+            self.shown.drop(id_)
         for id_, source in shown.items():
-            self.shown.channels.setdefault(id_, Channel(id_))
+            self.shown.add(id_)
             if before.get(id_) != source:
-                _take_back(self.shown, id_)  # it draws something else now
+                self.shown.take_back(id_)  # it draws something else now
         for channel in self.hub.channels.values():
-            if channel.output is not None:
+            if channel.output is not None and not channel.gone:
                 self.project(channel.id, channel.output.model)
 
     def project(self, integration: str, model: Any) -> None:
@@ -117,10 +123,10 @@ class Session:
         channel = self.hub.channels.get(integration)
         if channel is not None:
             channel.console.clear()
-        _take_back(self.hub, integration)
+        self.hub.take_back(integration)
         for widget in self.document.widgets if self.document else ():
             if widget.source is not None and widget.source.integration == integration:
-                _take_back(self.shown, widget.id)
+                self.shown.take_back(widget.id)
 
     def state(self, integration: str, state: str, reason: str) -> None:
         """Say how an integration is: to the team with the reason, to those who came by a share in general words."""
@@ -142,12 +148,6 @@ class Session:
         """
         asking = [one.id for one in self.integrations if one.keep_running]
         return set(asking[: max(0, most - others)])
-
-
-def _take_back(hub: Hub, id_: str) -> None:
-    channel = hub.channels.get(id_)
-    if channel is not None and channel.output is not None and channel.output.model is not None:
-        hub.output(id_, "null", None)
 
 
 def session_key(dashboard: str, values: Values) -> str:

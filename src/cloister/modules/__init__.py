@@ -1,6 +1,6 @@
 """Modules: small programs that fetch data, and pages that draw it; their drafts, releases and builds."""
 
-from cloister.modules.archive import pack
+from cloister.modules.archive import pack, unpack
 from cloister.modules.building import BuildController, recipes
 from cloister.modules.configuration import Entry, Option, Scalar, check_values
 from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, ModuleNotFound, ReleaseNotFound
@@ -40,4 +40,5 @@ __all__ = [
     "pack",
     "read_folder",
     "recipes",
+    "unpack",
 ]

@@ -35,6 +35,7 @@ export function useBoard(space: string, dashboard: string) {
   const conflict = ref(false);
   const saving = ref(false);
   const past = shallowRef<Document[]>([]);
+  const undone = shallowRef<Document[]>([]);
   let waiting: Document | null = null;
 
   async function guarded(act: () => Promise<void>): Promise<void> {
@@ -60,7 +61,11 @@ export function useBoard(space: string, dashboard: string) {
 
   /** Show a change at once, and save it; changes that come meanwhile are saved together afterwards. */
   async function change(next: Document, remember = true): Promise<void> {
-    if (document.value && remember) past.value = [...past.value.slice(-49), document.value];
+    if (document.value && remember) {
+      past.value = [...past.value.slice(-49), document.value];
+      undone.value = [];
+    }
+    const before = past.value;
     document.value = next;
     waiting = next;
     if (saving.value) return;
@@ -92,12 +97,19 @@ export function useBoard(space: string, dashboard: string) {
         past.value = [];
         await guarded(read);
       } else {
+        if (remember && past.value === before) past.value = before.slice(0, -1); // there is nothing to undo
         await guarded(read); // it was refused: what is shown is what there is
         error.value = fault;
       }
     } finally {
       saving.value = false;
     }
+  }
+  /** Somebody else has changed it: show that, unless something of one's own is on its way and meets it there. */
+  async function changed(now: number): Promise<void> {
+    if (now <= version.value || saving.value || waiting || !document.value) return;
+    past.value = []; // going back to what was before would take away what they did
+    await guarded(read);
   }
   /** After a fault: save what could not be saved, or look again. */
   async function again(): Promise<void> {
@@ -109,7 +121,15 @@ export function useBoard(space: string, dashboard: string) {
     const before = past.value.at(-1);
     if (!before) return;
     past.value = past.value.slice(0, -1);
+    if (document.value) undone.value = [...undone.value, document.value];
     await change(before, false);
+  }
+  async function redo(): Promise<void> {
+    const next = undone.value.at(-1);
+    if (!next) return;
+    undone.value = undone.value.slice(0, -1);
+    if (document.value) past.value = [...past.value, document.value];
+    await change(next, false);
   }
 
   const widgets = computed(() => (document.value?.widgets ?? []) as Widget[]);
@@ -133,5 +153,5 @@ export function useBoard(space: string, dashboard: string) {
     }
   }
   void guarded(read);
-  return { document, team, version, parts, error, conflict, saving, past, widgets, sources, change, undo, patchWidget, moveWidget, patchSource, freshId, place, again };
+  return { document, team, version, parts, error, conflict, saving, past, undone, widgets, sources, change, changed, undo, redo, patchWidget, moveWidget, patchSource, freshId, place, again };
 }

@@ -14,7 +14,7 @@ export interface Line {
   text: string;
 }
 
-const MOST_LINES = 500;
+export const MOST_LINES = 500;
 
 /** A model after some operations of a JSON Patch (RFC 6902). */
 export function patched(model: unknown, operations: Operation[]): unknown {
@@ -38,7 +38,8 @@ export function patched(model: unknown, operations: Operation[]): unknown {
   return root;
 }
 
-export function useLive(ticket: () => Promise<string>) {
+/** `changed` hears which version of the dashboard there is, at first and whenever somebody changes it. */
+export function useLive(ticket: () => Promise<string>, changed: (version: number) => void = () => {}) {
   const models = shallowReactive(new Map<string, unknown>());
   const states = reactive(new Map<string, { state: string; reason: string }>());
   const lines = reactive<Line[]>([]);
@@ -67,6 +68,9 @@ export function useLive(ticket: () => Promise<string>) {
       session = message.session as string;
       viewer = message.key as string;
       seqs.clear();
+      changed(message.version as number);
+    } else if (message.type === "CHANGED") {
+      changed(message.version as number);
     } else if (message.type === "OUTPUT") {
       if ("bytes" in message) {
         const whole = await fetched(id);

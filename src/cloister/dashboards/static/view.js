@@ -80,15 +80,25 @@ function offer(variables) {
   form.onsubmit = (event) => event.preventDefault();
 }
 
+/** A background that somebody chose, and writing that can be read on it. */
+function ground(color) {
+  document.body.style.background = color || "";
+  const parts = (color?.length < 6 ? color.slice(1).replace(/./g, "$&$&") : (color ?? "").slice(1)).match(/../g) ?? [];
+  const [red, green, blue] = parts.map((part) => parseInt(part, 16));
+  const dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140;
+  document.body.style.setProperty("--on", parts.length < 3 ? "" : dark ? "#fff" : "#16202b");
+}
+
 function draw(shown) {
   document.getElementById("name").textContent = document.title = shown.name;
-  document.body.style.background = shown.background || "";
+  ground(shown.background);
   const grid = document.getElementById("grid");
   grid.replaceChildren();
   frames.clear();
   widgets.clear();
-  for (const widget of shown.widgets) {
+  for (const widget of [...shown.widgets].sort((one, other) => one.y - other.y || one.x - other.x)) { // as they are read
     const card = document.createElement("section");
+    card.style.setProperty("--rows", widget.height);
     card.style.gridColumn = `${widget.x + 1} / span ${widget.width}`;
     card.style.gridRow = `${widget.y + 1} / span ${widget.height}`;
     const title = document.createElement("h2");
@@ -163,8 +173,14 @@ async function hear(message) {
     ({ key, session } = message);
     wait = 500;
   }
+  if ((message.type === "INIT" || message.type === "CHANGED") && message.version > version) return void redraw();
   if (message.type === "TERMINATE") {
     word(message.reason);
+    for (const one of widgets.values()) { // it may have been the right to see them that ended
+      one.model = null;
+      one.card.className = "";
+      one.port?.postMessage({ data: null });
+    }
     ended = true;
     current?.close();
     setTimeout(comeBack, (wait = Math.min(Math.max(wait, 2500) * 2, 60000)));
@@ -218,12 +234,24 @@ function comeBack() {
   again();
 }
 
+let version = 0;
+let soon = null;
+/** It was changed: show that once nothing more has come for a moment, and not all who look at once. */
+function redraw() {
+  clearTimeout(soon);
+  soon = setTimeout(() => {
+    wait = 50;
+    current?.close();
+  }, 1500 + Math.random() * 1500);
+}
+
 let known = null;
 let drawn = "";
 async function again() {
   try {
     const shown = await view(known);
-    const { live, variables, ...plan } = shown;
+    const { live, variables, version: now, ...plan } = shown;
+    version = now;
     if (JSON.stringify(plan) !== drawn) { // what was changed since is shown when this page comes back to it
       draw(shown);
       drawn = JSON.stringify(plan);
@@ -236,6 +264,10 @@ async function again() {
       document.getElementById("ask").hidden = false;
     } else {
       if (error.code) word(error.message);
+      if ([403, 404, 410].includes(error.status) && error.code !== "share.paused") {
+        draw({ name: "", widgets: [] }); // nothing of it stays
+        drawn = "nothing";
+      }
       // What may be over soon is asked for again: a pause, too many at once, a platform that restarts.
       if (!error.code || error.status >= 429 || ["share.paused", "share.unavailable"].includes(error.code))
         setTimeout(again, (wait = Math.min(wait * 2, 15000)));

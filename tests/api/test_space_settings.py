@@ -1,6 +1,6 @@
 """What owners change of their space in the browser, and what stays an operator's."""
 
-from tests.support import blueprint, declare
+from tests.support import blueprint, declare, until
 
 PATH = "/spaces/course/settings"
 
@@ -114,3 +114,31 @@ async def test_strangers_see_what_data_a_listed_space_has_and_nothing_of_it(api)
     hidden = await owner.put(PATH, json={**settings, "listed": False}, headers={"If-Match": etag})
     assert hidden.status_code == 200
     assert (await stranger.get("/spaces/course/dataset-titles")).json() == {"items": []}
+
+
+async def test_a_mistyped_end_says_whom_it_puts_out_and_putting_it_right_lets_them_back(api):
+    await declare(api.platform, blueprint())
+    ana, owner = await api.member("ana"), await api.sign_in("owner")
+    settings = (await owner.get("/spaces/course/settings")).json()
+    wrong = {**settings, "ends": "2020-01-01T00:00:00Z"}
+    effects = await owner.post("/spaces/course/settings/effects", json=wrong)
+    assert effects.json() == {"leave": 1, "sign": 0}
+    text = [{**settings["agreements"][0], "text": "Be good and kind.\n"}]
+    assert (await owner.post("/spaces/course/settings/effects", json={**settings, "agreements": text})).json() == {
+        "leave": 0,
+        "sign": 1,
+    }
+    same = await owner.post("/spaces/course/settings/effects", json={**settings, "title": "Another"})
+    assert same.json() == {"leave": 0, "sign": 0}
+    assert (await owner.get("/spaces/course/settings")).json() == settings, "looking changes nothing"
+    assert (await ana.post("/spaces/course/settings/effects", json=wrong)).status_code == 403
+    await owner.put("/spaces/course/settings", json=wrong, headers={"If-Match": "*"})
+
+    async def state(wanted):
+        return (await ana.get("/spaces/course/enrolment")).json()["state"] == wanted
+
+    await until(lambda: state("expired"))
+    assert (await ana.get("/spaces/course/datasets")).status_code == 403
+    await owner.put("/spaces/course/settings", json=settings, headers={"If-Match": "*"})
+    await until(lambda: state("active"))
+    assert (await ana.get("/spaces/course/datasets")).status_code == 200

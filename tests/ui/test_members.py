@@ -112,11 +112,10 @@ async def test_a_member_asks_for_more_than_the_budget_and_a_steward_decides(some
     await register(member)
     page = member.page
     await member.go("/s/course/notebook")
-    await page.get_by_role("button", name="Start", exact=True).click()
     await expect(page.get_by_role("link", name="Open the notebook")).to_be_visible(timeout=60_000)
     await page.get_by_role("combobox", name="Size").press("ArrowDown")
     await page.get_by_role("option", name="large: 1 CPU, 512").click()
-    await page.get_by_role("button", name="Ask for it").click()
+    await page.get_by_role("button", name="See what it costs").click()
     await expect(page.get_by_text("4 an hour while it runs").last).to_be_visible()
     await page.get_by_label("This needs an approval").fill("A larger model")
     await page.get_by_role("button", name="Ask for it").click()

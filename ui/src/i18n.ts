@@ -20,20 +20,23 @@ function speak(language: string): void {
 }
 speak(first);
 
+/** The language as it is written where the reader is: British dates are not American ones. */
+const place = (): string => (navigator.language.startsWith(i18n.global.locale.value) ? navigator.language : i18n.global.locale.value);
+
 /** A moment as people here write it. */
 export function when(moment: string | null | undefined, withTime = true): string {
   if (!moment) return "";
   const style = withTime ? ({ dateStyle: "medium", timeStyle: "short" } as const) : ({ dateStyle: "medium" } as const);
-  return new Intl.DateTimeFormat(i18n.global.locale.value, style).format(new Date(moment));
+  return new Intl.DateTimeFormat(place(), style).format(new Date(moment));
 }
 
 /** A figure to read and compare: with its fraction only while that says something. */
 export function number(value: number): string {
-  return new Intl.NumberFormat(i18n.global.locale.value, { maximumFractionDigits: value < 10 ? 2 : 0 }).format(value);
+  return new Intl.NumberFormat(place(), { maximumFractionDigits: value < 10 ? 2 : 0 }).format(value);
 }
 
 export function bytes(count: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   const power = count > 0 ? Math.min(units.length - 1, Math.floor(Math.log(count) / Math.log(1024))) : 0;
-  return `${new Intl.NumberFormat(i18n.global.locale.value, { maximumFractionDigits: 1 }).format(count / 1024 ** power)} ${units[power]}`;
+  return `${new Intl.NumberFormat(place(), { maximumFractionDigits: 1 }).format(count / 1024 ** power)} ${units[power]}`;
 }

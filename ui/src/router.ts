@@ -36,13 +36,14 @@ export const router = createRouter({
     { path: "/modules/:name/edit", component: () => import("./pages/ModuleEditor.vue"), props: true, meta: { person: true } },
     { path: "/confirm", component: () => import("./pages/Confirm.vue"), meta: { person: true } },
     { path: "/account", component: () => import("./pages/Account.vue"), meta: { person: true } },
-    { path: "/operator", component: () => import("./pages/Operator.vue"), meta: { person: true } },
+    { path: "/operator", component: () => import("./pages/Operator.vue"), meta: { person: true, operator: true } },
     { path: "/:rest(.*)", component: () => import("./pages/NotFound.vue") },
   ],
 });
 
 router.beforeEach((to) => {
   if (to.meta.person && session.person === null) return { path: "/sign-in", query: { to: to.fullPath } };
+  if (to.meta.operator && !session.operator) return { path: "/home" }; // nothing there would answer
   return true;
 });
 

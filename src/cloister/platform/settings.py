@@ -361,8 +361,11 @@ def explain(settings: Settings) -> list[tuple[str, str, str]]:
         value = getattr(settings, name)
         if PREFIX + name.upper() in os.environ:
             source = f"environment {PREFIX}{name.upper()}"
+        elif name in from_file:
+            source = str(path)
         else:
-            source = str(path) if name in from_file else "default"
+            usual = Settings.model_fields[name].get_default(call_default_factory=True)
+            source = "default" if value == usual else "the command that started it"
         rows.append((name, "(set)" if isinstance(value, SecretStr) else _plain(value), source))
     return rows
 

@@ -287,7 +287,9 @@ async def _pump(
 
 async def _answer(writer: asyncio.StreamWriter, status: int, text: str) -> None:
     body = (text + "\n").encode()
-    head = f"HTTP/1.1 {status} Cloister\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    # Where a tunnel is refused, most clients show this line and nothing else.
+    said = " ".join(text.split()).encode("ascii", "ignore").decode()[:120]
+    head = f"HTTP/1.1 {status} {said}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     try:
         writer.write(head.encode() + body)
         await writer.drain()

@@ -8,6 +8,7 @@ from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.errors import Conflict
 from cloister.core.events import AccessChanged, EnrolmentWanted, SpaceChanged
+from cloister.core.ids import person_label
 from cloister.core.pagination import Page
 from cloister.core.principal import EVERYTHING, Role, Scope
 from cloister.identity import (
@@ -71,7 +72,7 @@ class Spaces:
         if before is not None and before.enrolment != declaration.enrolment:
             await self._judge_again(uow, declaration.slug)
         if before is not None and before.lasts != declaration.lasts:
-            await self._move_ends(uow, declaration)
+            await self._move_ends(uow, declaration, before)
         uow.publish(SpaceChanged(declaration.slug))
         return True
 
@@ -96,8 +97,23 @@ class Spaces:
             row.waiting_for = None
         uow.publish(EnrolmentWanted(slug))
 
-    async def _move_ends(self, uow: UnitOfWork, declaration: SpaceDeclaration) -> None:
-        """Let the new dates count for those who are in already, too."""
+    async def effects(self, uow: UnitOfWork, before: SpaceDeclaration, wanted: SpaceDeclaration) -> tuple[int, int]:
+        """How many people would lose their access at once by a change, and how many would have to sign first."""
+        inside = scoped_select(Enrolment, in_space(wanted.slug)).where(Enrolment.state == "active")
+        admitted = (await uow.session.scalars(inside.with_only_columns(Enrolment.admitted_at))).all()
+        now = self.clock.now()
+        ends = [wanted.end_for(moment or now) for moment in admitted]
+        leave = sum(end is not None and end <= now for end in ends)
+        signed = {one.name: one.version_hash for one in before.agreements if one.required}
+        asked = any(
+            one.required and (one.name not in signed or (one.sign_again and signed[one.name] != one.version_hash))
+            for one in wanted.agreements
+        )
+        return leave, len(admitted) - leave if asked else 0
+
+    async def _move_ends(self, uow: UnitOfWork, declaration: SpaceDeclaration, before: SpaceDeclaration) -> None:
+        """Let the new dates count for those who are in already, and for those whom the old end of all had put out."""
+        await self._let_back(uow, declaration, before)
         inside = scoped_select(Enrolment, in_space(declaration.slug)).where(Enrolment.state == "active")
         until: dict[int, datetime | None] = {}
         for row in (await uow.session.scalars(inside)).all():
@@ -107,6 +123,23 @@ class Spaces:
                 binding.until = until[binding.person]
         uow.publish(EnrolmentWanted(declaration.slug))  # whose controller waits for the next end
         uow.publish(AccessChanged(declaration.slug))
+
+    async def _let_back(self, uow: UnitOfWork, declaration: SpaceDeclaration, before: SpaceDeclaration) -> None:
+        """Whoever was put out by an end that is a later one now comes back, as if it had never been: a date may be mistyped."""
+        now = self.clock.now()
+        if before.ends is None or before.ends > now:
+            return
+        out = scoped_select(Enrolment, in_space(declaration.slug)).where(Enrolment.state == "expired")
+        for row in (await uow.session.scalars(out)).all():
+            if row.admitted_at is None or before.end_for(row.admitted_at) != before.ends:
+                continue  # their own time was over
+            end = declaration.end_for(row.admitted_at)
+            if end is None or end > now:
+                row.state, row.approved, row.waiting_for, row.version = "applied", True, None, row.version + 1
+                record(
+                    uow, Name.ENROLMENT_APPLIED, person=row.person, space=row.space, subject=person_label(row.person),
+                    approved=True,
+                )  # fmt: skip
 
     async def on_sign_in(
         self,

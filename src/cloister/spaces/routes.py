@@ -47,6 +47,7 @@ from cloister.spaces.schemas import (
     MembershipOut,
     Reason,
     RegistrationOut,
+    SettingsEffects,
     SignatureIn,
     SignatureOut,
     SignerOut,
@@ -159,6 +160,14 @@ def _owner_routes(api: APIRouter, spaces: Spaces) -> None:
             call.uow.unrecorded("nothing changed")
         response.headers["ETag"] = f'"{row.version}"'
         return SpaceSettings.of(wanted)
+
+    @api.post("/spaces/{space}/settings/effects", openapi_extra=guard(Action.SPACE_CONFIGURE))
+    async def effects_of_settings(space: Slug, body: SpaceSettings, call: CallDep) -> SettingsEffects:
+        """What a change would mean for those who are in, before it is made."""
+        _, declaration = await active_space(call.uow, space)
+        call.uow.unrecorded("only a look")
+        leave, sign = await spaces.effects(call.uow, declaration, body.applied(declaration))
+        return SettingsEffects(leave=leave, sign=sign)
 
     @api.post("/spaces/{space}/agreements/preview", openapi_extra=guard(Action.SPACE_CONFIGURE))
     async def preview_agreement(space: Slug, body: AgreementText, call: CallDep) -> AgreementPreview:

@@ -145,6 +145,15 @@ class RegistrationOut(BaseModel):
     """Whether whoever is admitted gets a workspace."""
 
 
+class SettingsEffects(BaseModel):
+    """What a change of a space means for those who are in."""
+
+    leave: int
+    """So many lose their access at once: their time would be over."""
+    sign: int
+    """So many can do nothing until they have signed."""
+
+
 class AgreementDiff(BaseModel):
     """What changed since a version."""
 

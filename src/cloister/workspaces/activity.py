@@ -69,7 +69,7 @@ class Watch:
         elif row.keep_until is not None and row.keep_until > self._clock.now():
             why = f"Asked to be kept running until {row.keep_until:%d %b %H:%M} UTC."
         elif visit.pages:
-            why = f"{visit.pages} page{'s' if visit.pages > 1 else ''} open, though nothing runs."
+            why = "A page of it is open, though nothing runs."
         else:
             why = "Nothing runs and no page is open."
         return Activity(running > 0 or share > BUSY_SHARE, why, latest, visit.pages, len(kernels), share)

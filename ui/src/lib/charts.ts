@@ -4,7 +4,7 @@ export const SHADES = ["rgba(31,95,168,0.06)", "#1f5fa8"];
 
 /** One bar a row, longest word first read: names down the side. */
 export const across = (names: string[], values: number[], name: string, labels = false) => ({
-  grid: { ...grid, right: labels ? 48 : 16 }, tooltip: {}, xAxis: { type: "value" }, yAxis: { type: "category", inverse: true, data: names },
+  grid: { ...grid, right: labels ? 48 : 16 }, tooltip: {}, xAxis: { type: "value", minInterval: values.every(Number.isInteger) ? 1 : undefined }, yAxis: { type: "category", inverse: true, data: names },
   series: [{ type: "bar", name, data: values, barMaxWidth: 24, ...(labels ? { label: { show: true, position: "right" } } : {}) }],
 });
 
@@ -16,8 +16,8 @@ export const upright = (names: string[], series: { name: string; data: number[] 
 
 /** A value for each weekday (0: the first of the words) and hour. */
 export const heat = (weekdays: string[], cells: { weekday: number; hour: number; value: number }[]) => ({
-  grid: { ...grid, bottom: 48 }, tooltip: {}, xAxis: { type: "category", data: [...Array(24).keys()].map(String) }, yAxis: { type: "category", inverse: true, data: weekdays },
-  visualMap: { min: 0, max: Math.max(1, ...cells.map((one) => one.value)), orient: "horizontal", left: "center", bottom: 0, itemHeight: 90, inRange: { color: SHADES } },
+  grid: { ...grid, bottom: 48 }, tooltip: { formatter: (one: { value: [number, number, number] }) => `${weekdays[one.value[1]]} ${one.value[0]}–${one.value[0] + 1} h: ${Math.round(one.value[2] * 100) / 100}` }, xAxis: { type: "category", data: [...Array(24).keys()].map(String) }, yAxis: { type: "category", inverse: true, data: weekdays },
+  visualMap: { min: 0, max: Math.max(1, ...cells.map((one) => one.value)), orient: "horizontal", left: "center", bottom: 0, itemHeight: 90, text: [String(Math.round(Math.max(0, ...cells.map((one) => one.value)) * 10) / 10), "0"], inRange: { color: SHADES } },
   series: [{ type: "heatmap", data: cells.map((one) => [one.hour, one.weekday, one.value]) }],
 });
 

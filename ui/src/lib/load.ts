@@ -12,7 +12,7 @@ export interface Loaded<T> {
 const AGAIN = 4000;
 
 /** Whether the platform was not there, as opposed to refusing. */
-export const unreached = (fault: ApiError | null): boolean => fault !== null && (fault.status === 0 || (fault.status >= 502 && fault.status <= 504));
+export const unreached = (fault: ApiError | null): boolean => fault !== null && (fault.status === 0 || (fault.status >= 502 && fault.status <= 504 && ["", "internal", "unavailable", "network"].includes(fault.code)));
 
 /** Do something again and again, and at once when the network comes back. */
 export function useAgain(act: () => void): void {

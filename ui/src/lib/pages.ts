@@ -34,6 +34,7 @@ export function usePages<T>(ask: (cursor: string | undefined) => Promise<{ items
       ready.value = true;
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
+      if (turn === asked && !more && fault.status >= 400 && fault.status < 500) items.value = []; // what is shown would be no answer to this
       if (turn === asked) error.value = Object.assign(fault, { again: () => load(more) });
     } finally {
       if (turn === asked) busy.value = false;

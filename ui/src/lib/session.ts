@@ -43,7 +43,14 @@ function forgetOwn(): void {
 export async function refresh(): Promise<void> {
   session.platform ??= await must(api.GET("/api/v1/platform"));
   try {
-    session.person = await must(api.GET("/api/v1/me"));
+    const now = await must(api.GET("/api/v1/me"));
+    if (session.person !== null && session.person.number !== now.number) {
+      location.assign("/home"); // somebody else signed in over this page: nothing of it is theirs to see
+      return;
+    }
+    const back = session.expired;
+    session.person = now;
+    if (back) setTimeout(() => window.dispatchEvent(new CustomEvent("cloister:signed-in")));
     const mine = await must(api.GET("/api/v1/me/spaces"));
     session.memberships = mine.items;
     session.operator = mine.operator;

@@ -307,3 +307,45 @@ async def test_an_operator_sees_what_runs_on_the_machine_what_it_is_made_of_and_
     await learner.go("/home")
     await learner.page.get_by_role("heading", name="Sign in").wait_for()
     learner.faults.clear()  # that they were refused
+
+
+BROKEN = (
+    '<script src="/lib/cloister.js"></script><p>hello</p><script>cloister.onDataChanged(() => nothingSuch());</script>'
+)
+
+
+async def test_a_widgets_author_sees_what_goes_wrong_and_each_save_from_elsewhere_and_hides_and_removes_it(
+    site, somebody
+):
+    person = await somebody("author")
+    page = person.page
+    await register(person)
+    author = await site.sign_in("author")  # at their own machine, as `cloister module run` does
+    await author.post("/modules", json={"name": "wobbly", "files": {"index.html": BROKEN}})
+    await person.go("/modules/wobbly/edit?watch")
+    await page.get_by_text("something went wrong in it").click()
+    await page.get_by_text("nothingSuch is not defined").wait_for()
+    person.faults.clear()  # what went wrong in the widget
+    await person.accessible()
+    await author.put(
+        "/modules/wobbly/files/index.html",
+        json={"text": BROKEN.replace("nothingSuch()", "1").replace("hello", "good day")},
+    )
+    await page.frame_locator(".preview iframe").get_by_text("good day").wait_for()
+    await expect(page.get_by_text("went wrong in it")).to_have_count(0)
+    for version in ("1.0.0", "1.1.0-rc1"):
+        asked = await author.post("/modules/wobbly/releases", json={"version": version})
+        assert asked.status_code == 202, asked.text
+    await page.get_by_role("button", name="Publish").click()
+    await expect(page.get_by_label("Version")).to_have_value("1.1.0")
+    await page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    await person.go("/modules/wobbly")
+    await page.get_by_role("button", name="Hide 1.0.0").click()
+    await page.get_by_text("hidden from new users").wait_for()
+    await page.get_by_role("button", name="Show again 1.0.0").click()
+    await expect(page.get_by_text("hidden from new users")).to_have_count(0)
+    await person.accessible()
+    await page.get_by_role("button", name="Remove 1.1.0-rc1").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    await expect(page.get_by_text("1.1.0-rc1")).to_have_count(0)
+    person.faults.clear()  # what went wrong in the widget

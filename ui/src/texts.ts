@@ -369,6 +369,7 @@ const texts = {
   goAhead: ["Go ahead", "Fortfahren"],
   reallyAsInSettings: ["Really drop all of these?", "Wirklich alles verwerfen?"],
   seePrice: ["See what it costs", "Kosten ansehen"],
+  widgetFaults: ["nothing went wrong in it | something went wrong in it | {n} things went wrong in it", "nichts ging darin schief | etwas ging darin schief | {n} Dinge gingen darin schief"],
   needsDataOf: ["Asks {names}, with your rights, and no other governed data", "Fragt {names} ab, mit Ihren Rechten, und keine anderen geschützten Daten"],
   needsData: ["Asks governed data, with your rights", "Fragt geschützte Daten ab, mit Ihren Rechten"],
   permissions: ["What it may", "Was es darf"],

@@ -28,10 +28,20 @@
     onDataChanged: listen("data"),
     onConfigChanged: listen("config"),
   });
+  // What goes wrong in here is told to the page, which shows it to whoever builds: there is no console to look at.
+  const ports = [];
+  let told = 0;
+  const tell = (text) => {
+    if ((told += 1) <= 20) for (const port of ports) port.postMessage({ error: String(text).slice(0, 500) });
+  };
+  addEventListener("error", (event) => event.message && tell(`${event.message} (${(event.filename || "").split("/").pop()}:${event.lineno})`));
+  addEventListener("unhandledrejection", (event) => tell(event.reason?.message ?? event.reason));
+  document.addEventListener("securitypolicyviolation", (event) => tell(`blocked: ${event.effectiveDirective} ${event.blockedURI}`));
   for (const name of ["cloister", "visualbox"]) Object.defineProperty(window, name, { value: api });
   for (const home of HOMES.includes(shown) ? [shown] : HOMES) {
     const { port1: port, port2: theirs } = new MessageChannel();
     port.onmessage = hear(port);
+    ports.push(port);
     parent.postMessage({ cloister: 1 }, home, [theirs]);
   }
 })();

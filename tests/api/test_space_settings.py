@@ -122,14 +122,15 @@ async def test_a_mistyped_end_says_whom_it_puts_out_and_putting_it_right_lets_th
     settings = (await owner.get("/spaces/course/settings")).json()
     wrong = {**settings, "ends": "2020-01-01T00:00:00Z"}
     effects = await owner.post("/spaces/course/settings/effects", json=wrong)
-    assert effects.json() == {"leave": 1, "sign": 0}
+    assert effects.json() == {"leave": 1, "sign": 0, "back": 0}
     text = [{**settings["agreements"][0], "text": "Be good and kind.\n"}]
     assert (await owner.post("/spaces/course/settings/effects", json={**settings, "agreements": text})).json() == {
         "leave": 0,
         "sign": 1,
+        "back": 0,
     }
     same = await owner.post("/spaces/course/settings/effects", json={**settings, "title": "Another"})
-    assert same.json() == {"leave": 0, "sign": 0}
+    assert same.json() == {"leave": 0, "sign": 0, "back": 0}
     assert (await owner.get("/spaces/course/settings")).json() == settings, "looking changes nothing"
     assert (await ana.post("/spaces/course/settings/effects", json=wrong)).status_code == 403
     await owner.put("/spaces/course/settings", json=wrong, headers={"If-Match": "*"})
@@ -137,8 +138,12 @@ async def test_a_mistyped_end_says_whom_it_puts_out_and_putting_it_right_lets_th
     async def state(wanted):
         return (await ana.get("/spaces/course/enrolment")).json()["state"] == wanted
 
+    before = (await ana.get("/spaces/course/enrolment")).json()["admitted_at"]
     await until(lambda: state("expired"))
     assert (await ana.get("/spaces/course/datasets")).status_code == 403
+    back = await owner.post("/spaces/course/settings/effects", json=settings)
+    assert back.json() == {"leave": 0, "sign": 0, "back": 1}
     await owner.put("/spaces/course/settings", json=settings, headers={"If-Match": "*"})
     await until(lambda: state("active"))
+    assert (await ana.get("/spaces/course/enrolment")).json()["admitted_at"] == before, "her time goes on where it was"
     assert (await ana.get("/spaces/course/datasets")).status_code == 200

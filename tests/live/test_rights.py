@@ -3,6 +3,7 @@
 import json
 
 import aiohttp
+import pytest
 
 from tests.live.conftest import CLOCK, CONFIG, SECRET, clock
 from tests.support import until
@@ -67,16 +68,15 @@ async def test_a_module_asks_the_data_that_it_named_and_no_other(studio):
         document = {**board["document"], "integrations": [{**board["document"]["integrations"][0], "version": "1.1.0"}]}
         assert (await _save(ada, board, document)).status_code == 200
         await viewer.hear(lambda m: "refused" in str(m.get("model", "")), 40)
-    await until(lambda: _at_rest(studio), 20)
-    shared = await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={})
-    assert shared.status_code == 201, "it can ask nothing that may not leave"
-
-
-async def _at_rest(studio):
-    sessions = studio.api.platform.live.sessions
-    for session in list(sessions.values()):
-        await studio.api.platform.live.end(session, "the test goes on")
-    return not sessions
+        shared = await ada.post(f"/spaces/cup/dashboards/{board['id']}/shares", json={})
+        assert shared.status_code == 201, "it can ask nothing that may not leave"
+        visit = {"token": shared.json()["link"].partition("#")[2]}
+        seen = await studio.api.anonymous().post("/shares/view", json=visit)
+        async with studio.socket(seen.json()["live"]["path"]) as stranger:
+            await studio.api.platform.live.look()
+            await studio.api.platform.live.look()
+            with pytest.raises(TimeoutError):
+                await stranger.hear(lambda m: m["type"] == "TERMINATE", 1)
 
 
 async def test_anothers_secret_is_not_sent_to_a_host_that_one_chose_oneself(studio):

@@ -96,6 +96,14 @@ async def test_what_is_printed_is_put_together_to_whole_lines():
     assert said == [("INFO", "line 1\n"), ("INFO", "line 2\n"), ("ERROR", "oh\n")]
     await asyncio.sleep(0.3)
     assert said[-1] == ("INFO", "thr"), "a line that does not end is shown after a moment"
+    for _ in range(6):
+        lines.take("INFO", ".")
+        await asyncio.sleep(0.06)
+    assert said[-1][1].startswith("."), "also of one who goes on and on"
+    lines.take("INFO", "secret")
+    lines.forget()
+    await asyncio.sleep(0.3)
+    assert "secret" not in str(said)
 
 
 async def test_a_slow_viewer_skips_to_the_newest_and_a_quick_one_gets_steps():

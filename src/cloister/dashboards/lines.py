@@ -18,9 +18,6 @@ class Lines:
 
     def take(self, level: str, text: str) -> None:
         """A piece; what ends a line in it is said at once."""
-        timer = self._timers.pop(level, None)
-        if timer is not None:
-            timer.cancel()
         whole, newline, rest = (self._rests.pop(level, "") + text).rpartition("\n")
         if newline:
             self._say(level, whole + newline)
@@ -28,8 +25,15 @@ class Lines:
             self._say(level, rest)
         elif rest:
             self._rests[level] = rest
-            self._timers[level] = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._flush, level)
+            if level not in self._timers:  # else a program that never ends a line would never be heard
+                self._timers[level] = asyncio.get_running_loop().call_later(WAIT_SECONDS, self._flush, level)
+
+    def forget(self) -> None:
+        """Say nothing more of what was taken, nor of what will be: the right to it has ended."""
+        self._say = lambda _level, _text: None
 
     def _flush(self, level: str) -> None:
         self._timers.pop(level, None)
-        self._say(level, self._rests.pop(level))
+        rest = self._rests.pop(level, "")
+        if rest:
+            self._say(level, rest)

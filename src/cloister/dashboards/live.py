@@ -21,7 +21,7 @@ from cloister.dashboards.trials import Trials
 from cloister.dashboards.uses import release_of
 from cloister.dashboards.variables import Values, applied
 from cloister.datasets import Grants
-from cloister.modules import Described, Modules, Release
+from cloister.modules import Described, Modules, Permissions, Release
 from cloister.platform import Bus, Controller, Database
 from cloister.spaces import declared, get_space
 
@@ -70,15 +70,14 @@ class LiveSessions(Controller):
                     if any(instance.release == release for instance in session.instances.values())
                 )
 
-    def asking(self, dashboard: str) -> set[str]:
-        """The integrations of a dashboard that run and may ask governed data, whatever they would be if they began now."""
-        return {
-            id_
-            for session in self.sessions.values()
-            if session.dashboard == dashboard
-            for id_, instance in session.instances.items()
-            if instance.needs is not None and instance.needs.asks
-        }
+    def asking(self, dashboard: str) -> dict[str, list[Permissions]]:
+        """The integrations of a dashboard that run and may ask governed data, with what they declared when they began."""
+        found: dict[str, list[Permissions]] = {}
+        for session in self.sessions.values():
+            for id_, instance in session.instances.items() if session.dashboard == dashboard else ():
+                if instance.needs is not None and instance.needs.asks:
+                    found.setdefault(id_, []).append(instance.needs)
+        return found
 
     # -- who looks
 

@@ -80,6 +80,7 @@ class Runner:
         self._controller = controller
         self._begun = clock.now()
         self._by_sandbox: dict[str, tuple[Session, Instance]] = {}
+        self._lines: dict[str, Lines] = {}
         self._ends: dict[str, asyncio.Future[None]] = {}
         bus.subscribe(SandboxChanged, self._on_sandbox)
         inner.register("POST", "/v1/output", self._on_output)
@@ -114,6 +115,9 @@ class Runner:
         """Take nothing more from the sandbox that an instance runs in just now, whatever it is about to say."""
         if instance.sandbox is not None:
             self._by_sandbox.pop(instance.sandbox, None)
+            lines = self._lines.get(instance.sandbox)
+            if lines is not None:
+                lines.forget()
 
     async def may_run(self, uow: UnitOfWork, space: str, team: int, person: int | None) -> bool:
         """Whether what somebody has added may run in a space."""
@@ -195,7 +199,8 @@ class Runner:
                 uow, space=session.space, team=session.team, person=integration.added_by, purpose=PURPOSE,
                 environment=integration.module, size="module", spec=spec,
             )  # fmt: skip
-            self._controller.companions[row.id] = Companion(configuration, secrets, Lines(heard).take)
+            lines = self._lines[row.id] = Lines(heard)
+            self._controller.companions[row.id] = Companion(configuration, secrets, lines.take)
             self._by_sandbox[row.id] = (session, instance)
             self._ends[row.id] = asyncio.get_running_loop().create_future()
         return row.id
@@ -217,6 +222,7 @@ class Runner:
 
     async def _let_go(self, sandbox: str) -> None:
         self._by_sandbox.pop(sandbox, None)
+        self._lines.pop(sandbox, None)
         self._controller.companions.pop(sandbox, None)
         end = self._ends.pop(sandbox)
         if not end.done():

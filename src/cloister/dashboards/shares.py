@@ -21,7 +21,7 @@ from cloister.dashboards.uses import release_if_any
 from cloister.dashboards.variables import Setting, Variable, check_variables, settings_of
 from cloister.datasets import Grants, Operation
 from cloister.identity import secret_hash
-from cloister.modules import Described, Modules, Release
+from cloister.modules import Described, Modules, Permissions, Release
 from cloister.platform import UnitOfWork
 from cloister.spaces import in_space
 
@@ -46,7 +46,7 @@ class Shares:
     modules: Modules
     grants: Grants
     clock: Clock
-    asking: Callable[[str], set[str]] = lambda _dashboard: set()
+    asking: Callable[[str], dict[str, list[Permissions]]] = lambda _dashboard: {}
     """Which integrations of a dashboard run just now and may ask governed data."""
 
     async def create(self, uow: UnitOfWork, row: Dashboard, person: int, wish: Wish) -> tuple[Share, str]:
@@ -79,10 +79,12 @@ class Shares:
         for integration in document.integrations:
             release = await release_if_any(uow, self.modules, integration)
             needs = None if release is None else Described.model_validate(release.described).manifest.permissions
-            if not (needs and needs.asks) and integration.id not in running:
+            # What runs may be of another release than what would be started now: both count.
+            asking = [*running.get(integration.id, []), *([needs] if needs is not None and needs.asks else [])]
+            if not asking:
                 continue
-            # What runs may be of another release than what would be started now: then all that is granted counts.
-            only = None if needs is None or integration.id in running else needs.asks_only
+            named = [one.asks_only for one in asking]
+            only = None if None in named else frozenset[str]().union(*(names for names in named if names is not None))
             asked, leaving = [
                 {
                     grant.dataset

@@ -1,15 +1,13 @@
 """How a space is used: from registered to running code, when, from where, and by how many."""
 
-import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import pycountry
 from pydantic import BaseModel
 
 from cloister.access import scoped_select
-from cloister.audit import HourCount, Name, by_hour
+from cloister.audit import Name, by_hour
 from cloister.core.principal import Scope
 from cloister.insight.places import Places, local
 from cloister.platform import UnitOfWork
@@ -74,17 +72,12 @@ async def usage(uow: UnitOfWork, scope: Scope, space: str) -> Usage:
     places = Places(declared(await get_space(uow, space)))
     columns = (Enrolment.person, Enrolment.state, Enrolment.admitted_at, Enrolment.answers)
     rows = (await uow.session.execute(scoped_select(Enrolment, scope).with_only_columns(*columns))).all()
-    counts = await by_hour(uow, space, [*COUNTED, *CAME])
-    return await asyncio.to_thread(_add_up, rows, counts, places)
-
-
-def _add_up(rows: Sequence[Any], counts: Sequence[HourCount], places: Places) -> Usage:
     zones = {row.person: places.zone(row.answers) for row in rows}
     week: Counter[tuple[int, int, str]] = Counter()
     own: Counter[tuple[int, int, str]] = Counter()
     days: Counter[tuple[str, str]] = Counter()
     people: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for count in counts:
+    async for count in by_hour(uow, space, [*COUNTED, *CAME]):
         if count.person is not None:
             people[count.name][count.person] += count.count
         if count.name not in COUNTED:

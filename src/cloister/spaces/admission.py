@@ -124,8 +124,10 @@ class AdmissionController(Controller):
 
     def _admit_one(self, uow: UnitOfWork, row: Enrolment, declaration: SpaceDeclaration, person: Person) -> None:
         now = self._clock.now()
-        row.state, row.admitted_at, row.version = "active", now, row.version + 1
-        row.expires_at = declaration.end_for(now)
+        # Who comes back because a date was wrong was in all the time; who registers again begins anew.
+        admitted = row.admitted_at if row.ended_at is not None and row.admitted_at else now
+        row.state, row.admitted_at, row.ended_at, row.version = "active", admitted, None, row.version + 1
+        row.expires_at = declaration.end_for(admitted)
         uow.session.add(
             RoleBinding(
                 person=row.person,

@@ -137,6 +137,7 @@ class Enrolments:
         if enrolment.state not in {"applied", "eliminated"}:
             raise WrongState(f"The enrolment is {enrolment.state}; only one that waits can be approved.")
         enrolment.state, enrolment.approved, enrolment.waiting_for = "applied", True, None
+        enrolment.ended_at = None
         enrolment.version += 1
         record(uow, Name.ENROLMENT_APPLIED, space=enrolment.space, subject=person_label(person), approved=True)
         uow.publish(EnrolmentWanted(enrolment.space))

@@ -1,7 +1,7 @@
 """Declaring a space, and what of it shows to whom."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cloister.access import Bindings, scoped_get, scoped_select
 from cloister.audit import Name, record
@@ -24,6 +24,9 @@ from cloister.spaces.declaration import SpaceDeclaration
 from cloister.spaces.errors import SpaceEnded
 from cloister.spaces.models import Enrolment, Space, Team
 from cloister.spaces.store import declared, in_space
+
+LATELY = timedelta(days=7)
+"""Whoever was put out by a wrong date comes back with the right one within this time; later they register again."""
 
 
 class KindChanged(Conflict):
@@ -97,8 +100,10 @@ class Spaces:
             row.waiting_for = None
         uow.publish(EnrolmentWanted(slug))
 
-    async def effects(self, uow: UnitOfWork, before: SpaceDeclaration, wanted: SpaceDeclaration) -> tuple[int, int]:
-        """How many people would lose their access at once by a change, and how many would have to sign first."""
+    async def effects(
+        self, uow: UnitOfWork, before: SpaceDeclaration, wanted: SpaceDeclaration
+    ) -> tuple[int, int, int]:
+        """How many people would lose their access at once by a change, would have to sign first, and would come back."""
         inside = scoped_select(Enrolment, in_space(wanted.slug)).where(Enrolment.state == "active")
         admitted = (await uow.session.scalars(inside.with_only_columns(Enrolment.admitted_at))).all()
         now = self.clock.now()
@@ -109,7 +114,8 @@ class Spaces:
             one.required and (one.name not in signed or (one.sign_again and signed[one.name] != one.version_hash))
             for one in wanted.agreements
         )
-        return leave, len(admitted) - leave if asked else 0
+        back = await self._coming_back(uow, wanted, before)
+        return leave, len(admitted) - leave if asked else 0, len(back)
 
     async def _move_ends(self, uow: UnitOfWork, declaration: SpaceDeclaration, before: SpaceDeclaration) -> None:
         """Let the new dates count for those who are in already, and for those whom the old end of all had put out."""
@@ -125,21 +131,35 @@ class Spaces:
         uow.publish(AccessChanged(declaration.slug))
 
     async def _let_back(self, uow: UnitOfWork, declaration: SpaceDeclaration, before: SpaceDeclaration) -> None:
-        """Whoever was put out by an end that is a later one now comes back, as if it had never been: a date may be mistyped."""
+        """Whoever was lately put out by an end that is a later one now comes back for what is left of their time: a date may
+        be mistyped. They are judged as applicants are, but for an approval, which they have had.
+        """
+        for row in await self._coming_back(uow, declaration, before):
+            # When it ended stays: it says to admission that this is no new beginning.
+            row.state, row.waiting_for, row.version = "applied", None, row.version + 1
+            row.approved = declaration.enrolment.mode == "approval"
+            record(
+                uow, Name.ENROLMENT_APPLIED, person=row.person, space=row.space, subject=person_label(row.person),
+                approved=row.approved,
+            )  # fmt: skip
+
+    async def _coming_back(
+        self, uow: UnitOfWork, declaration: SpaceDeclaration, before: SpaceDeclaration
+    ) -> list[Enrolment]:
         now = self.clock.now()
-        if before.ends is None or before.ends > now:
-            return
-        out = scoped_select(Enrolment, in_space(declaration.slug)).where(Enrolment.state == "expired")
+        if before.ends is None or before.ends > now or before.ends == declaration.ends:
+            return []
+        out = scoped_select(Enrolment, in_space(declaration.slug)).where(
+            Enrolment.state == "expired", Enrolment.ended_at >= max(before.ends, now - LATELY),
+            Enrolment.admitted_at.is_not(None),
+        )  # fmt: skip
+        found = []
         for row in (await uow.session.scalars(out)).all():
-            if row.admitted_at is None or before.end_for(row.admitted_at) != before.ends:
-                continue  # their own time was over
-            end = declaration.end_for(row.admitted_at)
-            if end is None or end > now:
-                row.state, row.approved, row.waiting_for, row.version = "applied", True, None, row.version + 1
-                record(
-                    uow, Name.ENROLMENT_APPLIED, person=row.person, space=row.space, subject=person_label(row.person),
-                    approved=True,
-                )  # fmt: skip
+            admitted = row.admitted_at or now
+            end = declaration.end_for(admitted)
+            if before.end_for(admitted) == before.ends and (end is None or end > now):  # else their own time was over
+                found.append(row)
+        return found
 
     async def on_sign_in(
         self,

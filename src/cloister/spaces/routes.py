@@ -166,8 +166,8 @@ def _owner_routes(api: APIRouter, spaces: Spaces) -> None:
         """What a change would mean for those who are in, before it is made."""
         _, declaration = await active_space(call.uow, space)
         call.uow.unrecorded("only a look")
-        leave, sign = await spaces.effects(call.uow, declaration, body.applied(declaration))
-        return SettingsEffects(leave=leave, sign=sign)
+        leave, sign, back = await spaces.effects(call.uow, declaration, body.applied(declaration))
+        return SettingsEffects(leave=leave, sign=sign, back=back)
 
     @api.post("/spaces/{space}/agreements/preview", openapi_extra=guard(Action.SPACE_CONFIGURE))
     async def preview_agreement(space: Slug, body: AgreementText, call: CallDep) -> AgreementPreview:

@@ -152,6 +152,8 @@ class SettingsEffects(BaseModel):
     """So many lose their access at once: their time would be over."""
     sign: int
     """So many can do nothing until they have signed."""
+    back: int
+    """So many whom a wrong date put out come back for what is left of their time."""
 
 
 class AgreementDiff(BaseModel):

@@ -37,6 +37,7 @@ export function useBoard(space: string, dashboard: string) {
   const past = shallowRef<Document[]>([]);
   const undone = shallowRef<Document[]>([]);
   let waiting: Document | null = null;
+  let newest = 0; // the highest version that was heard of
 
   async function guarded(act: () => Promise<void>): Promise<void> {
     try {
@@ -95,6 +96,7 @@ export function useBoard(space: string, dashboard: string) {
       if (fault.status === 412) {
         conflict.value = true;
         past.value = [];
+        undone.value = [];
         await guarded(read);
       } else {
         if (remember && past.value === before) past.value = before.slice(0, -1); // there is nothing to undo
@@ -103,12 +105,15 @@ export function useBoard(space: string, dashboard: string) {
       }
     } finally {
       saving.value = false;
+      void changed(newest);
     }
   }
   /** Somebody else has changed it: show that, unless something of one's own is on its way and meets it there. */
   async function changed(now: number): Promise<void> {
-    if (now <= version.value || saving.value || waiting || !document.value) return;
+    newest = Math.max(newest, now);
+    if (newest <= version.value || saving.value || waiting || !document.value) return; // heard again when that is saved
     past.value = []; // going back to what was before would take away what they did
+    undone.value = [];
     await guarded(read);
   }
   /** After a fault: save what could not be saved, or look again. */

@@ -168,6 +168,14 @@ function patch(model, operations) {
 let key = null;
 let session = null;
 
+function takeBack(one) {
+  one.model = null;
+  one.seq = 0; // the same output may be told again
+  one.session = null;
+  one.card.className = "";
+  one.port?.postMessage({ data: null });
+}
+
 async function hear(message) {
   if (message.type === "INIT") {
     ({ key, session } = message);
@@ -176,11 +184,7 @@ async function hear(message) {
   if ((message.type === "INIT" || message.type === "CHANGED") && message.version > version) return void redraw();
   if (message.type === "TERMINATE") {
     word(message.reason);
-    for (const one of widgets.values()) { // it may have been the right to see them that ended
-      one.model = null;
-      one.card.className = "";
-      one.port?.postMessage({ data: null });
-    }
+    for (const one of widgets.values()) takeBack(one); // it may have been the right to see them that ended
     ended = true;
     current?.close();
     setTimeout(comeBack, (wait = Math.min(Math.max(wait, 2500) * 2, 60000)));
@@ -264,7 +268,8 @@ async function again() {
       document.getElementById("ask").hidden = false;
     } else {
       if (error.code) word(error.message);
-      if ([403, 404, 410].includes(error.status) && error.code !== "share.paused") {
+      if (error.code) for (const one of widgets.values()) takeBack(one); // it may have been the right to see them that ended
+      if ([403, 404, 410].includes(error.status)) {
         draw({ name: "", widgets: [] }); // nothing of it stays
         drawn = "nothing";
       }

@@ -146,6 +146,22 @@ time.sleep(60)
     assert (shared.status_code, shared.json()["code"]) == (403, "share.data_not_shareable")
 
 
+async def test_a_model_that_is_too_large_is_refused_with_its_limit(studio):
+    ada = await studio.person("ada")
+    main = """
+import cloister, time
+try:
+    cloister.output("x" * 2_000_000)
+except Exception as error:
+    cloister.output(str(error))
+time.sleep(60)
+"""
+    await studio.publish(ada, "huge", {"main.py": main})
+    board = await studio.dashboard(ada, [{"id": "h", "module": "huge"}])
+    async with studio.look(ada, board) as viewer:
+        assert "1,536 kB" in (await viewer.output())["model"]
+
+
 async def test_nobody_else_looks_and_a_ticket_works_once(studio):
     ada, eve = await studio.person("ada"), await studio.person("eve")
     await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})

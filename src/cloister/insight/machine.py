@@ -81,7 +81,8 @@ class EnvironmentOut(BaseModel):
     size_bytes: int
     packages: list[str]
     used_by: list[str]
-    """As SPACE/NAME; "platform" is what the platform itself runs on, "modules" what releases of modules need."""
+    """As SPACE/NAME; "platform" is what the platform itself runs on, "modules" what releases of modules need,
+    "running" what runs now and is declared no more. An image stays until its name is removed."""
 
 
 class EnvironmentList(BaseModel):
@@ -141,13 +142,13 @@ class Machines:
     async def environments(self, uow: UnitOfWork) -> EnvironmentList:
         """Those that are built, those that are declared, and who uses which."""
         wanted = await declared_environments(uow)
-        layers = await self._layers.used(await recipes(self._database))
-        return EnvironmentList(items=await asyncio.to_thread(self._list, wanted, await _images_of(uow), layers))
+        users = {id_: ["modules"] for id_ in await self._layers.used(await recipes(self._database))}
+        users |= {id_: ["running"] for id_ in _mounted(await _live(uow)) - users.keys()}
+        return EnvironmentList(items=await asyncio.to_thread(self._list, wanted, await _images_of(uow), users))
 
     def _list(
-        self, wanted: dict[str, list[str]], of_images: dict[str, list[str]], layers: set[str]
+        self, wanted: dict[str, list[str]], of_images: dict[str, list[str]], users: dict[str, list[str]]
     ) -> list[EnvironmentOut]:
-        users: dict[str, list[str]] = {id_: ["modules"] for id_ in layers}
         missing: list[EnvironmentOut] = []
         for name, requirements in (*wanted.items(), ("platform", WORKER_PACKAGES), ("platform", JUPYTERLAB)):
             built = self._environments.ready(requirements)
@@ -172,14 +173,11 @@ class Machines:
         """Remove the environments that no space, image, release of a module or running sandbox uses; return which."""
         async with self._database.read() as uow:
             wanted = [*(await declared_environments(uow)).values(), WORKER_PACKAGES, JUPYTERLAB]
-            mounted = [SandboxSpec.load(row.spec) for row in await _live(uow)]
+            mounted = _mounted(await _live(uow))
         used = {built.id for requirements in wanted if (built := self._environments.ready(requirements))}
         used |= {image.path.name for image in self._images.all()}
         used |= await self._layers.used(await recipes(self._database))
-        for spec in mounted:  # though nobody declares it any more
-            places = (spec.environment, spec.image, *(mount.source for mount in spec.mounts))
-            used |= {Path(place).name for place in places if place}
-        return await self._environments.collect(used)
+        return await self._environments.collect(used | mounted)
 
 
 async def declared_environments(uow: UnitOfWork) -> dict[str, list[str]]:
@@ -205,6 +203,13 @@ async def _live(uow: UnitOfWork) -> list[Sandbox]:
     states = [state.value for state in LIVE]
     live = scoped_select(Sandbox, EVERYTHING).where(Sandbox.state.in_(states))
     return list((await uow.session.scalars(live)).all())
+
+
+def _mounted(rows: list[Sandbox]) -> set[str]:
+    """The environments that sandboxes have which run now, though nobody may declare them any more."""
+    specs = [SandboxSpec.load(row.spec) for row in rows]
+    places = [place for spec in specs for place in (spec.environment, spec.image, *(m.source for m in spec.mounts))]
+    return {Path(place).name for place in places if place}
 
 
 def _memory() -> tuple[int, int]:

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from cloister.audit import Draft, Name, Outcome, Recorder
-from cloister.core.errors import CloisterError, Internal, TooManyRequests
+from cloister.core.errors import CloisterError, Internal, TooLarge, TooManyRequests
 from cloister.core.principal import Principal
 from cloister.identity import secret_hash
 from cloister.platform import Settings
@@ -335,6 +335,8 @@ async def _errors(
         return await handler(request)
     except CloisterError as error:
         return _problem(error)
+    except web.HTTPRequestEntityTooLarge:
+        return _problem(TooLarge(f"This has more than {MAX_BODY // 1024:,} kB, the most that can be sent at once."))
     except (web.HTTPException, asyncio.CancelledError, ConnectionError):
         raise
     except Exception:  # the edge of the inner API: a sandbox learns nothing of our insides

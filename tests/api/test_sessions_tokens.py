@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 from cloister.core.clock import ManualClock
 from cloister.identity.models import ApiToken, Session
 from cloister.sandboxes.backends.fake import FakeBackend
+from tests.api.test_http import problem
 from tests.support import blueprint, declare, make_settings, served
 
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -233,3 +234,17 @@ async def test_cookies_are_bound_to_https_where_there_is_https(tmp_path):
         answer = await api.anonymous().post("/auth/demo", json={"email": "a@test.example"})
         assert answer.headers["set-cookie"].startswith("__Host-cloister=")
         assert "secure" in answer.headers["set-cookie"].lower()
+
+
+async def test_people_see_where_they_are_signed_in_and_end_one_of_them(api):
+    here, there, eve = await api.sign_in("ana"), await api.sign_in("ana"), await api.sign_in("eve")
+    mine = (await here.get("/me/sessions")).json()["items"]
+    assert sorted(one["current"] for one in mine) == [False, True]
+    other = next(one for one in mine if not one["current"])
+    assert other["browser"]
+    assert problem(await eve.delete(f"/me/sessions/{other['id']}")) == (404, "session.not_found")
+    assert (await there.get("/me")).status_code == 200
+    assert (await here.delete(f"/me/sessions/{other['id']}")).status_code == 204
+    assert (await there.get("/me")).status_code == 401
+    assert [one["current"] for one in (await here.get("/me/sessions")).json()["items"]] == [True]
+    assert "ana@test.example" not in str(await api.records(name="identity:session:end"))

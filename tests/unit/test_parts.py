@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloister.audit import Name
 from cloister.core.errors import TooManyRequests
 from cloister.core.pagination import BadCursor, decode_cursor, encode_cursor
 from cloister.platform.ratelimit import RateLimit
@@ -17,6 +18,7 @@ from cloister.sandboxes.egress import allowed, is_public
 from cloister.sandboxes.output import Mask, OutputLog
 from cloister.sandboxes.states import BadTransition, check_transition
 from cloister.spaces import EgressRule
+from tests.support import ROOT
 
 
 def test_every_state_can_end_and_final_states_do_not_move():
@@ -126,3 +128,8 @@ async def test_an_environment_that_two_processes_build_at_once_is_built_once(tmp
     await environments._install(lock, built.path)  # as a process that began before the other was done
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [built.id]
     assert environments.ready([]) == built
+
+
+def test_every_record_has_words_for_those_who_read_it():
+    said = (ROOT / "ui/src/records.ts").read_text()
+    assert [name.value for name in Name if f'"{name.value}"' not in said] == []

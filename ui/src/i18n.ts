@@ -24,9 +24,9 @@ speak(first);
 const place = (): string => (navigator.language.startsWith(i18n.global.locale.value) ? navigator.language : i18n.global.locale.value);
 
 /** A moment as people here write it. */
-export function when(moment: string | null | undefined, withTime = true): string {
+export function when(moment: string | null | undefined, withTime: boolean | "seconds" = true): string {
   if (!moment) return "";
-  const style = withTime ? ({ dateStyle: "medium", timeStyle: "short" } as const) : ({ dateStyle: "medium" } as const);
+  const style = withTime ? ({ dateStyle: "medium", timeStyle: withTime === "seconds" ? "medium" : "short" } as const) : ({ dateStyle: "medium" } as const);
   return new Intl.DateTimeFormat(place(), style).format(new Date(moment));
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from cloister.audit import Draft, Name, Outcome, Recorder
@@ -22,6 +22,8 @@ from cloister.identity.schemas import (
     NewToken,
     PersonOut,
     ProviderOut,
+    SessionList,
+    SessionOut,
     SignedOut,
     SignInOptions,
     TokenIn,
@@ -172,6 +174,25 @@ def router(
         person = await confirmations.confirm(call.uow, call.person, body.token)
         await on_confirmed(call.uow, person.number)
         return PersonOut.of(person)
+
+    @api.get("/me/sessions", openapi_extra=guard(Action.SELF_READ))
+    async def my_sessions(call: CallDep) -> SessionList:
+        """The browsers in which you are signed in."""
+        rows = await sessions.mine(call.uow, call.person)
+        return SessionList(
+            items=[
+                SessionOut(
+                    id=row.id, current=row.id == call.principal.session, began_at=row.created_at, seen_at=row.seen_at,
+                    address=row.address, browser=row.user_agent,
+                )
+                for row in rows
+            ]
+        )  # fmt: skip
+
+    @api.delete("/me/sessions/{session}", openapi_extra=guard(Action.SELF_WRITE), status_code=204)
+    async def end_session(session: Annotated[str, Path(max_length=60)], call: CallDep) -> None:
+        """Sign out in one of your browsers. What it has open ends within a second."""
+        await sessions.end_one(call.uow, call.person, session)
 
     @api.get("/me/tokens", openapi_extra=guard(Action.SELF_READ))
     async def my_tokens(call: CallDep) -> TokenList:

@@ -70,6 +70,26 @@ class TokenIn(BaseModel):
     days: Annotated[int, Field(ge=1, le=366)] = 90
 
 
+class SessionOut(BaseModel):
+    """A browser that is signed in."""
+
+    id: str
+    current: bool
+    """Whether it is the one that asks."""
+    began_at: datetime
+    seen_at: datetime
+    """Up to some minutes ago."""
+    address: str | None
+    browser: str | None
+    """As it calls itself (User-Agent)."""
+
+
+class SessionList(BaseModel):
+    """The browsers in which somebody is signed in, the one last used first."""
+
+    items: list[SessionOut]
+
+
 class TokenOut(BaseModel):
     """A token, without its text."""
 

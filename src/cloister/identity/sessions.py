@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, delete, select
 
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
+from cloister.core.errors import NotFound
 from cloister.core.events import SignedOut
 from cloister.core.ids import new_id
 from cloister.core.principal import Principal
@@ -17,6 +18,13 @@ from cloister.platform import Database, Settings, UnitOfWork
 
 SEEN_EVERY = timedelta(minutes=1)
 """``seen_at`` is written no more often than this, so that reading a page is not a write."""
+
+
+class SessionNotFound(NotFound):
+    """You are signed in in no such browser."""
+
+    code = "session.not_found"
+
 
 _BY_SECRET = (
     select(Session, Person.disabled_at)
@@ -95,6 +103,25 @@ class Sessions:
             record(uow, Name.SIGNED_OUT, subject=principal.session)
             if principal.person is not None:
                 uow.publish(SignedOut(principal.person))
+
+    async def mine(self, uow: UnitOfWork, person: int) -> list[Session]:
+        """The browsers in which somebody is signed in, the one last used first."""
+        now, idle = self.clock.now(), timedelta(seconds=self.settings.session_idle_seconds)
+        query = select(Session).where(Session.person == person, Session.expires_at > now, Session.seen_at > now - idle)
+        return list((await uow.session.scalars(query.order_by(Session.seen_at.desc()))).all())
+
+    async def end_one(self, uow: UnitOfWork, person: int, id_: str) -> None:
+        """Sign a person out in one browser, perhaps another one than this.
+
+        Raises:
+            SessionNotFound: when they have none of that id.
+        """
+        row = await uow.session.get(Session, id_)
+        if row is None or row.person != person:
+            raise SessionNotFound
+        await uow.session.delete(row)
+        record(uow, Name.SIGNED_OUT, person=person, subject=id_)
+        uow.publish(SignedOut(person))
 
     async def end_all(self, uow: UnitOfWork, person: int) -> int:
         """Sign a person out everywhere; return from how many browsers."""

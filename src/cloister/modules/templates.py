@@ -1,11 +1,17 @@
 """What a new module begins with: small, and running."""
 
 _CONFIG = b'[\n  {"type": "slider", "name": "every", "label": "Seconds between values", "default": 1, "min": 1, "max": 60}\n]\n'
+_NEEDS = b"""# What it may. What is not declared is not granted, and whoever adds it sees it first.
+permissions:
+  hosts: []  # such as [{host: api.example.org, ports: [443]}]
+  datasets: false  # or [rain], or true for any that whoever adds it may ask
+"""
 
 TEMPLATES: dict[str, dict[str, bytes]] = {
     "python": {
         "config.json": _CONFIG,
         "README.md": b"# A new integration\n\nSays what time it is.\n",
+        "module.yaml": _NEEDS,
         "main.py": b"""import time
 
 import cloister
@@ -18,6 +24,7 @@ while True:
     "node": {
         "config.json": _CONFIG,
         "README.md": b"# A new integration\n\nSays what time it is.\n",
+        "module.yaml": _NEEDS,
         "package.json": b'{"name": "module", "private": true}\n',
         "index.js": b"""const cloister = require("cloister");
 
@@ -27,6 +34,7 @@ setInterval(() => cloister.output({ now: Date.now() / 1000 }), cloister.MODEL.ev
     "go": {
         "config.json": _CONFIG,
         "README.md": b"# A new integration\n\nSays what time it is.\n",
+        "module.yaml": _NEEDS,
         "go.mod": b"module clock\n\ngo 1.24\n",
         "main.go": b"""package main
 

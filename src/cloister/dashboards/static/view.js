@@ -4,7 +4,10 @@ const API = "/api/v1";
 const SHARE = location.pathname.match(/\/view\/([^/]+)\/view\.html$/)?.[1] ?? null;
 const frames = new Map(); // window of a frame → what it shows
 const widgets = new Map(); // id → the same
-const SILENT = "This widget does not answer.";
+const german = navigator.language.startsWith("de");
+const t = (english, deutsch) => (german ? deutsch : english);
+document.documentElement.lang = german ? "de" : "en";
+const SILENT = t("This widget does not answer.", "Dieses Widget antwortet nicht.");
 let wait = 500;
 let ended = false;
 
@@ -12,13 +15,14 @@ const word = (text) => (document.getElementById("word").textContent = text);
 
 async function view(passphrase) {
   const token = location.hash.slice(1);
+  if (!token) throw Object.assign(new Error(t("This link is not whole: what stands after its # is missing.", "Dieser Link ist unvollständig: Es fehlt, was hinter # steht.")), { code: "share.not_found", status: 404 });
   const answer = await fetch(`${API}/shares/view`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ token, share: SHARE, again: drawn !== "", passphrase: passphrase || null, values: choices() }),
   });
   const said = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(said.detail || "This did not work."), { code: said.code, status: answer.status });
+  if (!answer.ok) throw Object.assign(new Error(said.detail || t("This did not work.", "Das hat nicht geklappt.")), { code: said.code, status: answer.status });
   return said;
 }
 
@@ -67,7 +71,7 @@ function offer(variables) {
         const search = new URLSearchParams(location.search);
         search.set(one.id, JSON.stringify(chosen(one, field)));
         history.replaceState(null, "", `?${search}${location.hash}`);
-        word("One moment …");
+        word(t("One moment …", "Einen Moment …"));
         wait = 50;
         if (ended || !current) again();
         else current.close(); // another is asked for, with what is chosen now
@@ -118,7 +122,7 @@ function draw(shown) {
       frames.set(frame.contentWindow, one);
       frame.src = widget.frame;
     } else {
-      note.textContent = "This widget was removed by its author.";
+      note.textContent = t("This widget was removed by its author.", "Dieses Widget wurde von seinem Autor entfernt.");
       grid.append(card);
     }
   }
@@ -224,7 +228,7 @@ function follow(path) {
   socket.onclose = () => {
     clearInterval(tick);
     if (ended) return;
-    if (wait > 50) word("The connection is gone; trying again …");
+    if (wait > 50) word(t("The connection is gone; trying again …", "Die Verbindung ist weg; es wird erneut versucht …"));
     setTimeout(again, wait);
     wait = Math.min(wait * 2, 15000);
   };
@@ -249,6 +253,9 @@ function redraw() {
   }, 1500 + Math.random() * 1500);
 }
 
+document.querySelector("#ask label").firstChild.textContent = t("This link has a passphrase ", "Dieser Link hat ein Kennwort ");
+document.querySelector("#ask button").textContent = t("Show", "Zeigen");
+document.getElementById("choices").setAttribute("aria-label", t("Settings", "Einstellungen"));
 let known = null;
 let drawn = "";
 async function again() {
@@ -264,7 +271,7 @@ async function again() {
     follow(live.path);
   } catch (error) {
     if (error.code === "share.passphrase_needed") {
-      word(known ? "That is not the passphrase." : "");
+      word(known ? t("That is not the passphrase.", "Das ist nicht das Kennwort.") : "");
       document.getElementById("ask").hidden = false;
     } else {
       if (error.code) word(error.message);

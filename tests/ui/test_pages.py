@@ -5,6 +5,8 @@ from playwright.async_api import expect
 from tests.support import declare
 from tests.ui.conftest import register
 
+PHONE = {"width": 390, "height": 844}
+
 
 async def test_a_session_that_ended_is_taken_up_again_without_losing_what_was_typed(somebody):
     person = await somebody("ada")
@@ -63,3 +65,19 @@ async def test_nothing_is_asked_of_another_site_and_no_script_stands_in_a_page(s
     assert found.headers["cache-control"].endswith("immutable")
     assert (await person.page.request.get(site.base + "/assets/nosuch.js")).status == 404
     assert (await person.page.request.get(site.base + "/api/v1/nosuch")).status == 404
+
+
+async def test_no_page_is_wider_than_a_phone(somebody, site):
+    member, steward, operator = await somebody("ada"), await somebody("steward", viewport=PHONE), await somebody("operator", viewport=PHONE)  # fmt: skip
+    await register(member)
+    places = [(steward, f"/s/course/{name}") for name in ("people", "teams", "data", "data/rain", "agreements", "grants", "audit", "findings", "capacity", "usage", "exports", "sql", "settings")]  # fmt: skip
+    places += [(steward, path) for path in ("/home", "/modules", "/account", "/s/course")]
+    places += [(operator, f"/operator?tab={tab}") for tab in ("health", "programs", "spaces", "people", "environments", "settings", "branding")]  # fmt: skip
+    wide = []
+    for person, path in places:
+        await person.go(path)
+        await person.page.wait_for_load_state("networkidle")
+        width = await person.page.evaluate("document.documentElement.scrollWidth")
+        if width > PHONE["width"]:
+            wide.append((path, width))
+    assert wide == []

@@ -335,3 +335,17 @@ async def test_a_folder_runs_from_the_command_line_anew_on_each_save_and_is_publ
     published = await cli("publish", str(folder), "1.0.0")
     said = (await published.communicate())[0].decode()
     assert (published.returncode, "from-here 1.0.0 is published." in said) == (0, True), said
+
+    async def says(*arguments):
+        done = await cli(*arguments)
+        return (await done.communicate())[0].decode()
+
+    assert "from-here" in await says("search", "from-here")
+    assert "hidden" in await says("yank", "from-here", "1.0.0")
+    assert "shown again" in await says("yank", "from-here", "1.0.0", "--back")
+    await says("fork", "from-here", "mine", "--into", str(tmp_path / "mine"))
+    assert (tmp_path / "mine" / "main.py").read_text() == main.read_text()
+    assert "is gone" in await says("remove", "from-here", "1.0.0", "--yes")
+    narrow = await ada.post("/me/tokens", json={"name": "narrow", "scopes": ["query.*"], "days": 1})
+    environ["CLOISTER_TOKEN"] = narrow.json()["token"]
+    assert "(module.write)" in await says("yank", "mine", "1.0.0"), "the scope that it would take is named"

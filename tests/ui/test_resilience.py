@@ -283,3 +283,17 @@ async def test_a_steward_hears_who_waits_and_who_waits_is_not_asked_again(somebo
     await steward.page.get_by_role("button", name="Approve (1)").click()
     await page.get_by_text("Your workspace is ready.").wait_for(timeout=60_000)
     await person.accessible()
+
+
+async def test_where_only_groups_may_be_seen_the_page_suggests_groups(somebody, site):
+    grants = [{"to": "everybody", "dataset": "rain", "allow": ["query"], "min_group": 2}]
+    await declare(site.platform, type(site.space).model_validate({**site.space.model_dump(exclude_defaults=True), "grants": grants}), site.folder)  # fmt: skip
+    person = await somebody("ada")
+    page = person.page
+    await register(person)
+    await person.go("/s/course/data/rain")
+    await page.get_by_text("You see groups of at least 2").wait_for()
+    await expect(page.get_by_role("button", name="Some rows")).to_have_count(0)
+    await page.get_by_role("link", name="Ask it in SQL").click()
+    await page.get_by_role("button", name="Run", exact=True).click()
+    await page.get_by_role("cell", name="Porto").wait_for()

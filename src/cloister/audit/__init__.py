@@ -2,7 +2,7 @@
 
 from cloister.audit.chain import seal
 from cloister.audit.checkpoints import CheckpointController, read_checkpoints
-from cloister.audit.counting import HourCount, by_hour
+from cloister.audit.counting import by_hour
 from cloister.audit.names import Name
 from cloister.audit.record import Draft, Outcome, record
 from cloister.audit.recorder import Recorder
@@ -13,7 +13,6 @@ __all__ = [
     "CheckpointController",
     "Draft",
     "Filter",
-    "HourCount",
     "Name",
     "Outcome",
     "Recorder",

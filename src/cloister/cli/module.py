@@ -224,7 +224,6 @@ async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: di
             return None
         return asyncio.create_task(_follow(http, tried["live"]["path"]))
 
-    following: asyncio.Task[None] | None = None
     following = await trial()
     seen = await asyncio.to_thread(read_folder, folder)
     while following is None or not following.done():

@@ -56,17 +56,16 @@ class Frames:
         """The release that each part of a dashboard is, by the part's id; None where its author took it away."""
         return {use.id: await release_if_any(uow, self.modules, use) for use in uses}
 
-    async def more(self, uow: UnitOfWork, use: Use) -> dict[str, Any]:
-        """The release that an integration would be if what it asks for beyond what was accepted were accepted."""
+    async def more(self, uow: UnitOfWork, use: Use, release: Release | None) -> dict[str, Any]:
+        """The release that an integration would be if what it asks for beyond what was accepted were accepted, and the newest
+        of its module where the range leaves that out.
+        """
         if not isinstance(use, Integration) or use.accepts is None:
             return {}
         newer, asked = await self.modules.beyond(uow, use.module, use.version, use.accepts)
-        return {"newer": newer, "asks_more": asked}
-
-    async def latest(self, uow: UnitOfWork, use: Use, release: Release | None) -> str | None:
-        """The module's newest release, where the part is another one."""
         module = await scoped_get(uow, Module, EVERYTHING, name=use.module)
-        return None if module is None or release is None or release.version == module.latest else module.latest
+        latest = None if module is None or release is None or release.version == module.latest else module.latest
+        return {"newer": newer, "asks_more": asked, "latest": latest}
 
     def address(self, digest: str | None) -> str | None:
         return None if digest is None else f"{self.origin}/w/{digest}/index.html"

@@ -122,11 +122,10 @@ def router(
             items.append(
                 PartOut(
                     id=use.id, module=use.module, version=None if release is None else release.version,
-                    latest=await frames.latest(call.uow, use, release),
                     title=described.manifest.title or use.module if described else use.module,
                     configuration=[] if described is None else [e.model_dump(exclude_none=True) for e in described.model],
                     frame=frames.address(release.digest) if release is not None and widget else None,
-                    **await frames.more(call.uow, use),
+                    **await frames.more(call.uow, use, release),
                 )
             )  # fmt: skip
         return PartList(items=items)

@@ -51,7 +51,7 @@ class PartOut(BaseModel):
     frame: str | None
     """Where a widget's page is; None of an integration, and where no release can run."""
     latest: str | None = None
-    """The module's newest release, where that is another one."""
+    """Of an integration: its module's newest release, where that is another one."""
     newer: str | None = None
     """A newer release that would run, were what it asks for accepted."""
     asks_more: list[str] = Field(default_factory=list)

@@ -5,6 +5,9 @@ import { teamOf } from "./session";
 
 export type Row = Record<string, unknown>;
 
+/** Why no answer came: whoever asked has stopped it, or the network did. */
+const cutOff = (signal?: AbortSignal) => (signal?.aborted ? new ApiError(499, "query.cancelled", i18n.global.t("queryCancelled")) : new ApiError(0, "network", ""));
+
 /** The platform's answer in a form: JSON, CSV.
  * @throws ApiError when it gives none. */
 export async function send(space: string, sql: string, accept: string, signal?: AbortSignal): Promise<Response> {
@@ -13,8 +16,7 @@ export async function send(space: string, sql: string, accept: string, signal?: 
     const body = JSON.stringify({ sql, team: teamOf(space) });
     answer = await fetch(`/api/v1/spaces/${space}/query`, { method: "POST", headers: { "Content-Type": "application/json", Accept: accept }, body, signal });
   } catch {
-    if (signal?.aborted) throw new ApiError(499, "query.cancelled", i18n.global.t("queryCancelled"));
-    throw new ApiError(0, "network", "");
+    throw cutOff(signal);
   }
   if (answer.ok) return answer;
   const said = (await answer.json().catch(() => ({ code: "internal", detail: "" }))) as { code: string; detail: string };
@@ -40,8 +42,7 @@ export async function ask(space: string, sql: string, signal?: AbortSignal): Pro
   try {
     found = await answer.json();
   } catch {
-    if (signal?.aborted) throw new ApiError(499, "query.cancelled", i18n.global.t("queryCancelled"));
-    throw new ApiError(0, "network", ""); // it was cut off
+    throw cutOff(signal); // it was cut off
   }
   const names = named(found.columns.map((column) => (typeof column === "string" ? column : column.name)));
   return { names, rows: found.rows.map((row) => Object.fromEntries(names.map((name, index) => [name, row[index]]))), cached: answer.headers.get("Cloister-Cached") === "yes" };

@@ -35,5 +35,7 @@ export function useWorkspace(space: string, team: string) {
   const change = useAction(async (body: Schemas["WorkspaceIn"]) => {
     loaded.data.value = await must(api.PATCH("/api/v1/spaces/{space}/teams/{team}/workspace", { ...path, body }));
   });
-  return { loaded, state, start, restart, stop, change };
+  /** What runs in it just now, in a sentence, and would be lost by a stop; null when nothing does. */
+  const works = computed(() => (/at work|uses/.test(loaded.data.value?.busy ?? "") ? (loaded.data.value?.busy ?? null) : null));
+  return { loaded, state, works, start, restart, stop, change };
 }

@@ -49,7 +49,7 @@ async def test_a_stranger_registers_on_a_phone_and_asks_the_data(somebody):
     await person.accessible()
 
 
-async def test_a_member_joins_modules_on_a_dashboard_without_programming_and_shares_it(somebody, site):
+async def test_a_member_joins_modules_on_a_dashboard_without_programming_and_shares_it(somebody, site, tmp_path):
     person = await somebody("ada")
     page = person.page
     await register(person)
@@ -97,6 +97,34 @@ async def test_a_member_joins_modules_on_a_dashboard_without_programming_and_sha
     await stranger.page.goto(link)
     await stranger.page.frame_locator("iframe").get_by_text("Porto").first.wait_for(timeout=30_000)
     assert "select town" not in await stranger.page.content()
+    await _known_by_a_picture(person, tmp_path)
+
+
+async def _known_by_a_picture(person, folder):
+    """In lists a dashboard is known by where its widgets are, or by a picture that somebody chose."""
+    page = person.page
+    await person.go("/s/course/dashboards")
+    card = page.locator(".v-card", has_text="Rain").locator("img")
+    await expect(card).to_be_visible()
+    await until(lambda: card.evaluate("(one) => one.naturalWidth > 0"), 10)
+    await person.accessible()
+    await page.screenshot(path=SCREENSHOTS / "dashboards.png")
+    drawn = await card.get_attribute("src")
+    answer = await page.request.get(person.base + drawn)
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert "data:image/svg+xml" in await answer.text(), "the bar chart's picture is where the bar chart is"
+    await page.locator(".v-card", has_text="Rain").click()
+    await page.get_by_role("button", name="Edit").click()
+    (folder / "note.png").write_text("no picture")
+    chooser = page.get_by_label("Picture for lists")
+    await chooser.set_input_files(folder / "note.png")
+    await page.get_by_text("That is no picture").wait_for()
+    await chooser.set_input_files(SCREENSHOTS / "dashboards.png")
+    await page.get_by_role("button", name="Draw one instead").wait_for()
+    await person.go("/s/course/dashboards")
+    await expect(card).not_to_have_attribute("src", drawn)
+    own = await page.request.get(person.base + await card.get_attribute("src"))
+    assert (own.headers["content-type"], len(await own.body()) < 30_000) == ("image/jpeg", True)
 
 
 async def _published(page, *names):

@@ -10,6 +10,7 @@ SECRET = "$secret"  # noqa: S105  (the key under which a sealed value stands)
 GIVER = "by"
 """Who gave a secret, by number: it goes to no other host than those it was given for."""
 COLUMNS = 24
+PICTURE = r"^(data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]{4}){1,10000}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?$"
 
 
 class _Strict(BaseModel):
@@ -63,6 +64,8 @@ class Document(_Strict):
     format: Literal[1] = 1
     name: Annotated[str, Field(min_length=1, max_length=120)]
     background: Annotated[str, Field(max_length=20, pattern=r"^(#[0-9a-fA-F]{3,8})?$")] = ""
+    thumbnail: Annotated[str, Field(max_length=40_000, pattern=PICTURE)] = ""
+    """A picture of its own for lists, at most 30 kB, as a data URL; empty: one is drawn of where its widgets are."""
     integrations: Annotated[list[Integration], Field(max_length=50)] = Field(default_factory=list)
     widgets: Annotated[list[Widget], Field(max_length=200)] = Field(default_factory=list)
 

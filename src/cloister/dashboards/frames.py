@@ -9,8 +9,10 @@ from typing import Any
 
 from cloister.access import scoped_get, scoped_select
 from cloister.core.principal import EVERYTHING
-from cloister.dashboards.document import Integration, Use
+from cloister.dashboards.document import Document, Integration, Use
 from cloister.dashboards.models import Share
+from cloister.dashboards.pictures import Picture
+from cloister.dashboards.schemas import PartOut
 from cloister.dashboards.trials import Trials
 from cloister.dashboards.uses import release_if_any
 from cloister.modules import Described, Module, ModuleFileNotFound, Modules, Release
@@ -31,6 +33,8 @@ PAGE_POLICY = (
     "frame-src {widgets}; base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
 )
 ABOUT = {"module.yaml", "README.md", "config.json"}
+MAX_PICTURE = 16_000
+"""Of a module's picture within a dashboard's, in bytes."""
 PAGE, LIBRARY = "index.html", b"/lib/cloister.js"
 _START = re.compile(rb"\s*(<!doctype[^>]*>)?\s*(<html[^>]*>)?\s*(<head[^>]*>)?", re.IGNORECASE)
 OWN = {"charts.js", "cloister.js", "tables.js", "widget.css"}
@@ -56,7 +60,34 @@ class Frames:
         """The release that each part of a dashboard is, by the part's id; None where its author took it away."""
         return {use.id: await release_if_any(uow, self.modules, use) for use in uses}
 
-    async def more(self, uow: UnitOfWork, use: Use, release: Release | None) -> dict[str, Any]:
+    async def parts(self, uow: UnitOfWork, document: Document) -> list[PartOut]:
+        """The releases that the parts of a dashboard are, what can be set in each, and where widgets' pages are."""
+        uses = [*document.integrations, *document.widgets]
+        releases = await self.releases(uow, uses)
+        items = []
+        for use in uses:
+            release = releases[use.id]
+            described = None if release is None else Described.model_validate(release.described)
+            widget = described is not None and described.manifest.kind == "widget"
+            items.append(
+                PartOut(
+                    id=use.id, module=use.module, version=None if release is None else release.version,
+                    title=described.manifest.title or use.module if described else use.module,
+                    configuration=[] if described is None else [e.model_dump(exclude_none=True) for e in described.model],
+                    frame=self.address(release.digest) if release is not None and widget else None,
+                    **await self._more(uow, use, release),
+                )
+            )  # fmt: skip
+        return items
+
+    async def pictures(self, uow: UnitOfWork, document: Document) -> dict[str, Picture]:
+        """The thumbnails of the modules that the widgets of a dashboard are, but for large ones."""
+        releases = await self.releases(uow, document.widgets)
+        digests = {w.module: one.digest for w in document.widgets if (one := releases[w.id]) is not None}
+        found = {module: await self.modules.files.picture(digest) for module, digest in digests.items()}
+        return {module: picture for module, picture in found.items() if picture and len(picture[1]) <= MAX_PICTURE}
+
+    async def _more(self, uow: UnitOfWork, use: Use, release: Release | None) -> dict[str, Any]:
         """The release that an integration would be if what it asks for beyond what was accepted were accepted, and the newest
         of its module where the range leaves that out.
         """

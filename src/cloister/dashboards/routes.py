@@ -22,12 +22,12 @@ from cloister.dashboards.frames import Frames, page_asset
 from cloister.dashboards.hub import PROTOCOL, Viewer
 from cloister.dashboards.live import LiveSessions
 from cloister.dashboards.models import Dashboard, Share
+from cloister.dashboards.pictures import HEADERS, drawn, own
 from cloister.dashboards.schemas import (
     DashboardIn,
     DashboardOut,
     DashboardPage,
     PartList,
-    PartOut,
     RevertIn,
     ShareIn,
     ShareList,
@@ -49,7 +49,6 @@ from cloister.dashboards.shares import Shares, Wish, shown
 from cloister.dashboards.tickets import Ticket, Tickets
 from cloister.dashboards.variables import chosen
 from cloister.identity import secret_hash
-from cloister.modules import Described
 from cloister.platform import Call, Database, Settings
 from cloister.platform.call import current_call
 from cloister.platform.etags import check_etag, check_seen
@@ -111,24 +110,15 @@ def router(
         """The releases that the parts of a dashboard are, what can be set in each, and where widgets' pages are."""
         del space
         row = await dashboards.get(call.uow, call.scope, dashboard)
-        items = []
-        document = Document.model_validate(row.document)
-        uses = [*document.integrations, *document.widgets]
-        releases = await frames.releases(call.uow, uses)
-        for use in uses:
-            release = releases[use.id]
-            described = None if release is None else Described.model_validate(release.described)
-            widget = described is not None and described.manifest.kind == "widget"
-            items.append(
-                PartOut(
-                    id=use.id, module=use.module, version=None if release is None else release.version,
-                    title=described.manifest.title or use.module if described else use.module,
-                    configuration=[] if described is None else [e.model_dump(exclude_none=True) for e in described.model],
-                    frame=frames.address(release.digest) if release is not None and widget else None,
-                    **await frames.more(call.uow, use, release),
-                )
-            )  # fmt: skip
-        return PartList(items=items)
+        return PartList(items=await frames.parts(call.uow, Document.model_validate(row.document)))
+
+    @api.get("/spaces/{space}/dashboards/{dashboard}/thumbnail", openapi_extra=READ, response_class=Response)
+    async def dashboard_thumbnail(space: Slug, dashboard: Id, call: CallDep) -> Response:
+        """The small picture of a dashboard: its own, or one drawn of where its widgets are."""
+        del space
+        document = Document.model_validate((await dashboards.get(call.uow, call.scope, dashboard)).document)
+        kind, content = own(document) or drawn(document, await frames.pictures(call.uow, document))
+        return Response(content, media_type=kind, headers=HEADERS)
 
     @api.delete("/spaces/{space}/dashboards/{dashboard}", openapi_extra=WRITE, status_code=204)
     async def delete_dashboard(space: Slug, dashboard: Id, call: CallDep, if_match: IfMatch = None) -> None:

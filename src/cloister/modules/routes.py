@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import contextlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
@@ -51,7 +50,6 @@ FilePath = Annotated[str, Path(max_length=200)]
 Cursor = Annotated[str | None, Query(max_length=400)]
 IfMatch = Annotated[str | None, Header(max_length=200)]
 Word = Annotated[str | None, Query(max_length=60)]
-THUMBNAILS = {"thumbnail.svg": "image/svg+xml", "thumbnail.png": "image/png", "thumbnail.jpg": "image/jpeg"}
 READ, WRITE = guard(Action.MODULE_READ), guard(Action.MODULE_WRITE)
 
 
@@ -92,14 +90,13 @@ def router(settings: Settings, modules: Modules, builds: BuildController, source
     async def thumbnail(name: Name, call: CallDep) -> Response:
         """The picture of a module's latest release."""
         module, release = await modules.resolve(call.uow, name, "latest")
-        for path, kind in THUMBNAILS.items():
-            with contextlib.suppress(ModuleFileNotFound):
-                content = await modules.files.file(release.digest, path)
-                headers = {
-                    "Cache-Control": "private, max-age=600",
-                    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
-                }
-                return Response(content, media_type=kind, headers=headers)
+        found = await modules.files.picture(release.digest)
+        if found is not None:
+            headers = {
+                "Cache-Control": "private, max-age=600",
+                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+            }
+            return Response(found[1], media_type=found[0], headers=headers)
         raise ModuleFileNotFound(f"“{module.name}” has no picture.")
 
     @api.get("/modules/configuration-schema", openapi_extra=guard(Action.PUBLIC_READ))

@@ -1,6 +1,7 @@
 """Where the files of releases are: the ZIP file in the object store, and unpacked on this machine for sandboxes."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import tempfile
@@ -14,6 +15,7 @@ from cloister.modules.errors import BadPath, ModuleFileNotFound
 from cloister.platform import ObjectStore
 from cloister.platform.objects import settle
 
+THUMBNAILS = {"thumbnail.svg": "image/svg+xml", "thumbnail.png": "image/png", "thumbnail.jpg": "image/jpeg"}
 LEFT_BEHIND = {".git", "__pycache__", "node_modules", ".venv"}
 
 
@@ -68,6 +70,13 @@ class Files:
             return await asyncio.to_thread((await self.folder(digest)).joinpath(path).read_bytes)
         except (BadPath, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise ModuleFileNotFound from error
+
+    async def picture(self, digest: str) -> tuple[str, bytes] | None:
+        """The media type and the content of a release's thumbnail; None when it has none."""
+        for path, kind in THUMBNAILS.items():
+            with contextlib.suppress(ModuleFileNotFound):
+                return kind, await self.file(digest, path)
+        return None
 
     async def folder(self, digest: str) -> Path:
         """The files unpacked, readable by every sandbox that they are mounted into."""

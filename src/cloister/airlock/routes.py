@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Path, Query
-from fastapi.responses import StreamingResponse
 
 from cloister.airlock.schemas import ExportDecisionIn, ExportIn, ExportOut, ExportPage
 from cloister.airlock.service import Airlock
@@ -12,6 +11,7 @@ from cloister.core.actions import Action, guard
 from cloister.core.pagination import MAX_PAGE
 from cloister.platform import Call
 from cloister.platform.call import current_call
+from cloister.platform.streamed import Streamed
 from cloister.spaces import team_number
 
 CallDep = Annotated[Call, Depends(current_call)]
@@ -53,18 +53,18 @@ def router(airlock: Airlock) -> APIRouter:
     @api.get(
         "/spaces/{space}/exports/{export}/files/{number}",
         openapi_extra=guard(Action.EXPORT_READ, transaction=False),
-        response_class=StreamingResponse,
+        response_class=Streamed,
         responses={200: {"content": {BYTES: {}}, "description": "The file"}},
     )
     async def export_file(
         space: Slug, export: Id, number: Annotated[int, Path(ge=0, le=100)], call: CallDep
-    ) -> StreamingResponse:
+    ) -> Streamed:
         """A file: for those who decide at any time, for the team once it is approved. Recorded before the first byte."""
         del space
         about, chunks = await airlock.content(call.scope, export, number, call.request_id)
         name = quote(about["path"].rpartition("/")[2], safe="")
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "Content-Length": str(about["size"])}
-        return StreamingResponse(chunks, media_type=BYTES, headers=headers)
+        return Streamed(chunks, media_type=BYTES, headers=headers)
 
     @api.post("/spaces/{space}/exports/{export}/withdrawal", openapi_extra=guard(Action.EXPORT_ASK))
     async def withdraw_export(space: Slug, export: Id, call: CallDep) -> ExportOut:

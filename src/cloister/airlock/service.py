@@ -7,7 +7,7 @@ between them is undone by the controller.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -230,7 +230,7 @@ class Airlock:
 
     async def content(
         self, scope: Scope, id_: str, number: int, request_id: str
-    ) -> tuple[dict[str, Any], AsyncIterator[bytes]]:
+    ) -> tuple[dict[str, Any], AsyncGenerator[bytes]]:
         """What is known of a file, and its bytes. The record of it is durable before the first of them.
 
         Raises:

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from cloister.audit import Draft, Name, Recorder
 from cloister.core.actions import Action, guard
@@ -33,6 +32,7 @@ from cloister.platform import Call, Database, Settings, UnitOfWork
 from cloister.platform.call import current_call
 from cloister.platform.etags import check_etag
 from cloister.platform.objects import may_be_read
+from cloister.platform.streamed import Streamed
 from cloister.spaces import get_space, in_space
 
 CallDep = Annotated[Call, Depends(current_call)]
@@ -171,12 +171,12 @@ def _download_route(api: APIRouter, datasets: Datasets, grants: Grants, database
     @api.get(
         "/spaces/{space}/datasets/{dataset}/versions/{number}/tables/{table}.parquet",
         openapi_extra=guard(Action.DATASET_DOWNLOAD, transaction=False),
-        response_class=StreamingResponse,
+        response_class=Streamed,
         responses={200: {"content": {"application/vnd.apache.parquet": {}}, "description": "The table"}},
     )
     async def download(
         space: Slug, dataset: Name_, number: Annotated[int, Path(ge=1, le=2**31)], table: Name_, call: CallDep
-    ) -> StreamingResponse:
+    ) -> Streamed:
         """Download a table whole, where a grant lets it leave. Recorded before the first byte."""
         async with database.read(call.principal) as uow:
             await _check_download(uow, grants, call, dataset, number)
@@ -192,7 +192,7 @@ def _download_route(api: APIRouter, datasets: Datasets, grants: Grants, database
                 details={"version": version.number, "table": table, "bytes": found["size"], "rows": found["rows"]},
             )
         )  # fmt: skip
-        return StreamingResponse(datasets.objects.stream(found["key"]), media_type="application/vnd.apache.parquet")
+        return Streamed(datasets.objects.stream(found["key"]), media_type="application/vnd.apache.parquet")
 
 
 async def _check_download(uow: UnitOfWork, grants: Grants, call: Call, dataset: str, number: int) -> None:

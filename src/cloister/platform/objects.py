@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -78,7 +78,7 @@ class ObjectStore:
     async def put_file(self, key: str, path: Path) -> Stored:
         return await self.put(key, read_chunks(path))
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
+    async def stream(self, key: str) -> AsyncGenerator[bytes]:
         result = await obstore.get_async(self._store, key)
         async for chunk in result.stream(min_chunk_size=CHUNK):
             yield bytes(chunk)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
@@ -18,6 +18,7 @@ from cloister.core.ids import new_id
 from cloister.core.principal import Principal, Scope
 from cloister.platform import Bus, Database, Settings, UnitOfWork, metrics
 from cloister.platform.logs import logger
+from cloister.query.answers import Answer, Begun, Keeper
 from cloister.query.cache import AnswerCache, Kept, Parameters, cache_key
 from cloister.query.cancelling import unless
 from cloister.query.errors import (
@@ -73,32 +74,6 @@ class Open:
 
     def refusal(self) -> CloisterError:
         return QueryCancelled(self.why)
-
-
-@dataclass
-class Answer:
-    """What is streamed: its record is durable when this exists."""
-
-    query: str
-    form: str
-    cached: bool
-    chunks: AsyncIterator[bytes]
-
-
-class _Keeper:
-    """Collects an answer for the cache, as long as it is small enough."""
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit or 0
-        self.size = 0
-        self.chunks: list[bytes] | None = None if limit is None else []
-
-    def add(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        if self.chunks is not None:
-            self.chunks.append(chunk)
-            if self.size > self._limit:
-                self.chunks = None
 
 
 class Broker:
@@ -165,7 +140,7 @@ class Broker:
         except BaseException:
             self.open.pop(query.id, None)
             raise
-        return Answer(query.id, question.form, False, _chain(first, chunks))
+        return Answer(query.id, question.form, False, Begun(first, chunks))
 
     @staticmethod
     def _team(scope: Scope, wanted: int | None) -> int | None:
@@ -183,7 +158,7 @@ class Broker:
         key: str,
         begun: float,
         until: datetime | None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """Ask the team's worker. The first item comes once the record is durable (it may be empty)."""
         worker = await unless(query.cancelled, self._workers.take(query.space, query.team, tables), query.refusal)
         writer: asyncio.StreamWriter | None = None
@@ -199,13 +174,14 @@ class Broker:
             await self._recorder.record(self._draft(Name.QUERY_ASKED, query, question, touched, cached=False))
             seconds = self._seconds(limits, until)
             writer.write(encode({"go": True, "rows": limits.rows, "bytes": limits.bytes, "seconds": seconds}))
-            keeper = _Keeper(None if ready["volatile"] else self._cache.entry_limit)
-            async for item in self._frames(query, reader, seconds, until):
-                if isinstance(item, dict):
-                    counts = item
-                else:
-                    keeper.add(item)
-                    yield item
+            keeper = Keeper(None if ready["volatile"] else self._cache.entry_limit)
+            async with contextlib.aclosing(self._frames(query, reader, seconds, until)) as frames:
+                async for item in frames:
+                    if isinstance(item, dict):
+                        counts = item
+                    else:
+                        keeper.add(item)
+                        yield item
             obeyed = True
             if counts.get("error"):
                 raise self._explain(query, from_worker(counts["error"]))
@@ -257,7 +233,7 @@ class Broker:
 
     async def _frames(
         self, query: Open, reader: asyncio.StreamReader, seconds: float, until: datetime | None
-    ) -> AsyncIterator[bytes | dict[str, Any]]:
+    ) -> AsyncGenerator[bytes | dict[str, Any]]:
         """The worker's frames, then its last line. Ends with an error as soon as the query is cancelled.
 
         Time spent waiting for the client does not count: only the worker's own does, and the worker keeps the time.
@@ -307,7 +283,7 @@ class Broker:
     def _explain(query: Open, error: CloisterError) -> CloisterError:
         return QueryCancelled(query.why) if isinstance(error, QueryCancelled) and query.why else error
 
-    async def _replay(self, query: Open, question: Question, kept: Kept, begun: float) -> AsyncIterator[bytes]:
+    async def _replay(self, query: Open, question: Question, kept: Kept, begun: float) -> AsyncGenerator[bytes]:
         for chunk in kept.chunks:
             yield chunk
         counts = {"rows": kept.rows, "bytes": kept.bytes}
@@ -387,10 +363,3 @@ class Broker:
             uow, query.space, query.principal.person, query.team, "query", make=False
         )
         return fingerprint(query.question.of(tables)) == query.view
-
-
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if first:
-        yield first
-    async for chunk in rest:
-        yield chunk

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 
 from aiohttp import web
 
@@ -11,7 +12,8 @@ from cloister.core.actions import Action
 from cloister.core.errors import CloisterError, Forbidden, Invalid
 from cloister.core.principal import Scope
 from cloister.platform import Database
-from cloister.query.broker import FORMS, Answer, Broker, Question
+from cloister.query.answers import Answer
+from cloister.query.broker import FORMS, Broker, Question
 from cloister.query.errors import QueryFailed
 from cloister.query.relations import Relations
 from cloister.sandboxes import Connected, InnerApi
@@ -78,8 +80,9 @@ async def _send(
 ) -> None:
     """Pass an answer on; end the query when nobody reads it any more."""
     try:
-        async for chunk in answer.chunks:
-            await response.write(chunk)
+        async with aclosing(answer.chunks) as chunks:
+            async for chunk in chunks:
+                await response.write(chunk)
         await response.write_eof()
     except CloisterError:
         # The answer had begun: cut the connection, so that nobody takes a part for the whole.

@@ -5,14 +5,15 @@ from collections.abc import Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request
-from fastapi.responses import StreamingResponse
 
 from cloister.core.actions import Action, guard
 from cloister.core.errors import NotFound
 from cloister.core.ids import team_label
 from cloister.platform import Call, Database
 from cloister.platform.call import current_call
-from cloister.query.broker import FORMS, Answer, Broker, Open, Question
+from cloister.platform.streamed import Streamed
+from cloister.query.answers import Answer
+from cloister.query.broker import FORMS, Broker, Open, Question
 from cloister.query.errors import QueryCancelled
 from cloister.query.relations import Relations
 from cloister.query.schemas import (
@@ -49,13 +50,16 @@ async def _unless_gone(request: Request, asking: Coroutine[Any, Any, Answer]) ->
     answer, left = asyncio.ensure_future(asking), asyncio.ensure_future(gone())
     try:
         await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        raise QueryCancelled("The client hung up.")
+    finally:
+        left.cancel()
         if not answer.done():
             answer.cancel()
             await asyncio.wait({answer})
-            raise QueryCancelled("The client hung up.")
-        return answer.result()
-    finally:
-        left.cancel()
+            if not answer.cancelled() and answer.exception() is None:
+                await answer.result().chunks.aclose()
 
 
 def router(broker: Broker, relations: Relations, database: Database) -> APIRouter:
@@ -64,7 +68,7 @@ def router(broker: Broker, relations: Relations, database: Database) -> APIRoute
     @api.post(
         "/spaces/{space}/query",
         openapi_extra=guard(Action.QUERY_RUN, transaction=False),
-        response_class=StreamingResponse,
+        response_class=Streamed,
         responses={
             200: {
                 "description": "The answer, as Accept asks: Arrow IPC stream, CSV or JSON",
@@ -79,7 +83,7 @@ def router(broker: Broker, relations: Relations, database: Database) -> APIRoute
         call: CallDep,
         request: Request,
         accept: Annotated[str, Header(max_length=1000)] = "application/json",
-    ) -> StreamingResponse:
+    ) -> Streamed:
         """Ask governed data. Only what is granted to you is there; what you ask is recorded before you get an answer."""
         del space
         team = None if body.team is None else team_number(body.team)
@@ -87,7 +91,7 @@ def router(broker: Broker, relations: Relations, database: Database) -> APIRoute
         question = Question(body.sql, body.params, FORMS[media], team, request_id=call.request_id)
         answer = await _unless_gone(request, broker.ask(call.scope, question))
         headers = {"Cloister-Query": answer.query, "Cloister-Cached": "yes" if answer.cached else "no"}
-        return StreamingResponse(answer.chunks, media_type=media, headers=headers)
+        return Streamed(answer.chunks, media_type=media, headers=headers)
 
     @api.get("/spaces/{space}/queries", openapi_extra=guard(Action.QUERY_RUN))
     async def list_open(space: Slug, call: CallDep) -> OpenQueries:

@@ -1,7 +1,8 @@
 """Reading what a sandbox prints, also of one that has not begun to."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from cloister.access import scoped_get
@@ -25,13 +26,13 @@ class Following:
     database: Database
     bus: Bus
 
-    async def lines(self, id_: str, *, follow: bool) -> AsyncIterator[str]:
+    async def lines(self, id_: str, *, follow: bool) -> AsyncGenerator[str]:
         """What was printed, a JSON object a line; when following, also what will be, from before it starts to its end."""
         live = await self._begun(id_) if follow else self._log(id_)
-        async for line in (live or OutputLog(self.controller.place(id_).log, 0)).lines(
-            follow=follow and live is not None
-        ):
-            yield line
+        found = live or OutputLog(self.controller.place(id_).log, 0)
+        async with aclosing(found.lines(follow=follow and live is not None)) as lines:
+            async for line in lines:
+                yield line
 
     def _log(self, id_: str) -> OutputLog | None:
         live = self.controller.live.get(id_)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class OutputLog:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def lines(self, *, follow: bool) -> AsyncIterator[str]:
+    async def lines(self, *, follow: bool) -> AsyncGenerator[str]:
         """What is kept, then, when following, what comes until the end."""
         if self._old.exists():
             for line in await asyncio.to_thread(_read_lines, self._old, 0):

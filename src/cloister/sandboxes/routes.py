@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from fastapi.responses import StreamingResponse
 
 from cloister.access import scoped_select
 from cloister.core.actions import Action, guard
@@ -11,6 +10,7 @@ from cloister.core.pagination import MAX_PAGE
 from cloister.platform import Call, Database
 from cloister.platform.call import current_call
 from cloister.platform.paging import page_by
+from cloister.platform.streamed import Streamed
 from cloister.sandboxes.errors import SandboxNotFound
 from cloister.sandboxes.following import Following
 from cloister.sandboxes.inside_volumes import Entry
@@ -90,15 +90,15 @@ def router(
     @api.get(
         "/spaces/{space}/sandboxes/{sandbox}/output",
         openapi_extra=guard(Action.SANDBOX_OUTPUT, transaction=False),
-        response_class=StreamingResponse,
+        response_class=Streamed,
         responses={200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object per line"}},
     )
-    async def output(space: Slug, sandbox: str, call: CallDep, follow: bool = False) -> StreamingResponse:
+    async def output(space: Slug, sandbox: str, call: CallDep, follow: bool = False) -> Streamed:
         """What a sandbox printed; with ``follow``, also what it will print, from before it starts to its end."""
         del space
         async with database.read(call.principal) as uow:
             row = await sandboxes.get(uow, call.scope, sandbox)
-        return StreamingResponse(following.lines(row.id, follow=follow), media_type="application/x-ndjson")
+        return Streamed(following.lines(row.id, follow=follow), media_type="application/x-ndjson")
 
     _volume_routes(api, sandboxes, snapshots, files)
     return api

@@ -27,9 +27,13 @@ class Streamed(StreamingResponse):
     """
 
     def __init__(
-        self, source: Source[bytes] | Source[str], media_type: str, headers: Mapping[str, str] | None = None
+        self,
+        source: Source[bytes] | Source[str],
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+        status_code: int = 200,  # FastAPI reads its default
     ) -> None:
-        super().__init__(source, media_type=media_type, headers=headers)
+        super().__init__(source, status_code, headers, media_type)
         self._source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -165,6 +165,30 @@ async def test_a_download_ends_with_the_grant_that_let_it_begin(api, monkeypatch
         await asyncio.wait_for(reader, 3)
 
 
+async def test_who_opens_a_volume_while_it_is_restored_has_what_was_restored(api, monkeypatch):
+    finn = await in_team(api, "finn")
+    await api.run(finn, "open('work.txt', 'w').write('before')", volume="work")
+    volume = (await finn.get("/spaces/course/volumes")).json()["items"][0]["id"]
+    url = f"/spaces/course/volumes/{volume}/snapshots"
+    copy = (await finn.post(url)).json()["name"]
+    await api.run(finn, "open('work.txt', 'w').write('a mistake')", volume="work")
+    real, copied = api.platform.disks.snapshot, asyncio.Event()
+
+    async def slow(id_, name):
+        await real(id_, name)
+        copied.set()
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(api.platform.disks, "snapshot", slow)
+    restoring = asyncio.create_task(finn.post(f"{url}/{copy}/restore", json={}))
+    await copied.wait()
+    code = "print(open('work.txt').read()); open('work.txt', 'a').write(' and after')"
+    _, text = await api.run(finn, code, volume="work")
+    assert (await restoring).status_code == 200
+    _, later = await api.run(finn, "print(open('work.txt').read())", volume="work")
+    assert (text.strip(), later.strip()) == ("before", "before and after"), "nothing is written to what was replaced"
+
+
 async def test_what_it_is_told_to_ask_can_be_asked(api):
     eve = await in_team(api, "eve")
     tables = (await eve.get("/spaces/course/tables")).json()["items"]

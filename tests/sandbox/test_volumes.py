@@ -92,3 +92,21 @@ async def test_a_volume_that_stays_held_is_left_alone(tmp_path, monkeypatch):
             await disks.mount("v-1")
     assert (await disks.mount("v-1") / "work").read_text() == "of a week"
     await disks.delete("v-1")
+
+
+async def test_a_copy_that_was_killed_in_the_middle_does_not_hold_up_those_who_write_for_ever(tmp_path):
+    settings = make_settings(tmp_path, volume_backend="loop")
+    disks = VolumeDisks(settings)
+    await disks.create("v-1", SIZE, 1_000_002)
+    point = await disks.mount("v-1")
+    await disks._freeze("v-1")  # as far as it came
+    writes = asyncio.create_task(asyncio.to_thread((point / "work").write_text, "of a week"))
+    await asyncio.sleep(0.2)
+    assert not writes.done()
+    await VolumeDisks(settings).thaw_left()
+    async with asyncio.timeout(10):
+        await writes
+    await disks.snapshot("v-1", "20260101T000000000000")
+    async with disks.look_into("v-1", "20260101T000000000000") as root:
+        assert (root / "work").read_text() == "of a week"
+    await disks.delete("v-1")

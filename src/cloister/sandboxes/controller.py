@@ -107,6 +107,7 @@ class SandboxController(Controller):
 
     async def _sweep(self) -> None:
         """Once at the start: remove what runs here under a name that the database does not have as live."""
+        await self._disks.thaw_left()
         live = await self._leases.all_live()
         for id_ in await self._backend.known() - live:
             log.warning("sandbox.reaped", sandbox=id_)

@@ -79,6 +79,10 @@ class Snapshots:
             TooManySnapshots: when people keep as many as they may.
         """
         volume = await self._volume(scope, id_)
+        async with self.use.held(volume.id):
+            return await self._copy(scope, volume, scheduled=scheduled)
+
+    async def _copy(self, scope: Scope, volume: Volume, *, scheduled: bool) -> Snapshot:
         if not scheduled:
             await self._check_room(volume)
         disks = self.sandboxes.disks
@@ -150,8 +154,9 @@ class Snapshots:
         """
         volume = await self._volume(scope, id_)
         snapshot = self._find(volume, name)
-        async with self.database.read() as uow:
-            await check_unused(uow, self.sandboxes.disks, volume)
-        await self.take(scope, id_)
-        await self.sandboxes.disks.restore(volume.id, snapshot.name)
+        async with self.use.held(volume.id):  # who opens it meanwhile waits, and has what was restored
+            async with self.database.read() as uow:
+                await check_unused(uow, self.sandboxes.disks, volume)
+            await self._copy(scope, volume, scheduled=False)
+            await self.sandboxes.disks.restore(volume.id, snapshot.name)
         await self._record(scope.principal, volume, "restored", name)

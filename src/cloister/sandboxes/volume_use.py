@@ -41,15 +41,21 @@ class VolumeUse:
         Raises:
             VolumeNotFound: when it is not a volume of the sandbox's own team.
         """
-        async with self._database.read() as uow:
-            volume = await scoped_get(uow, Volume, EVERYTHING, id=spec.volume)
-        if volume is None or volume.space != row.space or volume.team != row.team:
-            raise VolumeNotFound
-        async with self._locks[volume.id]:
+        async with self._locks[str(spec.volume)]:
+            async with self._database.read() as uow:
+                volume = await scoped_get(uow, Volume, EVERYTHING, id=spec.volume)
+            if volume is None or volume.space != row.space or volume.team != row.team:
+                raise VolumeNotFound
             await self._disks.create(volume.id, volume.size_bytes, row.uid)
             path = await self._disks.mount(volume.id)
             self._users[volume.id].add(row.id)
         return path
+
+    @contextlib.asynccontextmanager
+    async def held(self, volume: str) -> AsyncIterator[None]:
+        """For as long as the block lasts nobody begins to use a volume, and nobody's use of it ends."""
+        async with self._locks[volume]:
+            yield
 
     @contextlib.asynccontextmanager
     async def visited(self, volume: Volume, uid: int) -> AsyncIterator[Path]:

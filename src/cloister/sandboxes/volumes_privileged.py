@@ -106,8 +106,9 @@ class VolumeDisks:
         self._images = settings.state_directory / "volumes"
         self._mounts = settings.run_directory / "volumes"
         self._looks = settings.run_directory / "snapshots"
+        self._frozen = settings.run_directory / "frozen"
         self._settings = settings
-        for folder in (self._images, self._mounts, self._looks):
+        for folder in (self._images, self._mounts, self._looks, self._frozen):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
 
@@ -263,14 +264,29 @@ class VolumeDisks:
             return
         frozen = self.backend == "loop" and self.mounted(id_)
         if frozen:
-            await _run("fsfreeze", "-f", str(point))
+            await self._freeze(id_)
         elif self.backend != "directory":
             await _released(image)
         try:
             await self._copy(id_, image, self._snapshot(id_, name))
         finally:
             if frozen:
-                await _run("fsfreeze", "-u", str(point))
+                await self._thaw(id_)
+
+    async def _freeze(self, id_: str) -> None:
+        (self._frozen / id_).touch()  # before: whoever comes after a kill in between must know
+        await _run("fsfreeze", "-f", str(self.mount_point(id_)))
+
+    async def _thaw(self, id_: str) -> None:
+        await _run("fsfreeze", "-u", str(self.mount_point(id_)))
+        (self._frozen / id_).unlink()
+
+    async def thaw_left(self) -> None:
+        """Let go on those who write to a volume that a killed process was copying."""
+        for mark in list(self._frozen.iterdir()):
+            if self.mounted(mark.name):
+                await output_of("fsfreeze", "-u", str(self.mount_point(mark.name)))  # fails when it was not frozen yet
+            mark.unlink()
 
     async def _copy(self, id_: str, source: Path, target: Path) -> None:
         """A copy is there whole or not at all."""

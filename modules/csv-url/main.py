@@ -34,6 +34,6 @@ def read(settings):
 while True:
     try:
         cloister.output(read(cloister.MODEL))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error, cloister.QueryError) as error:
         print(f"could not read: {error}", file=sys.stderr, flush=True)
     time.sleep(float(cloister.MODEL["seconds"]))

@@ -83,12 +83,23 @@ def collect(settings, kept):
     return {"rows": ordered[-5000:], "latest": latest, "missing": missing, "files": count, "at": at}
 
 
+def put_out(model):
+    """Deliver a model; of rows that are too many to be sent at once every other, the newest among them."""
+    while True:
+        try:
+            return cloister.output(model)
+        except cloister.QueryError as error:
+            if error.code != "too_large" or len(model["rows"]) < 2:
+                raise
+            model = {**model, "rows": model["rows"][::-2][::-1], "thinned": True}
+
+
 def main():
     kept = {}
     while True:
         try:
-            cloister.output(collect(cloister.MODEL, kept))
-        except (OSError, KeyError, ValueError) as error:
+            put_out(collect(cloister.MODEL, kept))
+        except (OSError, KeyError, ValueError, cloister.QueryError) as error:
             print(f"could not read: {error}", file=sys.stderr, flush=True)
         time.sleep(float(cloister.MODEL["seconds"]))
 

@@ -26,6 +26,6 @@ def ask(settings):
 while True:
     try:
         cloister.output(ask(cloister.MODEL))
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, OSError, ValueError, cloister.QueryError) as error:
         print(f"no answer: {error}", file=sys.stderr, flush=True)
     time.sleep(float(cloister.MODEL["seconds"]))

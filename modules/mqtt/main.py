@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import sys
 import threading
 import urllib.parse
 
@@ -56,7 +57,10 @@ def main():
     while True:
         news.wait()
         news.clear()
-        cloister.output({"topics": dict(topics), **state})
+        try:
+            cloister.output({"topics": dict(topics), **state})
+        except cloister.QueryError as error:
+            print(f"could not deliver: {error}", file=sys.stderr, flush=True)
 
 
 main()

@@ -42,7 +42,7 @@ def main():
     while True:
         try:
             cloister.output(ask(settings, server))
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError, cloister.QueryError) as error:
             print(f"no answer: {error}", file=sys.stderr, flush=True)
         time.sleep(float(settings["seconds"]))
 

@@ -145,7 +145,8 @@ async def page():
         yield await context.new_page()
 
 
-async def test_a_strangers_widget_can_do_nothing_but_draw(studio, page):
+@pytest.mark.parametrize("where", ["on a share", "in the builder"])
+async def test_a_strangers_widget_can_do_nothing_but_draw(studio, page, where):
     ada = await studio.person("ada")
     home = f"http://localhost:{studio.port}"
     async with trap() as (port, heard):
@@ -163,12 +164,16 @@ async def test_a_strangers_widget_can_do_nothing_but_draw(studio, page):
                 widget("leaver", "leaver", 12, ["n"]),
             ],
         )
-        made = await share(ada, board)
+        if where == "on a share":
+            shown = (await share(ada, board))["link"]
+        else:  # where the session's cookie is
+            shown = f"{home}/s/cup/dashboards/{board['id']}?edit"
+            await page.context.add_cookies([{"name": n, "value": v, "url": home} for n, v in ada.cookies.items()])
         popups, dialogs = [], []
         page.context.on("page", lambda opened: popups.append(opened.url))
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), asyncio.ensure_future(dialog.dismiss())))
         await page.goto(f"{home}/health/live")
-        await page.goto(made["link"])
+        await page.goto(shown)
 
         async def reported():
             for frame in page.frames:
@@ -185,8 +190,11 @@ async def test_a_strangers_widget_can_do_nothing_but_draw(studio, page):
         await page.locator("section", has_text="sibling").wait_for()
         sibling = await until(lambda: _text(page, '"Lisbon"'), 20, 0.1)
         assert sibling == '"Lisbon"', "forged messages change nothing"
-        assert page.url == made["link"]
-        assert await page.locator("#word").text_content() == ""
+        assert page.url == shown
+        if where == "on a share":
+            assert await page.locator("#word").text_content() == ""
+        else:
+            assert await page.get_by_text("forged").count() == 0
         assert heard == [], "nothing of it came out"
         assert (popups, dialogs) == ([], [])
 
@@ -197,6 +205,24 @@ async def _text(page, wanted):
             if await frame.evaluate("document.body.textContent") == wanted:
                 return wanted
     return None
+
+
+VISUALBOX = """<body></body><script>
+visualbox.onConfigChanged((c) => { document.title = c.colour; });
+visualbox.onDataChanged((d) => {
+  document.body.textContent = [d, visualbox.data, visualbox.config.colour, document.title].join(" ");
+});</script>"""
+
+
+async def test_a_widget_written_for_the_other_name_runs_unchanged(studio, page):
+    ada = await studio.person("ada")
+    await studio.publish(ada, "clock", {"main.py": CLOCK, "config.json": CONFIG})
+    colour = [{"type": "color", "name": "colour", "label": "Colour", "default": "#112233"}]
+    assert (await studio.publish(ada, "old", {"index.html": VISUALBOX, "config.json": colour}))["state"] == "ready"
+    integrations = [{"id": "clock", "module": "clock", "values": {"place": "Lisbon"}}]
+    board = await studio.dashboard(ada, integrations, [widget("w1", "old", 0, ["place"])])
+    await page.goto((await share(ada, board))["link"])
+    assert await until(lambda: _text(page, "Lisbon Lisbon #112233 #112233"), 20, 0.1)
 
 
 async def test_a_widget_that_calls_out_from_a_frame_of_its_own_reaches_nobody(studio, page):

@@ -118,6 +118,15 @@ def test_what_is_no_archive_or_damaged_is_refused():
     data = bytearray(zipped(("a.py", b"print('hello') " * 100, FILE)))
     data[40] ^= 0xFF
     assert "damaged" in said(unpack, bytes(data))
+    newer = bytearray(zipped(("a.py", b"print('hello')", FILE)))
+    newer[newer.index(b"PK\x01\x02") + 6] = 99  # says that it takes a program of the future to be read
+    assert said(unpack, bytes(newer)) == "This is no ZIP file."
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.py", b"print('hello') " * 100)
+    broken = bytearray(out.getvalue())
+    broken[50:60] = b"\xff" * 10
+    assert "damaged" in said(unpack, bytes(broken))
 
 
 PATHS = st.lists(st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True), min_size=1, max_size=3).map("/".join)

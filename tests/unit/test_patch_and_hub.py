@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import jsonpatch
 import pytest
@@ -11,7 +12,7 @@ from wsproto.frame_protocol import FrameProtocol, Opcode
 
 from cloister.dashboards.hub import Channel, Hub, Viewer
 from cloister.dashboards.lines import Lines
-from cloister.dashboards.patch import diff
+from cloister.dashboards.patch import diff, same
 from cloister.dashboards.running import Runner
 from cloister.dashboards.sessions import Instance
 
@@ -217,3 +218,29 @@ async def test_a_frame_goes_to_whoever_is_ready_and_nobody_misses_the_newest_nor
         assert seen[id_] == (newest.seq if newest else None)
         states = [m["state"] for m in said if m["type"] == "STATUS" and m["integration"] == id_]
         assert hub.channels[id_].state in states
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(lambda n: [n, *range(1_000_000)], id="a million numbers"),
+        pytest.param(lambda n: _deep(list(range(100_000)), n), id="lists in lists"),
+    ],
+)
+def test_comparing_models_takes_no_longer_than_sending_them(model):
+    one, other = model(0), model(1)
+    begun = time.process_time()
+    assert diff(one, other) is None, "it is sent whole"
+    assert not same(one, model(2))
+    assert time.process_time() - begun < 5, "comparing each list at each depth anew would take minutes"
+
+
+def _deep(inner, n):
+    for level in range(200):
+        inner = [level, inner] if level % 2 else [inner, n]
+    return inner
+
+
+def test_a_truth_that_becomes_a_number_is_news():
+    assert not same({"a": [True]}, {"a": [1]})
+    assert same({"a": [1, {"b": None}]}, {"a": [1, {"b": None}]})

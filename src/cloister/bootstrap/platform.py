@@ -28,6 +28,7 @@ from cloister.identity import (
     OidcSignIn,
     Person,
     Sessions,
+    SignedIn,
     Tokens,
     canonical_email,
     get_person,
@@ -130,6 +131,7 @@ class Platform:
     def _identity(self) -> None:
         self.sessions = Sessions(self.database, self.settings, self.clock)
         self.tokens = Tokens(self.database, self.clock)
+        self.signed_in = SignedIn(self.sessions, self.tokens)
         self.confirmations = Confirmations(self.box, self.clock, self.settings.public_url)
         self.oidc = OidcSignIn(self.settings.oidc_providers, self.box, self.settings.public_url)
 

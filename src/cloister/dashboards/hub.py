@@ -24,6 +24,14 @@ PATCH_FROM = 512
 REFERENCE_FROM = 256 * 1024
 """Characters; a larger model is fetched by those who want it, when they are ready for it, and holds up nothing else."""
 PROTOCOL = 1
+Steps = dict[tuple[int, int], str | None]
+"""Patches between models that are known by their identity, while all of them are held."""
+
+
+def step(before: Any, after: Any) -> str | None:
+    """The patch from one model to another as JSON; None when the whole is the better way."""
+    operations = diff(before, after)
+    return None if operations is None else json.dumps(operations, separators=(",", ":"))
 
 
 class Message:
@@ -91,20 +99,19 @@ class Channel:
         said = {"type": "STATUS", "integration": self.id, "state": state, "reason": reason}
         self.status = Message(json.dumps(said))
 
-    def put(self, text: str, model: Any) -> None:
-        """Take a new output; ``text`` is its JSON."""
+    def put(self, text: str, model: Any, found: Steps | None = None) -> None:
+        """Take a new output; ``text`` is its JSON. ``found`` are the steps between models that others had to find, too."""
         seq = 1 if self.output is None else self.output.seq + 1
         head = f'{{"type":"OUTPUT","integration":{json.dumps(self.id)},"seq":{seq},'
-        step = None
+        following = None
         if self.output is not None and len(text) > PATCH_FROM:
-            operations = diff(self.output.model, model)
-            if operations is not None:
-                encoded = json.dumps(operations, separators=(",", ":"))
-                if len(encoded) < len(text):
-                    step = Message(f'{head}"base":{seq - 1},"patch":{encoded}}}')
+            between = id(self.output.model), id(model)
+            encoded = found[between] if found and between in found else step(self.output.model, model)
+            if encoded is not None and len(encoded) < len(text):
+                following = Message(f'{head}"base":{seq - 1},"patch":{encoded}}}')
         by_reference = len(text) >= REFERENCE_FROM
         whole = Message(f'{head}"bytes":{len(text)}}}' if by_reference else f'{head}"model":{text}}}')
-        self.output = Output(seq, model, whole, step, text)
+        self.output = Output(seq, model, whole, following, text)
 
 
 class Viewer:
@@ -219,10 +226,10 @@ class Hub:
         for viewer in self.viewers:
             viewer.tell(news)
 
-    def output(self, id_: str, text: str, model: Any) -> None:
+    def output(self, id_: str, text: str, model: Any, found: Steps | None = None) -> None:
         channel = self.channels.get(id_)
         if channel is not None and not channel.gone:
-            channel.put(text, model)
+            channel.put(text, model, found)
             self._offer(channel)
 
     def state(self, id_: str, state: str, reason: str) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import String, cast
 
 from cloister.access import scoped_get, scoped_select
 from cloister.core.errors import CloisterError
-from cloister.core.events import AccessChanged, DashboardChanged, Event, ReleaseRemoved
+from cloister.core.events import AccessChanged, DashboardChanged, Event, ReleaseRemoved, SignedOut
 from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document, Integration
 from cloister.dashboards.errors import OutputNotFound, TooManySessions
@@ -34,7 +34,7 @@ class LiveSessions(Controller):
     """Begins sessions, keeps them what their dashboards say, and ends them."""
 
     name = "live sessions"
-    wakes_on = (AccessChanged, DashboardChanged, ReleaseRemoved)
+    wakes_on = (AccessChanged, DashboardChanged, ReleaseRemoved, SignedOut)
     interval = 5.0
 
     def __init__(

@@ -5,6 +5,8 @@ from typing import Any
 
 MAX_OPERATIONS = 500
 """More than so many are no smaller than the whole."""
+MAX_COMPARED = 200_000
+"""Nodes looked at, about a tenth of a second: what a program puts out is its own choice. A model of more is sent whole."""
 
 
 class _TooMuchError(Exception):
@@ -12,67 +14,85 @@ class _TooMuchError(Exception):
 
 
 def diff(before: Any, after: Any) -> list[dict[str, Any]] | None:
-    """The operations that make one of the other, or None when there would be too many."""
-    found: list[dict[str, Any]] = []
+    """The operations that make one of the other, or None when there would be too many, or finding them takes too long."""
+    search = _Search()
     try:
-        _diff(before, after, "", found)
+        search.diff(before, after, "")
     except (_TooMuchError, RecursionError):
         return None
-    return found
+    return search.found
 
 
-def _add(found: list[dict[str, Any]], operation: dict[str, Any]) -> None:
-    if len(found) >= MAX_OPERATIONS:
-        raise _TooMuchError
-    found.append(operation)
+def same(one: Any, other: Any) -> bool:
+    """Whether two models are equal as JSON; False, too, where finding out takes too long."""
+    try:
+        return one is other or _Search().same(one, other)
+    except (_TooMuchError, RecursionError):
+        return False
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Equal as JSON: Python takes ``True`` for ``1``, at any depth."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return type(one) is type(other) and bool(one == other)
+class _Search:
+    """One comparison, and how much it may still look at."""
 
+    def __init__(self) -> None:
+        self.found: list[dict[str, Any]] = []
+        self._left = MAX_COMPARED
 
-def _diff(before: Any, after: Any, path: str, found: list[dict[str, Any]]) -> None:
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in before.keys() - after.keys():
-            _add(found, {"op": "remove", "path": f"{path}/{_escape(key)}"})
-        for key, value in after.items():
-            if key not in before:
-                _add(found, {"op": "add", "path": f"{path}/{_escape(key)}", "value": value})
-            else:
-                _diff(before[key], value, f"{path}/{_escape(key)}", found)
-    elif isinstance(before, list) and isinstance(after, list):
-        _diff_lists(before, after, path, found)
-    elif not _same(before, after):
-        _add(found, {"op": "replace", "path": path, "value": after})
+    def _add(self, operation: dict[str, Any]) -> None:
+        if len(self.found) >= MAX_OPERATIONS:
+            raise _TooMuchError
+        self.found.append(operation)
 
+    def same(self, one: Any, other: Any) -> bool:
+        """Equal as JSON: Python takes ``True`` for ``1``, at any depth."""
+        self._left -= 1
+        if self._left < 0:
+            raise _TooMuchError
+        if isinstance(one, dict) and isinstance(other, dict):
+            return one.keys() == other.keys() and all(self.same(one[key], other[key]) for key in one)
+        if isinstance(one, list) and isinstance(other, list):
+            return len(one) == len(other) and all(map(self.same, one, other))
+        return type(one) is type(other) and bool(one == other)
 
-def _diff_lists(before: list[Any], after: list[Any], path: str, found: list[dict[str, Any]]) -> None:
-    """Lists grow at their end and, as windows over time do, lose their beginning."""
-    shift = _shift(before, after)
-    for _ in range(shift):
-        _add(found, {"op": "remove", "path": f"{path}/0"})
-    rest = before[shift:]
-    for index in range(min(len(rest), len(after))):
-        _diff(rest[index], after[index], f"{path}/{index}", found)
-    for index in range(len(rest) - 1, len(after) - 1, -1):
-        _add(found, {"op": "remove", "path": f"{path}/{index}"})
-    for value in after[len(rest) :]:
-        _add(found, {"op": "add", "path": f"{path}/-", "value": value})
+    def diff(self, before: Any, after: Any, path: str) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _TooMuchError
+        if isinstance(before, dict) and isinstance(after, dict):
+            for key in before.keys() - after.keys():
+                self._add({"op": "remove", "path": f"{path}/{_escape(key)}"})
+            for key, value in after.items():
+                if key not in before:
+                    self._add({"op": "add", "path": f"{path}/{_escape(key)}", "value": value})
+                else:
+                    self.diff(before[key], value, f"{path}/{_escape(key)}")
+        elif isinstance(before, list) and isinstance(after, list):
+            self._diff_lists(before, after, path)
+        elif type(before) is not type(after) or before != after:
+            self._add({"op": "replace", "path": path, "value": after})
 
+    def _diff_lists(self, before: list[Any], after: list[Any], path: str) -> None:
+        """Lists grow at their end and, as windows over time do, lose their beginning."""
+        shift = self._shift(before, after)
+        for _ in range(shift):
+            self._add({"op": "remove", "path": f"{path}/0"})
+        rest = before[shift:]
+        for index in range(min(len(rest), len(after))):
+            self.diff(rest[index], after[index], f"{path}/{index}")
+        for index in range(len(rest) - 1, len(after) - 1, -1):
+            self._add({"op": "remove", "path": f"{path}/{index}"})
+        for value in after[len(rest) :]:
+            self._add({"op": "add", "path": f"{path}/-", "value": value})
 
-def _shift(before: list[Any], after: list[Any]) -> int:
-    """How many of the first entries fell out, when what is left begins the new list."""
-    if not before or not after or _same(before[0], after[0]):
+    def _shift(self, before: list[Any], after: list[Any]) -> int:
+        """How many of the first entries fell out, when what is left begins the new list."""
+        if not before or not after or self.same(before[0], after[0]):
+            return 0
+        for shift in range(1, min(len(before), 50)):
+            last = after[min(len(before) - shift, len(after)) - 1]
+            if self.same(before[shift], after[0]) and self.same(before[-1], last):
+                return shift
         return 0
-    for shift in range(1, min(len(before), 50)):
-        if _same(before[shift], after[0]) and _same(before[-1], after[min(len(before) - shift, len(after)) - 1]):
-            return shift
-    return 0
 
 
 def _escape(key: str) -> str:

@@ -1,27 +1,19 @@
 """Dashboards, live sessions and shares over HTTP."""
 
 import asyncio
-import contextlib
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from cloister.access import Decider, scoped_get
 from cloister.audit import Name as Said
 from cloister.audit import record
 from cloister.core.actions import Action, guard
-from cloister.core.errors import CloisterError, NotFound
+from cloister.core.errors import NotFound
 from cloister.core.pagination import MAX_PAGE
-from cloister.core.principal import EVERYTHING
 from cloister.dashboards.document import Document, without_secrets
-from cloister.dashboards.errors import ShareNotFound
 from cloister.dashboards.frames import Frames, page_asset
-from cloister.dashboards.hub import PROTOCOL, Viewer
+from cloister.dashboards.hub import PROTOCOL
 from cloister.dashboards.live import LiveSessions
-from cloister.dashboards.models import Dashboard, Share
 from cloister.dashboards.pictures import HEADERS, drawn, own
 from cloister.dashboards.schemas import (
     DashboardIn,
@@ -44,9 +36,8 @@ from cloister.dashboards.schemas import (
     WidgetView,
 )
 from cloister.dashboards.service import Dashboards
-from cloister.dashboards.sessions import Session
 from cloister.dashboards.shares import Shares, Wish, shown
-from cloister.dashboards.tickets import Ticket, Tickets
+from cloister.dashboards.tickets import Tickets
 from cloister.dashboards.variables import chosen
 from cloister.identity import secret_hash
 from cloister.platform import Call, Database, Settings
@@ -62,12 +53,14 @@ Cursor = Annotated[str | None, Query(max_length=400)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 IfMatch = Annotated[str | None, Header()]
 READ, WRITE = guard(Action.DASHBOARD_READ), guard(Action.DASHBOARD_WRITE)
-MAX_WORD = 2000
+ADDRESSES = 20
+"""Wrong passphrases of a share from everywhere: so many times as many as from one address."""
 
 
 def router(
-    settings: Settings, dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets, live: LiveSessions
-) -> APIRouter:
+    settings: Settings, database: Database, dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets,
+    live: LiveSessions,
+) -> APIRouter:  # fmt: skip
     api = APIRouter(tags=["dashboards"])
 
     @api.get("/spaces/{space}/dashboards", openapi_extra=READ)
@@ -188,7 +181,7 @@ def router(
         return TrialOut(live=_ticket(tickets.issue(trial.board.id, space, call.principal)), frame=None, page=page)
 
     _share_routes(api, dashboards, shares, frames.shares)
-    _visitor_routes(api, shares, frames, tickets, live, RateLimit(settings.share_guesses_per_minute))
+    _visitor_routes(api, shares, frames, tickets, live, database, settings.share_guesses_per_minute)
     return api
 
 
@@ -228,30 +221,38 @@ def _share_routes(api: APIRouter, dashboards: Dashboards, shares: Shares, origin
 
 
 def _visitor_routes(
-    api: APIRouter, shares: Shares, frames: Frames, tickets: Tickets, live: LiveSessions, guesses: RateLimit
+    api: APIRouter, shares: Shares, frames: Frames, tickets: Tickets, live: LiveSessions, database: Database, most: int
 ) -> None:
-    @api.post("/shares/view", openapi_extra=guard(Action.PUBLIC_READ))
+    guesses, guesses_of_all = RateLimit(most), RateLimit(most * ADDRESSES)
+
+    @api.post("/shares/view", openapi_extra=guard(Action.PUBLIC_READ, transaction=False))
     async def view_share(body: VisitIn, call: CallDep) -> View:
         """What a share shows, and a ticket into its live session. Its token comes in the body, to be in no log."""
-        share, row = await shares.find(call.uow, body.token, body.share)
-        where = f"{share.id} {call.address}"
-        guess = share.passphrase_hash is not None and body.passphrase is not None
-        if guess:
-            guesses.take(where)  # before it is looked at: a thousand at once are a thousand guesses
-        await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
-        if guess:
-            guesses.give_back(where)  # it was right, and a whole class that knows it may come from one address
-        settings = await shares.settings(call.uow, share, row)
-        values = chosen(settings, body.values)
-        await shares.viewed(call.uow, share, again=body.again)
-        data = shown(row, await frames.releases(call.uow, Document.model_validate(row.document).widgets))
-        widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]
-        variables = [VariableView.of(setting, body.values.get(setting.id, setting.value)) for setting in settings]
-        ticket = _ticket(tickets.issue(row.id, row.space, call.principal, secret_hash(body.token), values))
-        return View(
-            name=data["name"], background=data["background"], version=row.version, widgets=widgets,
-            variables=variables, live=ticket,
-        )  # fmt: skip
+        async with database.read(call.principal) as uow:
+            share, _ = await shares.find(uow, body.token, body.share)
+        if share.passphrase_hash is not None and body.passphrase is not None:
+            # Before it is looked at: a thousand at once are a thousand guesses. And outside any transaction: it is slow.
+            places = (guesses, f"{share.id} {call.address}"), (guesses_of_all, share.id)
+            for limit, who in places:
+                limit.take(who)
+            await asyncio.to_thread(shares.check_passphrase, share, body.passphrase)
+            for limit, who in places:
+                limit.give_back(who)  # it was right, and a whole class that knows it may come from one address
+        else:
+            shares.check_passphrase(share, None)
+        async with database.write(call.principal) as uow:
+            share, row = await shares.find(uow, body.token, body.share)
+            settings = await shares.settings(uow, share, row)
+            values = chosen(settings, body.values)
+            await shares.viewed(uow, share, again=body.again)
+            data = shown(row, await frames.releases(uow, Document.model_validate(row.document).widgets))
+            widgets = [WidgetView(frame=frames.address(w.pop("digest")), **w) for w in data["widgets"]]
+            variables = [VariableView.of(setting, body.values.get(setting.id, setting.value)) for setting in settings]
+            ticket = _ticket(tickets.issue(row.id, row.space, call.principal, secret_hash(body.token), values))
+            return View(
+                name=data["name"], background=data["background"], version=row.version, widgets=widgets,
+                variables=variables, live=ticket,
+            )  # fmt: skip
 
     @api.get("/live/{session}/outputs/{channel}", openapi_extra=guard(Action.PUBLIC_READ), response_class=Response)
     async def large_output(
@@ -297,92 +298,3 @@ def frame_router(frames: Frames) -> APIRouter:
         return Response(content, headers=headers)
 
     return api
-
-
-def live_route(
-    database: Database, decider: Decider, dashboards: Dashboards, shares: Shares, live: LiveSessions, tickets: Tickets
-) -> WebSocketRoute:
-    """The WebSocket of live sessions; `docs/live-protocol.md` says what is spoken on it."""
-
-    async def row_of(ticket: Ticket) -> Dashboard:
-        async with database.read(ticket.principal) as uow:
-            if ticket.share is not None:
-                share = await scoped_get(uow, Share, EVERYTHING, token_hash=ticket.share)
-                if share is None:
-                    raise ShareNotFound
-                return await shares.still(uow, share)
-            trial = live.trials.running.get(ticket.dashboard)
-            if trial is not None:
-                await decider.decide(uow, ticket.principal, Action.DASHBOARD_WRITE, ticket.space)
-                return trial.board
-            scope = await decider.decide(uow, ticket.principal, Action.DASHBOARD_READ, ticket.space)
-            return await dashboards.get(uow, scope, ticket.dashboard)
-
-    async def endpoint(websocket: WebSocket) -> None:
-        await websocket.accept()
-        try:
-            ticket = tickets.redeem(websocket.query_params.get("ticket", ""))
-            row = await row_of(ticket)
-        except CloisterError as error:
-            await _turn_away(websocket, error)
-            return
-
-        async def check() -> str | None:
-            try:
-                await row_of(ticket)
-            except CloisterError as error:
-                return error.detail
-            return None
-
-        extension = websocket.scope.get("extensions", {}).get("cloister.wire", {})
-        viewer = Viewer(websocket.send_text, console=ticket.share is None, wire=extension.get("wire"))
-        right = ticket.share or repr(ticket.principal)
-        try:
-            session, hub = await live.join(
-                row, viewer, right, check, shared=ticket.share is not None, values=ticket.values
-            )
-        except CloisterError as error:
-            await _turn_away(websocket, error)
-            return
-        hello = {"type": "INIT", "protocol": PROTOCOL, "session": session.id, "channels": hub.names}
-        hello |= {"key": viewer.key, "version": session.version}
-        tasks: set[asyncio.Task[None]] = set()
-        try:
-            await websocket.send_text(json.dumps(hello))
-            listening = _listen(websocket, live, session, may_restart=ticket.share is None)
-            tasks = {asyncio.create_task(viewer.run(hub.channels)), asyncio.create_task(listening)}
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            live.leave(session, viewer)
-            for task in tasks:
-                task.cancel()
-            for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                if not isinstance(ended, asyncio.CancelledError | WebSocketDisconnect | RuntimeError | None):
-                    raise ended
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has hung up already
-                await websocket.close()
-
-    return WebSocketRoute("/api/v1/live", endpoint)
-
-
-async def _turn_away(websocket: WebSocket, error: CloisterError) -> None:
-    await websocket.send_text(json.dumps({"type": "TERMINATE", "reason": error.detail, "code": error.code}))
-    await websocket.close(4403)
-
-
-async def _listen(websocket: WebSocket, live: LiveSessions, session: Session, *, may_restart: bool) -> None:
-    """What viewers say: that they look, and that one integration is to be started anew."""
-    with contextlib.suppress(WebSocketDisconnect):
-        while True:
-            text = await websocket.receive_text()
-            try:
-                message = json.loads(text) if len(text) <= MAX_WORD else None
-            except (ValueError, RecursionError):
-                message = None
-            match message:
-                case {"type": "TICK"}:
-                    live.tick(session)
-                case {"type": "RESTART", "integration": str(id_)} if may_restart:
-                    live.restart(session, id_)
-                case _:
-                    return

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -14,9 +15,10 @@ from cloister.core.errors import CloisterError, Invalid
 from cloister.core.events import Event, SandboxChanged
 from cloister.core.principal import EVERYTHING, Principal
 from cloister.dashboards.errors import AdderGone, ModuleTooDemanding
+from cloister.dashboards.hub import PATCH_FROM, step
 from cloister.dashboards.lines import Lines
 from cloister.dashboards.service import Dashboards
-from cloister.dashboards.sessions import Instance, Session, read_output
+from cloister.dashboards.sessions import Instance, Projection, Session, read_output
 from cloister.modules import Described, Layers, Modules, Recipe, Release
 from cloister.platform import Bus, Database, UnitOfWork
 from cloister.platform.logs import logger
@@ -24,6 +26,7 @@ from cloister.sandboxes import (
     FINAL,
     LIVE,
     MODULE_MOUNT,
+    TIME_LIMIT,
     Companion,
     Connected,
     InnerApi,
@@ -31,6 +34,7 @@ from cloister.sandboxes import (
     Sandbox,
     SandboxController,
     Sandboxes,
+    SandboxNotFound,
     SandboxSpec,
     program_environ,
 )
@@ -42,8 +46,22 @@ FORGIVEN_SECONDS = 60.0
 PURPOSE = "integration"
 LITTLE = Size(cpus=1, memory="1G", scratch="256M", processes=128)
 """What a module may take anywhere."""
+LARGE = 64 * 1024
+"""Characters; with a larger model nobody else waits while it is read and compared."""
+NOTICED, OTHERS = 0.001, 4.0
+"""After an output that took longer than so many seconds, its program waits this many times as long for the answer: however
+large and many its outputs are, it has a fifth of this process at most.
+"""
 SAID = 200
 """Characters of a program's last word that are shown as its state."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def _at_once(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    return function(*arguments, **named)
 
 
 def check_fits(declaration: SpaceDeclaration, wanted: Size) -> None:
@@ -96,13 +114,29 @@ class Runner:
         if found is None:
             raise Invalid("Only an integration of a dashboard that is looked at has somebody to tell.")
         session, instance = found
-        text, model = read_output(await request.text())
-        if self._by_sandbox.get(sandbox.id) is not found:
-            raise Invalid("It was let go while it sent this.")
-        session.hub.output(instance.integration.id, text, model)
-        session.state(instance.integration.id, "green", "runs")
-        if session.shown.viewers:
-            session.project(instance.integration.id, model)
+        body = await request.text()
+        async with instance.turn:
+            if self._by_sandbox.get(sandbox.id) is not found:
+                raise Invalid("It was let go while it sent this.")
+            began = monotonic()
+            work = _at_once if len(body) < LARGE else asyncio.to_thread
+            text, model = await work(read_output, body)
+            id_ = instance.integration.id
+            channel = session.hub.channels.get(id_)
+            before = None if channel is None or channel.output is None else channel.output.model
+            steps = {(id(before), id(model)): await work(step, before, model)} if len(text) > PATCH_FROM else {}
+            projection = Projection.begin(session, id_, model) if session.shown.viewers else None
+            if projection is not None:
+                await work(projection.work_out)
+            if self._by_sandbox.get(sandbox.id) is not found:
+                raise Invalid("It was let go while it sent this.")
+            session.hub.output(id_, text, model, steps)
+            session.state(id_, "green", "runs")
+            if projection is not None:
+                session.show(projection)
+            spent = monotonic() - began
+            if spent > NOTICED:
+                await asyncio.sleep(spent * OTHERS)
         return web.Response(status=204)
 
     def start(self, session: Session, instance: Instance, release: Release) -> None:
@@ -151,6 +185,9 @@ class Runner:
                 continue
             if row is None:
                 continue  # somebody asked for it to be started anew
+            if row.reason == TIME_LIMIT:
+                backoff = FIRST_BACKOFF
+                continue  # as was planned, and whatever its program made of being told to end
             if row.exit_code == 0:
                 session.state(id_, "green", "has finished")
                 await instance.again.wait()
@@ -191,18 +228,26 @@ class Runner:
             expects=recipe.expects,
         )  # fmt: skip
         person = Principal(person=integration.added_by, kind="live")
-        async with self._database.write(person) as uow:
-            check_fits(declared(await get_space(uow, session.space)), needs.size)
-            if not await self._sandboxes.may_run(uow, session.space, session.team, integration.added_by):
-                raise AdderGone
-            row = await self._sandboxes.request(
-                uow, space=session.space, team=session.team, person=integration.added_by, purpose=PURPOSE,
-                environment=integration.module, size="module", spec=spec,
-            )  # fmt: skip
-            lines = self._lines[row.id] = Lines(heard)
-            self._controller.companions[row.id] = Companion(configuration, secrets, lines.take)
-            self._by_sandbox[row.id] = (session, instance)
-            self._ends[row.id] = asyncio.get_running_loop().create_future()
+        row = None
+        try:
+            async with self._database.write(person) as uow:
+                check_fits(declared(await get_space(uow, session.space)), needs.size)
+                if not await self._sandboxes.may_run(uow, session.space, session.team, integration.added_by):
+                    raise AdderGone
+                row = await self._sandboxes.request(
+                    uow, space=session.space, team=session.team, person=integration.added_by, purpose=PURPOSE,
+                    environment=integration.module, size="module", spec=spec,
+                )  # fmt: skip
+                lines = self._lines[row.id] = Lines(heard)
+                self._controller.companions[row.id] = Companion(configuration, secrets, lines.take)
+                self._by_sandbox[row.id] = (session, instance)
+                self._ends[row.id] = asyncio.get_running_loop().create_future()
+        except BaseException:
+            if (
+                row is not None and row.id in self._ends
+            ):  # it may have been committed all the same: nobody else stops it
+                await asyncio.shield(self._let_go(row.id))
+            raise
         return row.id
 
     async def _ended(self, instance: Instance) -> Sandbox | None:
@@ -226,8 +271,9 @@ class Runner:
         self._controller.companions.pop(sandbox, None)
         end = self._ends.pop(sandbox)
         if not end.done():
-            async with self._database.write() as uow:
-                await self._sandboxes.stop(uow, EVERYTHING, sandbox)
+            with contextlib.suppress(SandboxNotFound):
+                async with self._database.write() as uow:
+                    await self._sandboxes.stop(uow, EVERYTHING, sandbox)
 
     async def look_for_ends(self) -> None:
         """News may be lost: whatever has ended is found here."""

@@ -15,6 +15,7 @@ from cloister.core.principal import Scope
 from cloister.dashboards.document import GIVER, SECRET, Document, Integration, Use, given, is_sealed, without_secrets
 from cloister.dashboards.errors import DashboardNotFound
 from cloister.dashboards.models import Dashboard, DashboardVersion, Share
+from cloister.dashboards.uses import release_if_any
 from cloister.modules import BadConfiguration, Described, Entry, Modules, check_values
 from cloister.platform import SecretBox, UnitOfWork
 from cloister.platform.paging import page_by
@@ -47,15 +48,23 @@ class Dashboards:
         query = scoped_select(Dashboard, scope)
         return await page_by(uow, query, Dashboard.id, cursor, limit)
 
-    async def create(self, uow: UnitOfWork, scope: Scope, team: int, person: int, document: Document) -> Dashboard:
-        """Make a dashboard of a team.
+    async def create(
+        self,
+        uow: UnitOfWork,
+        scope: Scope,
+        team: int,
+        person: int,
+        document: Document,
+        gone: frozenset[str] = frozenset(),
+    ) -> Dashboard:
+        """Make a dashboard of a team. Parts in ``gone`` are taken over though no release of theirs can run.
 
         Raises:
             TeamNotFound: when the scope does not reach the team.
             ModuleNotFound, ReleaseNotFound, BadConfiguration: what is wrong in it.
         """
         await get_team(uow, scope, team)
-        sealed = await self._sealed(uow, document, None, person)
+        sealed = await self._sealed(uow, await self._known(uow, document), None, person, gone=gone)
         now = self.clock.now()
         row = Dashboard(
             id=new_id("dsh"), space=str(scope.space), team=team, name=document.name, document=sealed.model_dump(mode="json"),
@@ -126,7 +135,17 @@ class Dashboards:
         """A copy, without the secrets: they were given for this one."""
         copy = without_secrets(Document.model_validate(row.document))
         copy.name = f"{copy.name[:110]} (copy)"
-        return await self.create(uow, scope, row.team, person, copy)
+        uses = [*copy.integrations, *copy.widgets]
+        gone = frozenset([use.id for use in uses if await release_if_any(uow, self.modules, use) is None])
+        return await self.create(uow, scope, row.team, person, copy, gone)
+
+    async def _known(self, uow: UnitOfWork, document: Document) -> Document:
+        """A document from elsewhere, where releases were accepted that nobody here has heard of."""
+        copy = document.model_copy(deep=True)
+        for one in copy.integrations:
+            if one.accepts is not None and await self.modules.needs_of(uow, one.module, one.accepts) is None:
+                one.accepts = None
+        return copy
 
     # -- configurations
 
@@ -144,12 +163,12 @@ class Dashboards:
             for use in Document.model_validate(version.document).integrations:
                 if use.id in back - found.keys():
                     values = stamped(use.values, use.added_by)
-                    found[use.id] = use.model_copy(update={"values": values, "accepts": None})
+                    found[use.id] = use.model_copy(update={"values": values})
         return found
 
     async def _sealed(
         self, uow: UnitOfWork, document: Document, before: Document | None, person: int,
-        departed: Mapping[str, Integration] | None = None,
+        departed: Mapping[str, Integration] | None = None, gone: frozenset[str] = frozenset(),
     ) -> Document:  # fmt: skip
         """The document with each configuration checked and each secret sealed."""
         copy = document.model_copy(deep=True)
@@ -159,10 +178,13 @@ class Dashboards:
             earlier = old.get(use.id) or (departed or {}).get(use.id)
             if earlier is not None and earlier.module != use.module:
                 earlier = None
-            if earlier is None or use.id not in old:
+            if (earlier is None or use.id not in old) and use.id not in gone:
                 fresh.append(use.module)
+            if use.id in gone:
+                continue
             if isinstance(use, Integration):
-                await self._seal_integration(uow, use, earlier if isinstance(earlier, Integration) else None, person)
+                kept = earlier if isinstance(earlier, Integration) else None
+                await self._seal_integration(uow, use, kept, person, anew=use.id not in old)
             elif earlier is None or (use.version, use.values) != (earlier.version, given(earlier.values)):
                 _, release = await self.modules.resolve(uow, use.module, use.version)
                 use.values = self.seal(use, Described.model_validate(release.described).model, earlier)
@@ -172,23 +194,22 @@ class Dashboards:
         return copy
 
     async def _seal_integration(
-        self, uow: UnitOfWork, use: Integration, earlier: Integration | None, person: int
+        self, uow: UnitOfWork, use: Integration, earlier: Integration | None, person: int, *, anew: bool
     ) -> None:
         """Seal what an integration is given. It runs for whoever last said what it is to do, with their rights."""
-        if earlier is not None and earlier.accepts is not None and use.accepts in {None, earlier.accepts}:
+        if not anew and earlier is not None and earlier.accepts is not None and use.accepts in {None, earlier.accepts}:
             same_wish = use.version == earlier.version
             use.accepts = earlier.accepts if same_wish else None
             if same_wish and use.values == given(earlier.values):
                 use.values, use.added_by = earlier.values, earlier.added_by
                 return  # also when its release is gone: the rest of a dashboard can still be changed
-        if use.accepts is not None and (earlier is None or earlier.accepts != use.accepts):
-            _, accepted = await self.modules.resolve(uow, use.module, use.accepts)
-            if accepted.version != use.accepts:
-                raise BadConfiguration(f"“accepts” is the exact version of a release of {use.module}.")
+        news = use.accepts if anew or earlier is None or earlier.accepts != use.accepts else None
+        if news is not None and await self.modules.needs_of(uow, use.module, news) is None:
+            raise BadConfiguration(f"“accepts” is the exact version of a release of {use.module}.")
         _, release = await self.modules.resolve(uow, use.module, use.version, use.accepts)
         described = Described.model_validate(release.described)
         kept = earlier
-        if earlier is not None and _elsewhere(described, use, earlier):
+        if earlier is not None and await self._elsewhere(uow, described, use, earlier):
             # A secret that somebody else gave for one host is not sent to another.
             mine = {k: v for k, v in earlier.values.items() if not is_sealed(v) or giver(v, earlier.added_by) == person}
             kept = earlier.model_copy(update={"values": mine})
@@ -197,6 +218,14 @@ class Dashboards:
         use.added_by = person
         use.values = self.seal(use, described.model, kept)
         use.accepts = use.accepts or release.version
+
+    async def _elsewhere(self, uow: UnitOfWork, described: Described, use: Use, earlier: Integration) -> bool:
+        """Whether it reaches other hosts than before: by what a setting says now, or by what its release asks for."""
+        needs = described.manifest.permissions
+        if any(use.values.get(name) != earlier.values.get(name) for name in needs.hosts_from):
+            return True
+        had = None if earlier.accepts is None else await self.modules.needs_of(uow, use.module, earlier.accepts)
+        return had is None or needs.reaches_beyond(had)
 
     def seal(self, use: Use, model: list[Entry], earlier: Use | None) -> dict[str, Any]:
         """Check what a module is given, and encrypt the secrets in it.
@@ -250,8 +279,3 @@ def giver(sealed: dict[str, Any], adder: int | None) -> int | None:
 def stamped(values: dict[str, Any], adder: int | None) -> dict[str, Any]:
     """Values whose secrets all say who gave them."""
     return {k: {**v, GIVER: giver(v, adder)} if is_sealed(v) else v for k, v in values.items()}
-
-
-def _elsewhere(described: Described, use: Use, earlier: Use) -> bool:
-    """Whether a setting that says which host is reached is another now."""
-    return any(use.values.get(name) != earlier.values.get(name) for name in described.manifest.permissions.hosts_from)

@@ -12,13 +12,15 @@ from cloister.core.errors import Invalid
 from cloister.core.ids import new_id
 from cloister.dashboards.document import Document, Integration
 from cloister.dashboards.errors import TooManyVariants
-from cloister.dashboards.hub import Hub, Output, Viewer
-from cloister.dashboards.patch import node
+from cloister.dashboards.hub import PATCH_FROM, Hub, Output, Steps, Viewer, step
+from cloister.dashboards.patch import node, same
 from cloister.dashboards.variables import Values
 from cloister.modules import Permissions
 
 SHOWN_REASONS = {"green": "", "amber": "is not quite ready", "red": "does not run just now"}
 """What strangers are told of an integration; the reason is the team's."""
+NOTHING = object()
+"""What a widget shows that has shown nothing yet: not even null."""
 Check = Callable[[], Awaitable[str | None]]
 """Asks whether somebody may still look; returns why not."""
 
@@ -39,6 +41,8 @@ class Instance:
     rights: frozenset[str] = frozenset()
     """By which grants it may; what it has put out may come of any of them."""
     again: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Its outputs come one after the other."""
 
 
 @dataclass
@@ -109,12 +113,14 @@ class Session:
 
     def project(self, integration: str, model: Any) -> None:
         """Give those who came by a share the nodes that widgets draw."""
-        for widget in self.document.widgets if self.document else ():
-            if widget.source is not None and widget.source.integration == integration:
-                value = node(model, widget.source.path)
-                output = self.shown.channels[widget.id].output
-                if output is None or output.model != value:
-                    self.shown.output(widget.id, json.dumps(value, separators=(",", ":"), ensure_ascii=False), value)
+        self.show(Projection.of(self, integration, model))
+
+    def show(self, projection: "Projection") -> None:
+        """The same, worked out before; of a dashboard that was changed meanwhile it is worked out anew."""
+        if projection.document is not self.document:
+            projection = Projection.of(self, projection.integration, projection.model)
+        for id_, text, value in projection.news:
+            self.shown.output(id_, text, value, projection.steps)
 
     def forget(self, integration: str) -> None:
         """Take back what an integration has put out and printed: whoever looks now has no right to it, or it was something
@@ -148,6 +154,54 @@ class Session:
         """
         asking = [one.id for one in self.integrations if one.keep_running]
         return set(asking[: max(0, most - others)])
+
+
+@dataclass
+class Projection:
+    """The nodes of a model that widgets draw, each written down once for all that draw it."""
+
+    document: Document | None
+    integration: str
+    model: Any
+    drawn: list[tuple[str, tuple[str | int, ...], Any]]
+    """The widgets, the nodes that they draw, and what they show now."""
+    news: list[tuple[str, str, Any]] = field(default_factory=list)
+    """The widgets that are to show something else, as JSON and as it is."""
+    steps: Steps = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, session: Session, integration: str, model: Any) -> "Projection":
+        """Note what is shown now; `work_out` needs nothing else, and may run anywhere."""
+        widgets = session.document.widgets if session.document else ()
+        mine = [w for w in widgets if w.source is not None and w.source.integration == integration]
+        outputs = {w.id: session.shown.channels[w.id].output for w in mine}
+        drawn = [
+            (w.id, tuple(w.source.path), NOTHING if (now := outputs[w.id]) is None else now.model)
+            for w in mine
+            if w.source is not None
+        ]
+        return cls(session.document, integration, model, drawn)
+
+    @classmethod
+    def of(cls, session: Session, integration: str, model: Any) -> "Projection":
+        return cls.begin(session, integration, model).work_out()
+
+    def work_out(self) -> "Projection":
+        nodes: dict[tuple[str | int, ...], tuple[str, Any]] = {}
+        compared: dict[tuple[int, int], bool] = {}
+        for id_, path, shows in self.drawn:
+            if path not in nodes:
+                value = node(self.model, path)
+                nodes[path] = json.dumps(value, separators=(",", ":"), ensure_ascii=False), value
+            text, value = nodes[path]
+            both = id(shows), id(value)
+            if both not in compared:
+                compared[both] = same(shows, value)
+                if not compared[both] and len(text) > PATCH_FROM:
+                    self.steps[both] = step(shows, value)
+            if not compared[both]:
+                self.news.append((id_, text, value))
+        return self
 
 
 def session_key(dashboard: str, values: Values) -> str:

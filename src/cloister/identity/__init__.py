@@ -16,6 +16,7 @@ from cloister.identity.people import (
     sign_in_person,
 )
 from cloister.identity.sessions import Sessions, secret_hash
+from cloister.identity.signed_in import SignedIn
 from cloister.identity.tokens import Tokens
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Person",
     "PersonDisabled",
     "Sessions",
+    "SignedIn",
     "Tokens",
     "canonical_email",
     "disable",

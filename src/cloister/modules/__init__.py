@@ -1,6 +1,6 @@
 """Modules: small programs that fetch data, and pages that draw it; their drafts, releases and builds."""
 
-from cloister.modules.archive import pack, unpack
+from cloister.modules.archive import MAX_BYTES, pack, unpack
 from cloister.modules.building import BuildController, recipes
 from cloister.modules.configuration import Entry, Option, Scalar, check_values
 from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, ModuleNotFound, ReleaseNotFound
@@ -14,6 +14,7 @@ from cloister.modules.store import Files, read_folder
 from cloister.modules.templates import TEMPLATES
 
 __all__ = [
+    "MAX_BYTES",
     "TEMPLATES",
     "BadConfiguration",
     "BuildController",

@@ -1,6 +1,7 @@
 """Modules as ZIP files: what comes in is checked before any of it is kept. Pure."""
 
 import io
+import lzma
 import re
 import stat
 import zipfile
@@ -50,7 +51,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise BadArchive("This is no ZIP file.") from error
     files: dict[str, bytes] = {}
     folded: set[str] = set()
@@ -88,7 +89,15 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, left: int) -> bytes:
     try:
         with archive.open(info) as file:
             content = file.read(left + 1)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        EOFError,
+        RuntimeError,
+        OSError,
+    ) as error:
         raise BadArchive(f"“{info.filename[:MAX_PATH]}” is damaged.") from error
     if len(content) > left:
         raise ModuleTooLarge(f"“{info.filename[:MAX_PATH]}” is too large; a module has at most 20 MB.")

@@ -21,6 +21,7 @@ from cloister.modules.store import Files
 from cloister.sandboxes import (
     CACHE_MOUNT,
     MODULE_MOUNT,
+    Bounds,
     Environments,
     Inside,
     Job,
@@ -116,7 +117,11 @@ class Layers:
             EnvironmentBuildFailed, BuildFailed: when it cannot be made.
         """
         base = await self.environments.ensure(
-            self._packages(recipe), lambda step: said("INFO", f"{step[:1].upper()}{step[1:]} ...\n")
+            self._packages(recipe),
+            lambda step: said("INFO", f"{step[:1].upper()}{step[1:]}\n"),
+            Bounds(self.workshop.settings.build_seconds, self.workshop.disk_bytes)
+            if recipe.runtime == "python"
+            else None,
         )
         if not recipe.layered:
             return base.path

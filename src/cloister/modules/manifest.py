@@ -46,11 +46,9 @@ class Permissions(BaseModel):
     def beyond(self, earlier: "Permissions") -> list[str]:
         """What this asks for more than an earlier release did, in words."""
         more = []
-        had = {(rule.host, port) for rule in earlier.hosts for port in rule.ports}
-        hosts = [f"{rule.host}:{port}" for rule in self.hosts for port in rule.ports if (rule.host, port) not in had]
+        hosts, named = self._hosts_beyond(earlier)
         if hosts:
             more.append("reach " + ", ".join(hosts))
-        named = [name for name in self.hosts_from if name not in earlier.hosts_from]
         if named:
             more.append("reach the hosts in " + ", ".join(f"“{name}”" for name in named))
         mine, theirs = self.asks_only, earlier.asks_only
@@ -70,6 +68,16 @@ class Permissions(BaseModel):
             if now > then:
                 more.append(f"more {word}")
         return more
+
+    def reaches_beyond(self, earlier: "Permissions") -> bool:
+        """Whether this asks to reach hosts that an earlier release did not."""
+        return any(self._hosts_beyond(earlier))
+
+    def _hosts_beyond(self, earlier: "Permissions") -> tuple[list[str], list[str]]:
+        """The hosts, and the settings that name some, that an earlier release did not ask for."""
+        had = {(rule.host, port) for rule in earlier.hosts for port in rule.ports}
+        hosts = [f"{rule.host}:{port}" for rule in self.hosts for port in rule.ports if (rule.host, port) not in had]
+        return hosts, [name for name in self.hosts_from if name not in earlier.hosts_from]
 
     def reached(self, values: Mapping[str, Any]) -> tuple[EgressRule, ...]:
         """All hosts that it may reach with a configuration."""

@@ -1,5 +1,6 @@
 """Modules over HTTP."""
 
+import asyncio
 import base64
 import binascii
 from typing import Annotated
@@ -180,7 +181,8 @@ def _draft_routes(api: APIRouter, modules: Modules) -> None:
     async def download_draft(name: Name, call: CallDep) -> Response:
         """Your draft as a ZIP file."""
         module = await modules.own(call.uow, name, call.person)
-        return Response(pack(await modules.draft(call.uow, module)), media_type="application/zip")
+        files = await modules.draft(call.uow, module)
+        return Response(await asyncio.to_thread(pack, files), media_type="application/zip")
 
     @api.put("/modules/{name}/archive", openapi_extra=WRITE)
     async def upload_draft(name: Name, request: Request, call: CallDep, if_match: IfMatch = None) -> ModuleOut:
@@ -192,7 +194,7 @@ def _draft_routes(api: APIRouter, modules: Modules) -> None:
         data = await request.body()
         if len(data) > MAX_BYTES:
             raise ModuleTooLarge
-        return ModuleOut.of(await modules.replace(call.uow, module, unpack(data)))
+        return ModuleOut.of(await modules.replace(call.uow, module, await asyncio.to_thread(unpack, data)))
 
 
 def _release_routes(api: APIRouter, modules: Modules, builds: BuildController) -> None:

@@ -133,6 +133,12 @@ class Modules:
         asked = [] if accepted is None else _permissions(best).beyond(_permissions(accepted))
         return (best.version, asked) if asked else (None, [])
 
+    async def needs_of(self, uow: UnitOfWork, name: str, version: str) -> Permissions | None:
+        """What a release asks for, also one that was removed; None where there never was one."""
+        module = await scoped_get(uow, Module, EVERYTHING, name=name)
+        found = module and await scoped_get(uow, Release, EVERYTHING, module=module.number, version=version)
+        return _permissions(found) if found else None
+
     async def release(self, uow: UnitOfWork, module: Module, version: str, person: int | None) -> Release:
         """One release, by its exact version. What is not ready is its author's alone.
 

@@ -4,7 +4,7 @@ from cloister.sandboxes.app_socket import AppNotListening, connect_app, link_app
 from cloister.sandboxes.building import EnvironmentController
 from cloister.sandboxes.controller import SandboxController
 from cloister.sandboxes.egress import EgressProxy
-from cloister.sandboxes.environments_privileged import Environments, install_agent
+from cloister.sandboxes.environments_privileged import Bounds, Environments, install_agent
 from cloister.sandboxes.errors import (
     BuildFailed,
     EnvironmentBuildFailed,
@@ -24,7 +24,7 @@ from cloister.sandboxes.programs import program_environ
 from cloister.sandboxes.service import WORKSPACE_VOLUME, Inside, RunRequest, Sandboxes, check_size
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
 from cloister.sandboxes.spec import CACHE_MOUNT, MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
-from cloister.sandboxes.states import FINAL, LIVE, TRANSITIONS, State, diagram
+from cloister.sandboxes.states import FINAL, LIVE, TIME_LIMIT, TRANSITIONS, State, diagram
 from cloister.sandboxes.volume_files import VolumeFiles
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 from cloister.sandboxes.workshop import Job, Workshop, copy_untrusted
@@ -34,10 +34,12 @@ __all__ = [
     "FINAL",
     "LIVE",
     "MODULE_MOUNT",
+    "TIME_LIMIT",
     "TRANSITIONS",
     "WORKSPACE_VOLUME",
     "AppNotListening",
     "Backend",
+    "Bounds",
     "BuildFailed",
     "Companion",
     "Connected",

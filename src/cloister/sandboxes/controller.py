@@ -29,7 +29,7 @@ from cloister.sandboxes.ports import Backend, DataAccess
 from cloister.sandboxes.service import record_state
 from cloister.sandboxes.spec import Companion, Place, SandboxSpec
 from cloister.sandboxes.starting import Live, make_place, start_error, tail
-from cloister.sandboxes.states import FINAL, State, check_transition
+from cloister.sandboxes.states import FINAL, TIME_LIMIT, State, check_transition
 from cloister.sandboxes.volume_use import VolumeUse
 from cloister.sandboxes.volumes_privileged import VolumeDisks
 from cloister.spaces import SpaceNotFound, declared, get_space
@@ -302,7 +302,7 @@ class SandboxController(Controller):
                 await self._set(row, State.STOPPING, reason=reason)
             else:
                 state = State.STOPPED
-                reason = live.revoked or ("stopped on request" if live.stop.is_set() else "its time limit was reached")
+                reason = live.revoked or ("stopped on request" if live.stop.is_set() else TIME_LIMIT)
                 await self._set(row, State.STOPPING, reason=reason)
                 # One that has no program yet, or no right to its data any more, gets no time to end by itself.
                 if connected.started.is_set() and live.revoked is None:

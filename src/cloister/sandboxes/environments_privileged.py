@@ -1,6 +1,7 @@
 """Environments: a set of packages, locked, built once, content-addressed, shared read-only. This file runs ``uv``."""
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import json
@@ -9,18 +10,21 @@ import platform
 import shutil
 import sys
 import sysconfig
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uv
 
 from cloister.platform.logs import logger
 from cloister.platform.objects import settle
 from cloister.sandboxes.errors import EnvironmentBuildFailed
-from cloister.sandboxes.processes_privileged import output_of
+from cloister.sandboxes.processes_privileged import exit_code_saying, output_of
 
 log = logger(__name__)
+LOOK_SECONDS = 0.5
 COMPRESSED = {".js", ".css", ".svg", ".json", ".map", ".ttf", ".wasm"}
 SERVED = "served"
 """In an environment: what the gateway looks for before it hands out files of it."""
@@ -40,6 +44,14 @@ class Built:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What building an environment may take, where those whose it is are not trusted."""
+
+    seconds: float
+    size_bytes: int
+
+
 class Environments:
     """The store of built environments."""
 
@@ -53,11 +65,18 @@ class Environments:
             if maker.isdigit() and not Path(f"/proc/{maker}").exists():  # it was killed over it
                 shutil.rmtree(partial, ignore_errors=True)
 
-    async def ensure(self, packages: list[str], progress: Callable[[str], None] | None = None) -> Built:
+    async def ensure(
+        self, packages: list[str], progress: Callable[[str], None] | None = None, bounds: Bounds | None = None
+    ) -> Built:
         """Return the environment of some requirements, locked and built on the first call.
 
+        Args:
+            packages: the requirements.
+            progress: hears each step, and each line of the installer's.
+            bounds: what it may take; without, as much as it needs.
+
         Raises:
-            EnvironmentBuildFailed: with the end of the installer's output.
+            EnvironmentBuildFailed: with the end of the installer's output, or which bound was met.
         """
         wanted, base, key = _key(packages)
         async with self._locks.setdefault(key, asyncio.Lock()):
@@ -65,12 +84,18 @@ class Environments:
             if not lock.exists():
                 if progress:
                     progress("resolving packages")
-                await self._lock(wanted, lock)
+                await _within(bounds, self._lock(wanted, lock), [])
             path = self._path(base, lock)
             if not path.exists():
                 if progress:
                     progress("installing packages")
-                await self._install(lock, path)
+                partial, cache = [self.root / f".{word}{path.name}.{os.getpid()}" for word in ("", "cache-")]
+                try:
+                    own = None if bounds is None else cache  # measured with the rest: packages are unpacked there first
+                    await _within(bounds, self._install(lock, path, partial, own, progress), [partial, cache])
+                finally:
+                    for left in (partial, cache):
+                        await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
             return self._describe(path)
 
     def ready(self, packages: list[str]) -> Built | None:
@@ -148,15 +173,18 @@ class Environments:
             source.unlink()
             partial.unlink(missing_ok=True)
 
-    async def _install(self, lock: Path, path: Path) -> None:
-        partial = self.root / f".{path.name}.{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
+    async def _install(
+        self, lock: Path, path: Path, partial: Path, cache: Path | None, progress: Callable[[str], None] | None
+    ) -> None:
+        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
         partial.mkdir()
         (partial / "lib").mkdir()
         if lock.read_text().strip():
+            of_cache = ("copy",) if cache is None else ("hardlink", "--cache-dir", str(cache))
             await self._uv(
-                "pip", "install", "--quiet", *WHEELS, "--require-hashes", "--no-deps", "--compile-bytecode", "--link-mode", "copy",
+                "pip", "install", *WHEELS, "--require-hashes", "--no-deps", "--compile-bytecode", "--link-mode", *of_cache,
                 "--python", str(self._python), "--target", str(partial / "lib"), "--requirements", str(lock),
+                progress=progress,
             )  # fmt: skip
         shutil.copyfile(lock, partial / "lock.txt")
         scripts = partial / "lib" / "bin"
@@ -166,10 +194,17 @@ class Environments:
         await asyncio.to_thread(settle, partial, path)
         log.info("environment.built", environment=path.name)
 
-    async def _uv(self, *arguments: str) -> None:
-        code, output = await output_of(uv.find_uv_bin(), *arguments)
+    async def _uv(self, *arguments: str, progress: Callable[[str], None] | None = None) -> None:
+        lines: deque[str] = deque(maxlen=200)
+
+        def said(line: str) -> None:
+            lines.append(line)
+            if progress is not None and line.strip():
+                progress(line.strip())
+
+        code = await exit_code_saying(uv.find_uv_bin(), *arguments, said=said)
         if code != 0:
-            raise EnvironmentBuildFailed(output[-2000:])
+            raise EnvironmentBuildFailed("".join(lines).strip()[-2000:])
 
     def _describe(self, path: Path) -> Built:
         meta = json.loads((path / "meta.json").read_text())
@@ -184,6 +219,42 @@ class Environments:
         for built in gone:
             await asyncio.to_thread(shutil.rmtree, built.path)
         return [built.id for built in gone]
+
+
+async def _within(bounds: Bounds | None, work: Coroutine[Any, Any, None], folders: list[Path]) -> None:
+    """Do something within bounds; ``folders`` are what it fills.
+
+    Raises:
+        EnvironmentBuildFailed: when it met one.
+    """
+    if bounds is None:
+        await work
+        return
+    task, until = asyncio.ensure_future(work), asyncio.get_running_loop().time() + bounds.seconds
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
+            if asyncio.get_running_loop().time() > until:
+                raise EnvironmentBuildFailed(f"It took longer than {bounds.seconds:g} s.")
+            if await asyncio.to_thread(_size_of, folders) > bounds.size_bytes:
+                raise EnvironmentBuildFailed(f"It needs more than {bounds.size_bytes >> 20:,} MB of disk.")
+    except BaseException:
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+    await task
+
+
+def _size_of(folders: list[Path]) -> int:
+    """The bytes of all files in some folders, each file once however many names it has."""
+    seen: dict[tuple[int, int], int] = {}
+    for top in folders:
+        for folder, _, names in os.walk(top):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                    about = os.lstat(os.path.join(folder, name))
+                    seen[about.st_dev, about.st_ino] = about.st_size
+    return sum(seen.values())
 
 
 def _key(packages: list[str]) -> tuple[str, str, str]:

@@ -24,6 +24,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset(),
     State.FAILED: frozenset(),
 }
+TIME_LIMIT = "its time limit was reached"
+"""Why one ended that ran as long as it may."""
 FINAL = frozenset(state for state, after in TRANSITIONS.items() if not after)
 LIVE = frozenset(TRANSITIONS) - FINAL
 

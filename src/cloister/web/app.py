@@ -16,7 +16,8 @@ from cloister.airlock.routes import router as airlock_routes
 from cloister.bootstrap import Platform
 from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
 from cloister.dashboards.frames import Frames
-from cloister.dashboards.routes import frame_router, live_route
+from cloister.dashboards.live_socket import LiveSocket
+from cloister.dashboards.routes import frame_router
 from cloister.dashboards.routes import router as dashboard_routes
 from cloister.datasets.routes import router as dataset_routes
 from cloister.gateway.routes import router as gateway_routes
@@ -82,15 +83,26 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         "default": _problem_content("A problem"),
     }
     app = FastAPI(
-        title="Cloister", version=__version__, lifespan=lifespan, openapi_url=f"{PREFIX}/openapi.json",
-        docs_url=None, redoc_url=None, separate_input_output_schemas=False, responses=responses,
-        generate_unique_id_function=lambda route: route.name, telemetry={"tracing": False},
-    )  # fmt: skip
+        title="Cloister",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        responses=responses,
+        generate_unique_id_function=lambda route: route.name,
+        telemetry={"tracing": False},
+    )
     authoriser = Authoriser(platform)
     guards = [Depends(authoriser)]
     frames = Frames(
-        platform.modules, platform.live.trials, platform.hosts.widgets, platform.hosts.shares, platform.settings.public_url
-    )  # fmt: skip
+        platform.modules,
+        platform.live.trials,
+        platform.hosts.widgets,
+        platform.hosts.shares,
+        platform.settings.public_url,
+    )
     for router in (
         identity_routes(
             platform.settings,
@@ -117,7 +129,13 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         gateway_routes(platform.settings, platform.entering, platform.decider, platform.outflows),
         module_routes(platform.settings, platform.modules, platform.builds, platform.sources),
         dashboard_routes(
-            platform.settings, platform.dashboards, platform.shares, frames, platform.tickets, platform.live
+            platform.settings,
+            platform.database,
+            platform.dashboards,
+            platform.shares,
+            frames,
+            platform.tickets,
+            platform.live,
         ),
         insight_routes(platform.clock, platform.machines),
         platform_router(platform),
@@ -125,9 +143,15 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     ):
         app.include_router(router, prefix=PREFIX, dependencies=guards)
     app.router.routes.append(
-        live_route(
-            platform.database, platform.decider, platform.dashboards, platform.shares, platform.live, platform.tickets
-        )
+        LiveSocket(
+            platform.database,
+            platform.decider,
+            platform.signed_in,
+            platform.dashboards,
+            platform.shares,
+            platform.live,
+            platform.tickets,
+        ).route()
     )
     app.include_router(frame_router(frames), dependencies=guards)
     app.include_router(health_router(platform), dependencies=guards)
@@ -220,9 +244,12 @@ def _say_idempotency(document: dict[str, Any]) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
-            title=app.title, version=app.version, routes=app.routes, separate_input_output_schemas=False,
+            title=app.title,
+            version=app.version,
+            routes=app.routes,
+            separate_input_output_schemas=False,
             description="Cloister: data that people work on together and that does not leak.",
-        )  # fmt: skip
+        )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         _say_idempotency(document)
         schemas["Problem"] = Problem.model_json_schema()

@@ -5,6 +5,7 @@ transaction has committed: nobody is told of something that did not happen.
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import MutableMapping
 from time import perf_counter
@@ -23,6 +24,7 @@ from cloister.core.actions import Action
 from cloister.core.errors import CloisterError, Conflict, Forbidden, Internal, Invalid, TooLarge, Unauthenticated
 from cloister.core.ids import new_id
 from cloister.core.principal import ANONYMOUS, Principal
+from cloister.modules import MAX_BYTES as MAX_ARCHIVE
 from cloister.platform import Call, UnitOfWork, metrics
 from cloister.platform.idempotency import (
     fingerprint,
@@ -37,6 +39,7 @@ from cloister.web.reservation import Reservation
 from cloister.web.streams import Stream, Streams
 
 log = logger(__name__)
+_ARCHIVE = re.compile(r"/modules/[^/]+/archive$")
 SAFE = {"GET", "HEAD", "OPTIONS"}
 CREATED = {201, 202}
 
@@ -121,9 +124,7 @@ class Edge:
             TooLarge: at once, or from the returned function.
             TooSlow: from the returned function.
         """
-        limit = (
-            None if _streams_in(scope["path"]) else self._platform.settings.request_bytes
-        )  # uploads bound themselves
+        limit = _most(scope["path"], self._platform.settings.request_bytes)
         pace, seen, whole = Pace(self._platform.settings), 0, False
         said = dict(scope["headers"]).get(b"content-length", b"0")
         if limit is not None and said.isdigit() and int(said) > limit:
@@ -282,6 +283,13 @@ def _storage_key(principal: Principal, key: str) -> str:
 def _streams_in(path: str) -> bool:
     """Whether a request's body goes on as it comes, and may be larger than memory."""
     return path.endswith("/uploads")
+
+
+def _most(path: str, usual: int) -> int | None:
+    """How many bytes a request's body may have; None where it streams and bounds itself."""
+    if _streams_in(path):
+        return None
+    return max(usual, MAX_ARCHIVE) if _ARCHIVE.search(path) else usual
 
 
 def _address(request: Request) -> str | None:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloister.bootstrap import Platform
 from cloister.core.actions import Action
-from cloister.core.errors import CloisterError, Forbidden, Unauthenticated, Unavailable
+from cloister.core.errors import CloisterError, Forbidden, Unavailable
 from cloister.core.events import AccessChanged, Event, SignedOut
 from cloister.core.principal import Principal, Scope
 from cloister.platform import Call, UnitOfWork
@@ -93,10 +93,7 @@ class Streams:
             CloisterError: when the reader has no right to it any more.
         """
         who = stream.principal
-        if who.session is not None and not await self._platform.sessions.valid(uow, who.session):
-            raise Unauthenticated
-        if who.token is not None and not await self._platform.tokens.valid(uow, who.token):
-            raise Unauthenticated
+        await self._platform.signed_in(uow, who)
         now = await self._platform.decider.decide(uow, who, stream.action, stream.space)
         had = stream.reach.teams
         if now.teams is not None and (had is None or not had <= now.teams):

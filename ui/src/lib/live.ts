@@ -77,6 +77,7 @@ export function useLive(ticket: () => Promise<string>, changed: (version: number
         if (whole === null) return;
         message = whole;
       } else if ((message.seq as number) <= (seqs.get(id) ?? 0)) return; // it came with a large one
+      if ("patch" in message && message.base !== seqs.get(id)) return void socket?.close(); // one was missed: begin anew
       seqs.set(id, message.seq as number);
       models.set(id, "patch" in message ? patched(models.get(id), message.patch as Operation[]) : message.model);
     } else if (message.type === "STATUS" && message.state) {

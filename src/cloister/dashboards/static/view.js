@@ -201,6 +201,7 @@ async function hear(message) {
       message = await fetched(message.integration); // a large one: it may be newer than what was said
       if (!message) return;
     } else if (message.seq <= one.seq && one.session === session) return; // it came with a large one
+    if ("patch" in message && message.base !== one.seq) throw new Error("an output was missed"); // begins anew
     one.model = "patch" in message ? patch(structuredClone(one.model), message.patch) : message.model;
     one.seq = message.seq;
     one.session = session;

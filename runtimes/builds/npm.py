@@ -36,6 +36,8 @@ def main(registry):
         return code
     os.mkdir(result)
     os.makedirs(f"{work}/node_modules", exist_ok=True)  # there is none where nothing was to be installed
+    for name in OURS:  # a lock file may name others' packages of these names
+        shutil.rmtree(f"{work}/node_modules/{name}", ignore_errors=True)
     os.rename(f"{work}/node_modules", f"{result}/node_modules")
     shutil.copyfile(f"{work}/package-lock.json", f"{result}/package-lock.json")
     return 0

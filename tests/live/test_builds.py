@@ -121,6 +121,29 @@ async def test_a_module_in_node_has_its_packages(studio):
     )
 
 
+IMPORTS = """import { output, MODEL } from "cloister";
+import visualbox from "visualbox";
+import ms from "ms";
+output({ place: MODEL.place, same: visualbox.MODEL.place, ms: ms("1h") });
+setTimeout(() => {}, 60000);
+"""
+
+
+@pytest.mark.parametrize("way", ["without packages", "with packages"])
+async def test_a_module_in_node_may_be_written_with_imports(studio, way):
+    cleo = await studio.person("cleo")
+    files = {"package.json": {"type": "module", "dependencies": {"cloister": "*", "ms": "2.1.3"}}}
+    files |= {"index.js": IMPORTS, "config.json": CONFIG}
+    if way == "without packages":
+        files["package.json"] = {"type": "module"}
+        files["index.js"] = IMPORTS.replace('import ms from "ms";\n', "").replace('ms("1h")', "3600000")
+    release = await studio.publish(cleo, "modern", files)
+    assert release["state"] == "ready", release["reason"]
+    board = await studio.dashboard(cleo, [{"id": "i", "module": "modern", "values": {"place": "Faro"}}])
+    async with studio.look(cleo, board) as viewer:
+        assert (await viewer.output())["model"] == {"place": "Faro", "same": "Faro", "ms": 3_600_000}
+
+
 async def test_a_package_that_is_not_there_is_named(studio):
     dora = await studio.person("dora")
     package = {"dependencies": {"ms": "999.0.0"}}

@@ -1,34 +1,43 @@
-"""What is in a sandbox is what its environment says, and nothing that this machine happens to have."""
+"""Packages of strangers' modules are installed within bounds; whoever waits for them sees how it goes."""
 
-import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import blueprint, declare, make_settings, served
-
-LOOK = """
-import importlib.metadata, json, sys
-print(json.dumps([sorted({d.name.lower() for d in importlib.metadata.distributions()}), "_distutils_hack" in sys.modules]))
-"""
+from cloister.sandboxes import Bounds, EnvironmentBuildFailed, Environments
 
 
-PYTHONS = [None, *(path for path in (Path("/usr/bin/python3"),) if path.exists())]
-"""The one that runs Cloister, and Debian's, where there is one."""
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [(Bounds(120, 1 << 20), "more than 1 MB of disk"), (Bounds(0.01, 1 << 30), "longer than 0.01 s")],
+)
+async def test_what_meets_a_bound_is_ended_and_leaves_nothing(tmp_path, bounds, said):
+    environments = Environments(tmp_path, Path(sys.executable))
+    with pytest.raises(EnvironmentBuildFailed) as failure:
+        await environments.ensure(["numpy"], bounds=bounds)
+    assert said in failure.value.detail
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+    assert not [name for name in os.listdir("/proc") if name.isdigit() and _is_uv(Path("/proc", name))]
 
 
-@pytest.fixture(params=PYTHONS, ids=str)
-async def api(tmp_path, request):
-    async with served(make_settings(tmp_path / "s", sandbox_python=request.param)) as made:
-        await declare(made.platform, blueprint())
-        yield made
+def _is_uv(process):
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return False
+    return words[0].endswith(b"/uv") and b"pip" in words
 
 
-async def test_packages_of_this_machines_own_python_are_not_there_and_hook_into_nothing(api):
-    ann = await api.member("ann")
-    state, text = await api.run(ann, LOOK)
-    assert state["exit_code"] == 0, text
-    found, hooked = json.loads(text)
-    assert not {"pip", "setuptools", "pytest"} & set(found), found
-    assert "pyarrow" in found, "and what the environment declares is"
-    assert not hooked
+async def test_within_its_bounds_it_is_built_and_each_line_of_the_installer_is_heard(tmp_path):
+    environments, heard = Environments(tmp_path, Path(sys.executable)), []
+    built = await environments.ensure(["iniconfig"], heard.append, Bounds(120, 1 << 30))
+    assert (built.path / "lib" / "iniconfig").is_dir()
+    assert any("iniconfig==" in line for line in heard), heard
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [built.id], "its cache is gone"
+
+
+async def test_a_package_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(EnvironmentBuildFailed, match="no-such-package-of-anybody"):
+        await Environments(tmp_path, Path(sys.executable)).ensure(["no-such-package-of-anybody"], bounds=Bounds(60, 1))

@@ -125,7 +125,9 @@ async def test_an_environment_that_two_processes_build_at_once_is_built_once(tmp
     environments = Environments(tmp_path, Path(sys.executable))
     built = await environments.ensure([])
     [lock] = tmp_path.glob("*.lock")
-    await environments._install(lock, built.path)  # as a process that began before the other was done
+    await environments._install(
+        lock, built.path, tmp_path / ".partial", None, None
+    )  # as a process that began before the other was done
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [built.id]
     assert environments.ready([]) == built
 

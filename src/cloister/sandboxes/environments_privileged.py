@@ -293,7 +293,9 @@ def install_agent(source: Path, target: Path) -> Path:
 
     digest = hashlib.sha256(str(sys.version_info).encode())
     files = {
-        p.relative_to(source).as_posix(): p for kind in ("*.py", "*.js", "*.go", "*.R") for p in source.rglob(kind)
+        p.relative_to(source).as_posix(): p
+        for kind in ("*.py", "*.js", "*.mjs", "*.json", "*.go", "*.R")
+        for p in source.rglob(kind)
     }
     for name, file in sorted(files.items()):
         digest.update(name.encode() + b"\0" + file.read_bytes())

@@ -21,7 +21,7 @@ MOUNT_POINTS = (
     "usr", "etc", "proc", "dev", "sys", "tmp", "var/tmp", "home/user", "data",
     "opt/python", "opt/env", "opt/cloister", "opt/worker", "opt/jupyter", "opt/module", "opt/cache", "run/cloister", "run/app", "out",
 )  # fmt: skip
-LINKS = {"opt/node_modules": "env/node_modules"}
+LINKS = {"opt/node_modules": "env/node_modules", "node_modules": "opt/cloister/node"}
 """Where Node looks for the packages of a module in ``/opt/module``: in its environment, which may have none."""
 LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 USR_LINKS = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")

@@ -226,3 +226,66 @@ async def test_what_is_not_ready_is_its_authors_alone(api, monkeypatch):
     for path in ("", "/archive", "/diff/1.0.0"):
         assert (await ben.get(f"/modules/mine/releases/1.0.1{path}")).status_code == 404, path
     assert (await ana.get("/modules/mine/releases/1.0.1/archive")).status_code == 200
+
+
+async def test_a_module_that_was_never_published_can_be_deleted_and_its_name_is_free_again(api):
+    ada, eve = await api.sign_in("ada"), await api.sign_in("eve")
+    await ada.post("/modules", json={"name": "mistyped", "files": {**MAIN, "secret.txt": "pasted by mistake"}})
+    assert problem(await eve.delete("/modules/mistyped")) == (404, "module.not_found")
+    assert (await ada.delete("/modules/mistyped")).status_code == 204
+    assert problem(await ada.get("/modules/mistyped")) == (404, "module.not_found")
+    assert (await eve.post("/modules", json={"name": "mistyped", "files": MAIN})).status_code == 201
+    await publish(ada, "kept")
+    assert problem(await ada.delete("/modules/kept")) == (409, "module.was_published")
+
+
+async def test_files_of_drafts_that_were_only_tried_are_removed_after_a_while(api):
+    ada, modules = await api.sign_in("ada"), api.platform.modules
+    await publish(ada, "steady")
+    await ada.post("/modules", json={"name": "sketch", "files": {"main.py": "print(7)\n"}})
+    async with api.platform.database.read() as uow:
+        number = int((await ada.get("/me")).json()["number"].removeprefix("p-"))
+        _, tried = await modules.on_trial(uow, await modules.own(uow, "sketch", number))
+        assert await modules.collect(uow, 3600) == 0, "it was tried just now"
+        assert await modules.collect(uow, -1) == 1
+        assert await modules.collect(uow, -1) == 0
+    digest = (await ada.get("/modules/steady/releases/1.0.0")).json()["digest"]
+    assert await modules.files.read(digest) == {"main.py": MAIN["main.py"].encode()}
+    assert not await api.platform.objects.exists(f"modules/{tried.digest}.zip")
+
+
+async def test_a_zip_file_may_be_as_large_as_a_module_and_no_larger(api):
+    ada = await api.sign_in("ada")
+    await ada.post("/modules", json={"name": "large", "files": MAIN})
+
+    def zipped(megabytes):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("main.py", MAIN["main.py"])
+            archive.writestr("data.bin", b"\0" * (megabytes << 20))
+        return out.getvalue()
+
+    sent = await ada.put("/modules/large/archive", content=zipped(18))
+    assert sent.status_code == 200, sent.text
+    assert problem(await ada.put("/modules/large/archive", content=zipped(22)))[0] in {413, 422}
+
+
+async def test_strangers_who_guess_signatures_do_not_use_up_a_repositorys_webhooks(api, tmp_path):
+    import hashlib
+    import hmac
+
+    ada, stranger = await api.sign_in("ada"), api.anonymous()
+    api.platform.settings.git_hosts = ["git.example"]
+    await ada.post("/modules", json={"name": "hooked", "files": MAIN})
+    source = (
+        await ada.put("/modules/hooked/source", json={"url": "https://git.example/a.git", "branch": "main"})
+    ).json()
+    right = {"X-Hub-Signature-256": "sha256=" + hmac.new(source["secret"].encode(), b"{}", hashlib.sha256).hexdigest()}
+    for _ in range(2 * api.platform.settings.module_hooks_per_minute):
+        assert (await stranger.post("/modules/hooked/hook", content=b"{}", headers=right)).status_code == 202
+    wrong = {"X-Hub-Signature-256": "sha256=00"}
+    refused = [
+        (await stranger.post("/modules/hooked/hook", content=b"{}", headers=wrong)).status_code
+        for _ in range(2 * api.platform.settings.module_hooks_per_minute)
+    ]
+    assert 429 in refused

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from cloister.core.errors import CloisterError
 from cloister.modules.archive import MAX_BYTES, check_path, pack, unpack
-from cloister.modules.configuration import check_values, read_model
+from cloister.modules.changes import changes_between
+from cloister.modules.configuration import check_values, json_schema, read_model
 from cloister.modules.manifest import Permissions, describe
 from cloister.modules.requirements import dependencies
-from cloister.modules.service import changes_between
 from cloister.modules.versions import check_next, choose
 from cloister.platform.markdown import to_html
+from tests.support import ROOT
 
 
 def said(call, *arguments):
@@ -260,3 +261,23 @@ def test_what_a_release_changes_is_told_line_by_line_until_it_is_too_much():
     assert found["a.py"].diff.splitlines()[-2:] == ["-two", "+three"]
     assert found["new.txt"].diff.splitlines()[-1] == "+n"
     assert (found["photo.png"].diff, found["z.txt"].diff) == ("", "")
+
+
+def test_the_published_schema_takes_what_is_taken_and_refuses_what_is_refused():
+    import jsonschema
+
+    schema = jsonschema.Draft202012Validator(json_schema())
+    shipped = list((ROOT / "modules").glob("*/config.json"))
+    assert len(shipped) > 15
+    for path in shipped:
+        schema.validate(json.loads(path.read_text()))
+    schema.validate([{"type": "TEXT", "name": "a"}])
+    for faulty in (
+        [{"type": "slider", "name": "a"}],
+        [{"type": "select", "name": "s", "options": []}],
+        [{"type": "knob", "name": "k"}],
+        [{"name": "d"}],
+        [7],
+        {},
+    ):
+        assert not schema.is_valid(faulty), faulty

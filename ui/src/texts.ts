@@ -265,6 +265,8 @@ const texts = {
   changed: ["changed {date}", "geändert {date}"],
   duplicate: ["Duplicate", "Duplizieren"],
   delete: ["Delete", "Löschen"],
+  deleteFileSure: ["Delete the file “{name}” from your draft?", "Die Datei „{name}“ aus Ihrem Entwurf löschen?"],
+  deleteModuleSure: ["Delete the module “{name}” with all its files? It was never published. This cannot be undone.", "Das Modul „{name}“ mit allen Dateien löschen? Es wurde nie veröffentlicht. Das kann nicht rückgängig gemacht werden."],
   deleteSure: ["Delete “{name}” and its shares? This cannot be undone.", "„{name}“ und seine Freigaben löschen? Das kann nicht rückgängig gemacht werden."],
   export: ["Export", "Exportieren"],
   edit: ["Edit", "Bearbeiten"],

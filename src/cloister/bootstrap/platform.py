@@ -352,8 +352,8 @@ class Platform:
     async def stop(self, *, stop_sandboxes: bool = False) -> None:
         """Let the controllers end. Sandboxes go on, for the next process to adopt, unless they are to stop."""
         await self.gateway.stop()
-        await self.live.close()
-        await self.builds.close()
+        for part in (self.live, self.builds, self.repositories):
+            await part.close()
         await self.sandbox_controller.shut_down(stop_sandboxes=stop_sandboxes)
         for task in self._tasks:
             task.cancel()

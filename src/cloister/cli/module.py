@@ -14,7 +14,7 @@ import typer
 from cloister.cli.client import checked, connect
 from cloister.cli.output import Failure, table
 from cloister.core.errors import CloisterError
-from cloister.modules import TEMPLATES, Described, describe, pack, read_folder, unpack
+from cloister.modules import TEMPLATES, Described, check_files, pack, read_folder, unpack
 
 app = typer.Typer(no_args_is_help=True, help="Modules: integrations that fetch data, widgets that draw it.")
 Folder = Annotated[Path, typer.Argument(help="The module's folder.", exists=True, file_okay=False)]
@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.5
 
 def _described(folder: Path) -> tuple[dict[str, bytes], Described]:
     files = read_folder(folder)
-    return files, describe(files)
+    return files, check_files(files)[0]
 
 
 def _push(http: httpx2.Client, name: str, files: dict[str, bytes]) -> None:
@@ -215,7 +215,7 @@ def run(
 async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: dict[str, Any]) -> None:
     """Push, try, follow; again whenever a file changes."""
 
-    async def trial() -> asyncio.Task[None] | None:
+    async def trial() -> asyncio.Task[bool] | None:
         files, _ = _described(folder)
         await asyncio.to_thread(_push, http, name, files)
         tried = checked(await asyncio.to_thread(lambda: http.post(f"{path}{name}", json=body)))
@@ -226,13 +226,14 @@ async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: di
 
     following = await trial()
     seen = await asyncio.to_thread(read_folder, folder)
-    while following is None or not following.done():
+    while following is None or not following.done() or not following.result():
         await asyncio.sleep(LOOK_SECONDS)  # saves are looked for so often: not every file system tells of them
         now = await asyncio.to_thread(read_folder, folder)
-        if now == seen:
+        lost = following is not None and following.done() and not following.result()
+        if now == seen and not lost:
             continue
+        typer.echo("-- saved: starts anew" if now != seen else "-- the connection was lost: starts anew")
         seen = now
-        typer.echo("-- saved: starts anew")
         if following is not None:
             following.cancel()
         try:
@@ -240,7 +241,6 @@ async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: di
         except (Failure, CloisterError) as failure:  # wrong while it is written: say so, and wait for the next save
             typer.echo(str(failure))
             following = None
-    await following
 
 
 @contextlib.asynccontextmanager
@@ -260,9 +260,15 @@ async def _looking(ws: aiohttp.ClientWebSocketResponse) -> AsyncIterator[None]:
         await asyncio.gather(ticking, return_exceptions=True)
 
 
-async def _follow(http: httpx2.Client, path: str) -> None:
-    """Show what a live session says."""
+async def _follow(http: httpx2.Client, path: str) -> bool:
+    """Show what a live session says; return whether it was ended, and not only the connection to it."""
     address = f"{http.base_url}{path.lstrip('/')}"
+    with contextlib.suppress(aiohttp.ClientError):
+        return await _shown(address)
+    return False
+
+
+async def _shown(address: str) -> bool:
     async with aiohttp.ClientSession() as client, client.ws_connect(address, max_msg_size=0) as ws, _looking(ws):
         async for message in ws:
             said = json.loads(message.data)
@@ -278,4 +284,5 @@ async def _follow(http: httpx2.Client, path: str) -> None:
                 typer.echo(f"{said['level']} {said['text'].rstrip()}")
             elif said["type"] == "TERMINATE":
                 typer.echo(said["reason"])
-                return
+                return True
+    return False

@@ -2,6 +2,7 @@
 
 from cloister.modules.archive import MAX_BYTES, pack, unpack
 from cloister.modules.building import BuildController, recipes
+from cloister.modules.checking import check_files
 from cloister.modules.configuration import Entry, Option, Scalar, check_values
 from cloister.modules.errors import BadConfiguration, ModuleFileNotFound, ModuleNotFound, ReleaseNotFound
 from cloister.modules.layers import Layers, Recipe
@@ -36,6 +37,7 @@ __all__ = [
     "ShippedModules",
     "SourceController",
     "Sources",
+    "check_files",
     "check_values",
     "describe",
     "pack",

@@ -1,6 +1,7 @@
 """Builds releases: what they need is made once, when they are published, and never when a dashboard opens."""
 
 import asyncio
+from time import monotonic
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, Outcome, record
@@ -16,6 +17,8 @@ from cloister.platform.logs import logger
 
 log = logger(__name__)
 LOG_CHARACTERS = 200_000
+COLLECT_SECONDS, TRIED_SECONDS = 3600.0, 7 * 86_400.0
+"""How often drafts that were tried are looked through, and after how long without a trial one's files go."""
 
 
 class BuildLog:
@@ -58,13 +61,19 @@ class BuildController(Controller):
         self._at_once = at_once
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._logs: dict[str, BuildLog] = {}
+        self._collected = 0.0
+        self._closed = False
 
     async def look(self) -> float | None:
         waiting = scoped_select(Release, EVERYTHING).where(Release.state == "building").order_by(Release.id)
         async with self._database.read() as uow:
             rows = (await uow.session.scalars(waiting)).all()
+        if monotonic() - self._collected > COLLECT_SECONDS:
+            self._collected = monotonic()
+            async with self._database.read() as uow:
+                await self._modules.collect(uow, TRIED_SECONDS)
         for row in rows:
-            if row.id not in self._tasks and len(self._tasks) < self._at_once:
+            if not self._closed and row.id not in self._tasks and len(self._tasks) < self._at_once:
                 self._tasks[row.id] = asyncio.create_task(self._look_after(row), name=f"build {row.id}")
         return None
 
@@ -112,6 +121,7 @@ class BuildController(Controller):
 
     async def close(self) -> None:
         """The process ends; what is not done is done by the next."""
+        self._closed = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -33,6 +33,12 @@ class ModuleTooLarge(Invalid):
     code = "module.too_large"
 
 
+class WasPublished(Conflict):
+    """A module that was published stays, for those whose dashboards name it. You can take away its releases."""
+
+    code = "module.was_published"
+
+
 class ModuleNotFound(NotFound):
     """There is no such module."""
 

@@ -117,6 +117,11 @@ def router(settings: Settings, modules: Modules, builds: BuildController, source
         """A module, its releases and what each needs."""
         return await detail(call, await modules.find(call.uow, name, call.person))
 
+    @api.delete("/modules/{name}", openapi_extra=WRITE, status_code=204)
+    async def delete_module(name: Name, call: CallDep) -> None:
+        """Delete a module of yours that never had a release."""
+        await modules.delete(call.uow, await modules.own(call.uow, name, call.person))
+
     @api.post("/modules/{name}/forks", openapi_extra=WRITE, status_code=201)
     async def fork_module(name: Name, body: ForkIn, call: CallDep) -> ModuleDetail:
         """Begin a module of your own with the files of this one's release."""
@@ -288,9 +293,11 @@ def _source_routes(api: APIRouter, settings: Settings, modules: Modules, sources
     @api.post("/modules/{name}/hook", openapi_extra=guard(Action.MODULE_HOOK), status_code=202)
     async def hear_hook(name: Name, request: Request, call: CallDep) -> None:
         """A webhook of GitHub's, Gitea's or Forgejo's kind: the repository has changed."""
-        limit.take(name)
+        who = f"{name} {call.address}"
+        limit.take(who)
         given = next((value for header in SIGNATURES if (value := request.headers.get(header))), None)
         await sources.heard(call.uow, name, await request.body(), given)
+        limit.give_back(who)  # it was signed: strangers who guess do not use up what is there for the repository
 
 
 def _content(body: FileIn) -> bytes:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloister.modules.changes import FileChange
 from cloister.modules.manifest import Described, Manifest
 from cloister.modules.models import Module, ModuleSource, Release, author_label
-from cloister.modules.service import FileChange
 from cloister.platform.etags import etag_of
 from cloister.platform.markdown import to_html
 

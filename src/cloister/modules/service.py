@@ -1,7 +1,6 @@
 """Writing, publishing, forking and finding modules."""
 
 import asyncio
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,39 +13,26 @@ from cloister.core.ids import new_id
 from cloister.core.pagination import Page
 from cloister.core.principal import EVERYTHING
 from cloister.modules import search, versions
-from cloister.modules.archive import MAX_BYTES, MAX_FILES, check_paths
+from cloister.modules.archive import check_paths
+from cloister.modules.changes import FileChange, changes_between
+from cloister.modules.checking import check_files, check_size
 from cloister.modules.errors import (
     AsksMore,
     ModuleFileNotFound,
     ModuleNotFound,
-    ModuleTooLarge,
     NameTaken,
     NotYours,
     ReleaseNotFound,
+    WasPublished,
 )
 from cloister.modules.manifest import Described, Permissions, describe
-from cloister.modules.models import DraftFile, Module, Release, author_label
-from cloister.modules.requirements import dependencies
+from cloister.modules.models import DraftFile, Module, ModuleSource, Release, author_label
 from cloister.modules.store import Files
 from cloister.platform import UnitOfWork
 from cloister.platform.paging import page_by
 
-DIFF_BYTES = 200_000
-DIFF_LINES = 10_000
-"""Of all files together: finding what changed costs up to the square of it."""
 DRAFT = "draft"
 """The version of what is no release yet."""
-
-
-@dataclass(frozen=True)
-class FileChange:
-    """How a file differs between two releases."""
-
-    path: str
-    change: str
-    """``added``, ``removed`` or ``changed``."""
-    diff: str
-    """In unified form; empty for what is no text."""
 
 
 @dataclass
@@ -188,7 +174,7 @@ class Modules:
         files = await self.draft(uow, module)
         files[path] = content
         check_paths(files)
-        _check_size(files)
+        check_size(files)
         row = await scoped_get(uow, DraftFile, EVERYTHING, module=module.number, path=path)
         if row is None:
             uow.session.add(DraftFile(module=module.number, path=path, content=content))
@@ -207,9 +193,35 @@ class Modules:
         record(uow, Name.MODULE_CHANGED, subject=module.name, deleted=path)
         return module
 
+    async def delete(self, uow: UnitOfWork, module: Module) -> None:
+        """Delete a module that never had a release.
+
+        Raises:
+            WasPublished: when it had one: its name stands on dashboards, and numbers of releases are never used again.
+        """
+        await uow.session.refresh(module, with_for_update=True)
+        if await self.releases(uow, module):
+            raise WasPublished
+        for model in (DraftFile, ModuleSource):
+            await uow.session.execute(scoped_delete(model, EVERYTHING).where(model.module == module.number))
+        await uow.session.delete(module)
+        record(uow, Name.MODULE_REMOVED, subject=module.name)
+
+    async def collect(self, uow: UnitOfWork, seconds: float) -> int:
+        """Remove the files of drafts that nobody has tried for so long; return how many drafts those were."""
+        gone = 0
+        for digest in await self.files.unclaimed(seconds):
+            query = scoped_select(Release, EVERYTHING).where(Release.digest == digest)
+            if (await uow.session.scalars(query.limit(1))).first() is not None:
+                await self.files.claim(digest)
+            else:
+                await self.files.forget(digest)
+                gone += 1
+        return gone
+
     async def _replace(self, uow: UnitOfWork, module: Module, files: dict[str, bytes]) -> None:
         check_paths(files)
-        _check_size(files)
+        check_size(files)
         described = describe(files)
         if module.latest is None:  # what everybody sees of it is its latest release, never a draft
             self._show(module, described)
@@ -267,8 +279,7 @@ class Modules:
     async def _release_of(self, uow: UnitOfWork, module: Module, version: str) -> tuple[Described, Release]:
         """What a draft says of itself, and the release that it would be; its files are kept."""
         files = await self.draft(uow, module)
-        described = describe(files)
-        requirements = dependencies(described, files)
+        described, requirements = check_files(files)
         digest, size = await self.files.keep(files)
         return described, Release(
             id=new_id("rel"), module=module.number, version=version, digest=digest, size_bytes=size,
@@ -363,34 +374,5 @@ def _within(accepted: Permissions, ready: dict[str, Release], wanted: str, name:
     return fitting
 
 
-def _check_size(files: dict[str, bytes]) -> None:
-    if len(files) > MAX_FILES or sum(map(len, files.values())) > MAX_BYTES:
-        raise ModuleTooLarge
-
-
 def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace").replace("\0", "�")
-
-
-def changes_between(before: dict[str, bytes], after: dict[str, bytes]) -> list[FileChange]:
-    """What differs, file by file; line by line as long as all of it is not too much."""
-    changes, bytes_left, lines_left = [], DIFF_BYTES, DIFF_LINES
-    for path in sorted(before.keys() | after.keys()):
-        old, new = before.get(path), after.get(path)
-        if old == new:
-            continue
-        was, now, size = _lines(old), _lines(new), len(old or b"") + len(new or b"")
-        diff, many = "", len(was) + len(now)
-        if size <= bytes_left and many <= lines_left:
-            diff = "\n".join(difflib.unified_diff(was, now, f"a/{path}", f"b/{path}", lineterm=""))
-            bytes_left, lines_left = bytes_left - size, lines_left - many
-        changes.append(FileChange(path, "added" if old is None else "removed" if new is None else "changed", diff))
-    return changes
-
-
-def _lines(content: bytes | None) -> list[str]:
-    """A text's lines; none of what is no text."""
-    try:
-        return (content or b"").decode().splitlines()
-    except UnicodeDecodeError:
-        return []

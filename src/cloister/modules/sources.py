@@ -168,6 +168,9 @@ class SourceController(Controller):
 
     def __init__(self, database: Database, sources: Sources, environments: Environments, workshop: Workshop) -> None:
         super().__init__()
+        self._at_once = workshop.settings.builds_at_once
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._closed = False
         self._database = database
         self._sources = sources
         self._modules = sources.modules
@@ -179,12 +182,26 @@ class SourceController(Controller):
             waiting = scoped_select(ModuleSource, EVERYTHING).where(ModuleSource.state.in_(("waiting", FETCHING)))
             rows = (await uow.session.scalars(waiting)).all()
         for row in rows:
-            try:
-                await self._sync(row)
-            except Exception:  # one author's repository must not hold up everybody's
-                log.exception("modules.source_failed", module=row.module)
-                await self._failed(row)
+            if not self._closed and row.module not in self._tasks and len(self._tasks) < self._at_once:
+                self._tasks[row.module] = asyncio.create_task(self._look_after(row), name=f"repository {row.module}")
         return None
+
+    async def _look_after(self, row: ModuleSource) -> None:
+        try:
+            await self._sync(row)
+        except Exception:  # one author's repository must not hold up everybody's
+            log.exception("modules.source_failed", module=row.module)
+            await self._failed(row)
+        finally:
+            del self._tasks[row.module]
+            self.wake()
+
+    async def close(self) -> None:
+        """The process ends; what is not done is done by the next."""
+        self._closed = True
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _begin(self, row: ModuleSource) -> bool:
         """Take it up. Whoever asks from now on asks for what comes after this."""

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import io
 import tempfile
+import time
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from cloister.modules.archive import check_path, pack
 from cloister.modules.errors import BadPath, ModuleFileNotFound
 from cloister.platform import ObjectStore
-from cloister.platform.objects import settle
+from cloister.platform.objects import remove_tree, settle
 
 THUMBNAILS = {"thumbnail.svg": "image/svg+xml", "thumbnail.png": "image/png", "thumbnail.jpg": "image/jpeg"}
 LEFT_BEHIND = {".git", "__pycache__", "node_modules", ".venv"}
@@ -34,9 +35,39 @@ class Files:
         async def chunks() -> AsyncIterator[bytes]:
             yield data
 
+        await asyncio.to_thread(self._mark, digest)
         if not await self.objects.exists(_key(digest)):
             await self.objects.put(_key(digest), chunks())
         return digest, len(data)
+
+    def _mark(self, digest: str) -> None:
+        self._marks.mkdir(parents=True, exist_ok=True)
+        (self._marks / digest).touch()
+
+    @property
+    def _marks(self) -> Path:
+        """What was kept and is not known yet to belong to a release, with the time of the last wish."""
+        return self.root / ".kept"
+
+    async def unclaimed(self, seconds: float) -> list[str]:
+        """What nobody has wished to be kept for so long, of what may belong to no release."""
+
+        def look() -> list[str]:
+            before = time.time() - seconds
+            marks = self._marks.iterdir() if self._marks.is_dir() else iter(())
+            return [mark.name for mark in marks if mark.stat().st_mtime < before]
+
+        return await asyncio.to_thread(look)
+
+    async def claim(self, digest: str) -> None:
+        """It belongs to a release: it stays."""
+        await asyncio.to_thread((self._marks / digest).unlink, missing_ok=True)
+
+    async def forget(self, digest: str) -> None:
+        """Remove it: it was a draft on trial."""
+        await self.objects.delete([_key(digest)])
+        await asyncio.to_thread(remove_tree, self.root / digest)
+        await self.claim(digest)
 
     async def zip(self, digest: str) -> bytes:
         return b"".join([chunk async for chunk in self.objects.stream(_key(digest))])
@@ -99,11 +130,12 @@ class Files:
 
 def read_folder(folder: Path) -> dict[str, bytes]:
     """All files of a module in a folder, but for what tools leave behind."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not LEFT_BEHIND & set(path.relative_to(folder).parts)
-    }
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not LEFT_BEHIND & set(path.relative_to(folder).parts):
+            with contextlib.suppress(FileNotFoundError):  # it went meanwhile, as editors' files do while they save
+                files[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return files
 
 
 def unpack_own(data: bytes) -> dict[str, bytes]:

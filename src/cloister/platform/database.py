@@ -240,6 +240,16 @@ def _forget_write(connection: Connection) -> None:
     connection.info.pop("wrote", None)
 
 
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",  # a committed record survives a power cut
+    "foreign_keys=ON",
+    "cache_size=-16000",
+    "temp_store=MEMORY",
+    "wal_autocheckpoint=4000",
+)
+
+
 def _sqlite_engine(dsn: str, *, begin: str, size: int) -> AsyncEngine:
     sqlite.register()
     engine = create_async_engine(
@@ -254,15 +264,12 @@ def _sqlite_engine(dsn: str, *, begin: str, size: int) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _entry: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",  # a committed record survives a power cut
-            "foreign_keys=ON",
-            "cache_size=-16000",
-            "temp_store=MEMORY",
-            "wal_autocheckpoint=4000",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in PRAGMAS:
+                cursor.execute(f"PRAGMA {pragma}")
+        except BaseException:  # whoever wanted it was cancelled: it is in no pool yet, and nobody else ends its thread
+            connection.driver_connection.stop()
+            raise
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")

@@ -66,6 +66,7 @@ const words: Record<string, readonly [string, string]> = {
   "gateway:code:done": ["code has run", "Code ist gelaufen"],
   "gateway:terminal:open": ["opened a terminal", "öffnete ein Terminal"],
   "gateway:terminal:type": ["typed in a terminal", "tippte in ein Terminal"],
+  "gateway:file:open": ["opened a file", "öffnete eine Datei"],
   "gateway:file:download": ["downloaded a file", "lud eine Datei herunter"],
   "gateway:budget:renew": ["gave more to download", "gab mehr zum Herunterladen frei"],
   "gateway:file:refuse": ["was refused a download", "durfte nicht herunterladen"],

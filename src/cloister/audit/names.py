@@ -72,6 +72,7 @@ class Name(StrEnum):
     TERMINAL_OPENED = "gateway:terminal:open"
     TERMINAL_TYPED = "gateway:terminal:type"
     DOWNLOADED = "gateway:file:download"
+    FILE_OPENED = "gateway:file:open"
     BUDGET_RENEWED = "gateway:budget:renew"
     DOWNLOAD_REFUSED = "gateway:file:refuse"
     EXPORT_ASKED = "airlock:export:ask"

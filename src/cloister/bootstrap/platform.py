@@ -14,6 +14,7 @@ from cloister.airlock import Airlock, AirlockController
 from cloister.airlock import register_inner as register_airlock
 from cloister.audit import CheckpointController, Recorder, seal
 from cloister.blueprint import Blueprints, Endings
+from cloister.bootstrap.backends import backend_of
 from cloister.bootstrap.housekeeping import HousekeepingController
 from cloister.bootstrap.migrations import upgrade_schema
 from cloister.core.clock import Clock
@@ -145,7 +146,7 @@ class Platform:
     def _sandboxes(self, backend: Backend | None) -> None:
         settings = self.settings
         agent = install_agent(part_directory("runtimes"), settings.run_directory)
-        self.backend = backend or _backend(settings, agent)
+        self.backend = backend or backend_of(settings, agent)
         python = settings.sandbox_python or Path(os.path.realpath("/proc/self/exe"))
         self.environments = Environments(
             settings.environment_directory or settings.state_directory / "environments", python
@@ -255,7 +256,9 @@ class Platform:
         )
         self.hosts = Hosts.of(settings.public_url, settings.gateway_domain)
         self.entering = Entering(self.hosts, self.clock)
-        self.decisions = Decisions(self.database, self.sessions, self.tokens, self.decider, self.entering, self.bus)
+        self.decisions = Decisions(
+            self.database, self.sessions, self.tokens, self.decider, self.entering, self.recorder, self.bus
+        )
         self.outflows = Outflows(self.database, self.clock, self.bus)
         self.caddy = CaddyController(settings, self.environments.root)
         managed = {"gateway": self.caddy.ping} if settings.gateway == "managed" else {}
@@ -377,16 +380,6 @@ class Platform:
             yield self
         finally:
             await self.stop(stop_sandboxes=stop_sandboxes)
-
-
-def _backend(settings: Settings, agent: Path) -> Backend:
-    if settings.sandbox_backend == "fake":
-        from cloister.sandboxes.backends.fake import FakeBackend  # noqa: PLC0415  (tests only)
-
-        return FakeBackend()
-    from cloister.sandboxes.backends.oci import OciBackend  # noqa: PLC0415
-
-    return OciBackend(settings, agent)
 
 
 def _write_operator_secret(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Commands about environments."""
 
 import asyncio
+from typing import Annotated
 
 import typer
 
@@ -33,8 +34,16 @@ def list_environments() -> None:
 
 
 @app.command()
-def build() -> None:
-    """Build every environment that a space declares and that is not there."""
+def build(
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Also choose the newest releases of those that are there.")
+    ] = False,
+) -> None:
+    """Build every environment that a space declares and that is not there.
+
+    With --refresh the newest releases that their requirements allow are chosen anew, the platform's own Jupyter server
+    among them. What runs goes on with what it has, and has the new ones from its next start.
+    """
 
     async def run() -> None:
         async with opened() as platform:
@@ -42,7 +51,8 @@ def build() -> None:
                 wanted = await declared_environments(uow)
             for name, requirements in wanted.items():
                 typer.echo(f"{name} ...")
-                built = await platform.environments.ensure(requirements, lambda step: typer.echo(f"  {step} ..."))
+                make = platform.environments.refresh if refresh else platform.environments.ensure
+                built = await make(requirements, lambda step: typer.echo(f"  {step}"))
                 typer.echo(f"  {built.id}, {built.size_bytes / 2**20:.0f}M")
 
     asyncio.run(run())

@@ -16,6 +16,12 @@ from cloister.cli.output import Failure, table
 
 app = typer.Typer(no_args_is_help=True, help="Workspaces: each team's notebook or other app.")
 SpaceOption = Annotated[str, typer.Option("--space", "-s", help="The space's slug.")]
+
+
+class Stopped(Failure):
+    """Somebody wanted it to rest meanwhile."""
+
+
 Teams = Annotated[list[str] | None, typer.Argument(help="Teams, by number. None: all of the space.")]
 Environment = Annotated[str | None, typer.Option("--environment", "-e", help="Only those in this environment.")]
 Everybody = Annotated[bool, typer.Option("--all", help="Every workspace of the space.")]
@@ -57,7 +63,7 @@ def list_workspaces(space: SpaceOption, environment: Environment = None, state: 
     """List the workspaces of a space."""
     with connect() as http:
         rows = [
-            (w["team"], w["state"], w["environment"], w["size"], w["url"], w["reason"] or w["busy"] or "")
+            (w["team"], w["state"], w["environment"], w["size"], w["url"], _why(w) or "")
             for w in _chosen(http, space, None, environment, state)
         ]
     typer.echo(table(rows, ("team", "state", "environment", "size", "address", "why")))
@@ -151,7 +157,7 @@ def explain(
 
 
 def _explained(w: dict[str, Any]) -> str:
-    why = w["reason"] or w["busy"]
+    why = _why(w)
     rows = [
         ("team", w["team"]), ("state", w["state"] + (f": {why}" if why else "")), ("wanted", w["wanted"]), ("address", w["url"]),
         ("environment", w["environment"] + (" (safe mode)" if w["safe"] else "")), ("size", w["size"]),
@@ -159,6 +165,17 @@ def _explained(w: dict[str, Any]) -> str:
         ("ready since", w["ready_at"]), ("last used", w["active_at"]), ("kept until", w["keep_until"]),
     ]  # fmt: skip
     return table(rows, ("", ""))
+
+
+def _why(w: dict[str, Any]) -> str | None:
+    """Why it runs, or does not."""
+    why: str | None = w["busy"] if w["state"] == "running" else w["reason"]
+    return why
+
+
+def _works(w: dict[str, Any]) -> bool:
+    """Whether something runs in it that a restart would end."""
+    return w["state"] == "running" and bool(w["works"])
 
 
 def _percent(text: object) -> float:
@@ -183,15 +200,21 @@ def upgrade(
         float, typer.Option(parser=_percent, metavar="PERCENT", help="Where to stop; the same command again goes on.")
     ] = 100,
     soak: Annotated[float, typer.Option(min=0, help="So many seconds the first are watched before the rest.")] = 10,
+    busy: Annotated[bool, typer.Option("--busy", help="Also restart those in which something runs just now.")] = False,
 ) -> None:
     """Move all workspaces of a space to an environment: a few first, then the rest; all back if one does not serve.
+
+    Those in which code runs just now are left as they are, unless you say --busy: the same command again, later, moves them.
 
     Those that sleep get it when they wake. Ctrl+C pauses between two workspaces: the same command again goes on, and
     naming the environment that they came from goes back.
     """
     with connect() as http, _pausing() as paused:
         every = _all(http, space)
-        rows = [w for w in every if w["environment"] != environment]
+        others = [w for w in every if w["environment"] != environment]
+        rows = [w for w in others if busy or not _works(w)]
+        if len(rows) < len(others):
+            typer.echo(f"{len(others) - len(rows)} are at work and left for later (or say --busy)")
         running = [w for w in rows if w["state"] in RUNS]
         first = max(1, round(len(running or rows) * canary / 100)) if rows else 0
         most = max(0, round(len(every) * then / 100) - (len(every) - len(rows)))
@@ -243,7 +266,10 @@ def _move(http: httpx2.Client, space: str, workspace: dict[str, Any], environmen
     checked(http.patch(path, json={"environment": environment}))
     if workspace["state"] in RUNS or try_it:
         checked(http.post(f"{path}/restart", json={}))
-        _attend(http, space, workspace["team"], "running")
+        try:
+            _attend(http, space, workspace["team"], "running")
+        except Stopped as word:  # by its people, or since it was idle: it has the new one when it wakes
+            typer.echo(str(word))
 
 
 def _let_sleep(http: httpx2.Client, space: str, tried: list[dict[str, Any]]) -> None:
@@ -263,7 +289,7 @@ def _soak(http: httpx2.Client, space: str, moved: list[dict[str, Any]], seconds:
     typer.echo(f"watching for {seconds:g} s ...")
     while time.monotonic() < until:
         for w in _all(http, space):
-            if w["team"] in teams and w["state"] != "running":
+            if w["team"] in teams and w["wanted"] == "running" and w["state"] == "failed":
                 raise Failure(f"{w['team']} is {w['state']}: {w['reason'] or 'it did not go on serving'}")
         time.sleep(min(1.0, seconds / 4))  # a bounded look at what may end at any time
 
@@ -302,5 +328,5 @@ def _attend(http: httpx2.Client, space: str, team: str, wanted: str) -> None:
         if said == "failed":
             raise Failure(f"{team}: {w['reason']}")
         if wanted == "running" and w["wanted"] == "stopped":
-            raise Failure(f"{team}: it was stopped meanwhile. {w['reason'] or ''}".strip())
+            raise Stopped(f"{team}: it was stopped meanwhile. {w['reason'] or ''}".strip())
         time.sleep(0.1)  # a bounded poll: the server gives up on a start by itself

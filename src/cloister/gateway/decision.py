@@ -5,15 +5,19 @@ the space, the workspace or its sandbox changed. So removal counts within a seco
 updated.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePath
+from time import monotonic
 from typing import TypeAlias
 
 from cloister.access import Decider, scoped_get
+from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.actions import Action
 from cloister.core.errors import CloisterError, Unauthenticated
 from cloister.core.events import AccessChanged, Event, SandboxChanged, SpaceChanged, WorkspaceChanged, WorkspaceWanted
+from cloister.core.ids import team_label
 from cloister.core.principal import Principal
 from cloister.gateway.entering import Entering
 from cloister.gateway.hosts import STATIC, Address
@@ -22,11 +26,12 @@ from cloister.gateway.models import WorkspaceSession
 from cloister.identity import Sessions, Tokens, secret_hash
 from cloister.platform import Bus, Database, UnitOfWork
 from cloister.sandboxes import Sandbox, SandboxSpec
-from cloister.spaces import Policies, SpaceNotFound, active_space, in_space
+from cloister.spaces import Policies, SpaceNotFound, Team, active_space, in_space
 from cloister.workspaces import App, Workspace, app_of, environment_now
 
 REMEMBER_SECONDS = 0.5
 REMEMBER_MANY = 20_000
+NOTED_SECONDS = 60.0
 Ground: TypeAlias = tuple[str | int | None, ...]
 
 
@@ -66,13 +71,16 @@ class Decisions:
     """Decides, and remembers for a moment."""
 
     def __init__(
-        self, database: Database, sessions: Sessions, tokens: Tokens, decider: Decider, entering: Entering, bus: Bus
-    ) -> None:
+        self, database: Database, sessions: Sessions, tokens: Tokens, decider: Decider, entering: Entering,
+        recorder: Recorder, bus: Bus,
+    ) -> None:  # fmt: skip
         self._database = database
         self._sessions = sessions
         self._tokens = tokens
         self._decider = decider
         self._entering = entering
+        self._recorder = recorder
+        self._turned_away: dict[tuple[int, int], float] = {}
         self._memory: Memory[Asked, Allowed | CloisterError] = Memory(REMEMBER_SECONDS, REMEMBER_MANY)
         for kind in (AccessChanged, WorkspaceChanged, WorkspaceWanted, SandboxChanged, SpaceChanged):
             bus.subscribe(kind, self._on_news)
@@ -130,6 +138,7 @@ class Decisions:
             except SpaceNotFound as error:
                 raise Unauthenticated from error
             if principal.person is None or team.team not in (scope.teams or ()):
+                self._note(principal, team)
                 raise NotYourTeam
             row = await scoped_get(uow, Workspace, in_space(team.space), team=team.team)
             static: tuple[tuple[str, str], ...] = ()
@@ -144,6 +153,21 @@ class Decisions:
                 declaration.policies, _idle_at(row, declaration.policies) if row else None,
                 row.due_at if row else None, static,
             )  # fmt: skip
+
+    def _note(self, principal: Principal, team: Team) -> None:
+        """Somebody known tries another team's door: on record once a minute, for a page that is open asks again and again."""
+        key, now = (principal.person or 0, team.team), monotonic()
+        if now - self._turned_away.get(key, -math.inf) < NOTED_SECONDS:
+            return
+        if len(self._turned_away) > REMEMBER_MANY:
+            self._turned_away.clear()
+        self._turned_away[key] = now
+        self._recorder.note(
+            Draft(
+                name=Name.ACCESS_DENIED, outcome=Outcome.REFUSED, person=principal.person, actor=principal.kind,
+                space=team.space, subject=team_label(team.team), details={"code": NotYourTeam.code, "what": "workspace"},
+            )
+        )  # fmt: skip
 
     async def _static(self, uow: UnitOfWork, app: App, row: Workspace) -> tuple[tuple[str, str], ...]:
         """By the environment that it runs in, whichever is declared by now."""

@@ -30,6 +30,8 @@ _DOWNLOAD = re.compile(r"^/(files|nbconvert)/|^/kernelspecs/[^/]+/(?!logo-)")
 """What hands out files as they are: also those beside a kernel's description, which anybody can put there."""
 _SESSION = re.compile(r"^/api/collaboration/session/(.+)$")
 _TERMINALS = re.compile(r"^/api/terminals/?$")
+SMALL_BYTES = 1024 * 1024
+"""A file that can be opened to work on though no more may leave today."""
 _CONTENTS = re.compile(r"^/api/contents(/|$)")
 TERMINAL_BYTES = 64 * 1024
 PAGE_BYTES = 2 * 1024 * 1024
@@ -98,9 +100,9 @@ class Leaving:
             if download and allowed.policies.downloads == "blocked":
                 raise DownloadsBlocked
             if contents and allowed.policies.downloads != "allowed" and not _only_about(request):
-                await self._check_size(request.rel_url.raw_path, allowed)
+                await self._open_file(request, request.rel_url.raw_path, allowed)
             if session and allowed.policies.downloads != "allowed":  # the editor's own way to a file's contents
-                await self._check_size(f"/api/contents/{quote(session[1])}", allowed)
+                await self._open_file(request, f"/api/contents/{quote(session[1])}", allowed)
         except CloisterError as error:
             self._record(request, allowed, Outcome.REFUSED, code=error.code)
             raise
@@ -121,14 +123,23 @@ class Leaving:
             self._record(request, allowed, Outcome.REFUSED, code=error.code)
             raise
 
-    async def _check_size(self, path: str, allowed: Allowed) -> None:
-        """Opening a file to work on it is no download; reading a whole data set through the editor is."""
+    async def _open_file(self, request: web.Request, path: str, allowed: Allowed) -> None:
+        """Opening a file to work on it is no download; reading a whole data set through the editor is. What is opened is on
+        record, and when the day's budget is used up only small files open.
+
+        Raises:
+            TooLargeToView, BudgetSpent: when it is not opened.
+        """
         url = URL(f"http://localhost{path}?content=0", encoded=True)
         async with self._upstreams.client(allowed).get(url, headers=self._upstreams.headers(allowed)) as answer:
             if answer.status != 200:
                 return
             about = await answer.json()
         size = about.get("size") if isinstance(about, dict) else None
+        if isinstance(size, int) and about.get("type") != "directory":
+            if size > SMALL_BYTES:
+                await self._check_budget(request, allowed, 0)
+            self._recorder.note(self._draft(request, allowed, Outcome.OK, name=Name.FILE_OPENED, bytes=str(size)))
         if isinstance(size, int) and size > parse_bytes(allowed.policies.view):
             raise TooLargeToView(f"Files of up to {allowed.policies.view} can be opened here; this has {size:,} bytes.")
 

@@ -117,6 +117,12 @@ class Relay:
         kernel, terminal = _KERNEL.match(request.path), _TERMINAL.match(request.path)
         if terminal:
             if allowed.policies.terminals == "blocked":
+                self._recorder.note(
+                    Draft(
+                        name=Name.TERMINAL_OPENED, outcome=Outcome.REFUSED, person=allowed.person, team=allowed.team,
+                        space=allowed.space, sandbox=allowed.sandbox, details={"code": TerminalsBlocked.code},
+                    )
+                )  # fmt: skip
                 raise TerminalsBlocked
             await self._outflows.check(allowed)
         offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if p.strip()]

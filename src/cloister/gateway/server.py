@@ -69,7 +69,9 @@ class Gateway:
         self._passes = Passes()
         self._limit = RateLimit(settings.gateway_requests_per_minute)
         self._leaving = Leaving(settings, decisions, self.upstreams, outflows, recorder)
-        self._streams = Streams(database, decisions, sandboxes, outflows, settings.public_url, bus, clock)
+        self._streams = Streams(
+            database, decisions, sandboxes, outflows, settings.public_url, bus, clock, self.upstreams.dials
+        )
         self._runner: web.AppRunner | None = None
         self._asking: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -243,7 +245,7 @@ class Gateway:
             raise
         if not request.headers.get("Authorization", "").startswith(PASS):  # whose asker was counted when it was let in
             self._limit.take(str(allowed.person))
-        if document and (allowed.state != "running" or allowed.sandbox is None):
+        if document and not self.upstreams.dials(allowed):
             space, team = asked.address.space, asked.address.team
             return _html(pages.waking(space, team), 503)
         try:

@@ -43,13 +43,14 @@ class Streams:
 
     def __init__(
         self, database: Database, decisions: Decisions, sandboxes: SandboxController, outflows: Outflows,
-        home: str, bus: Bus, clock: Clock,
+        home: str, bus: Bus, clock: Clock, dials: Callable[[Allowed], bool],
     ) -> None:  # fmt: skip
         self._database = database
         self._decisions = decisions
         self._sandboxes = sandboxes
         self._outflows = outflows
         self._home = home
+        self._dials = dials
         self._clock = clock
         self._waiting: set[asyncio.Event] = set()
         self._endings: dict[tuple[str, int], tuple[float, datetime | None]] = {}
@@ -166,7 +167,8 @@ class Streams:
 
     async def _step(self, allowed: Allowed) -> dict[str, object]:
         if allowed.state == "running":
-            return {"step": "ready"}
+            # Just after the platform's own restart what runs is still being taken up.
+            return {"step": "ready" if self._dials(allowed) else "app"}
         if allowed.state == "failed":
             output = await self._output(allowed)
             return {"step": "app", "failed": True, "can_restart": True, "reason": allowed.reason, "output": output}

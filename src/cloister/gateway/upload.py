@@ -19,6 +19,8 @@ Body = AsyncIterator[bytes] | io.BytesIO | None
 _CONTENTS = re.compile(r"^/api/contents/.")
 _PART = re.compile(rb'"chunk"\s*:\s*(-?\d+)')
 FILES = 10_000
+OVERLAP = 64
+"""Bytes of a piece that are looked at again with the next: the word that is looked for may lie across."""
 
 
 class Uploads:
@@ -42,18 +44,33 @@ class Uploads:
         size = request.content_length
         if size is not None and size > most:
             raise refusal
-        if (
-            size is None
-            or size > PART_BYTES
-            or request.method not in {"PUT", "POST"}
-            or not _CONTENTS.match(request.path)
-        ):
+        if request.method not in {"PUT", "POST"} or not _CONTENTS.match(request.path):
             return self._bounded(request, most, refusal)
+        if size is None or size > PART_BYTES:
+            return self._looked_through(request, allowed, most, refusal)
         body = b"".join([chunk async for chunk in self._bounded(request, most, refusal)])
         parts = _PART.findall(body)
         if parts:  # of several, the last is the one that counts, as wherever JSON is read in Python
             self._count((allowed.workspace, request.path), int(parts[-1]), len(body), most, refusal)
         return io.BytesIO(body)
+
+    async def _looked_through(
+        self, request: web.Request, allowed: Allowed, most: int, refusal: UploadTooLarge
+    ) -> AsyncIterator[bytes]:
+        """A large body as it comes; its last piece only once it is known that the file that it is a part of may be so large."""
+        held, seen, number, size = b"", b"", None, 0
+        async for chunk in self._bounded(request, most, refusal):
+            size += len(chunk)
+            for found in _PART.findall(seen + chunk):
+                number = int(found)
+            seen = (seen + chunk)[-OVERLAP:]
+            if held:
+                yield held
+            held = chunk
+        if number is not None:
+            self._count((allowed.workspace, request.path), number, size, most, refusal)
+        if held:
+            yield held
 
     async def _bounded(self, request: web.Request, most: int, refusal: UploadTooLarge) -> AsyncIterator[bytes]:
         """A body of a length that nobody said, or that may be wrong, as fast as it comes, but not slower than it may."""

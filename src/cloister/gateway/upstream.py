@@ -34,6 +34,10 @@ class Upstreams:
         link = self._sandboxes.place(id_).app_link
         return f"unix/{link if self._absolute else link.relative_to(self._run)}"
 
+    def dials(self, allowed: Allowed) -> bool:
+        """Whether it runs, and listens."""
+        return allowed.sandbox is not None and allowed.state == "running" and self._link(allowed.sandbox)
+
     def paths(self, allowed: Allowed) -> tuple[str, str]:
         """Where the app listens, as it says, and our name for it."""
         place = self._sandboxes.place(str(allowed.sandbox))

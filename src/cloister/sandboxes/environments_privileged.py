@@ -59,6 +59,8 @@ class Environments:
         self.root = root
         self._python = python
         self._locks: dict[str, asyncio.Lock] = {}
+        self._failures: dict[str, str] = {}
+        """By requirements: why they could not be built, as long as that is the last that is known."""
         root.mkdir(parents=True, exist_ok=True)
         for partial in root.glob(".*.*"):
             maker = partial.name.rsplit(".", 1)[1]
@@ -78,6 +80,41 @@ class Environments:
         Raises:
             EnvironmentBuildFailed: with the end of the installer's output, or which bound was met.
         """
+        key = _key(packages)[2]
+        try:
+            built = await self._ensure(packages, progress, bounds)
+        except EnvironmentBuildFailed as error:
+            self._failures[key] = error.detail
+            raise
+        self._failures.pop(key, None)
+        return built
+
+    def failure(self, packages: list[str]) -> str | None:
+        """Why some requirements could not be built; None while nothing is known against them."""
+        return self._failures.get(_key(packages)[2])
+
+    async def refresh(self, packages: list[str], progress: Callable[[str], None] | None = None) -> Built:
+        """Choose the newest releases that some requirements allow, and build them. What runs goes on with what it has.
+
+        Raises:
+            EnvironmentBuildFailed: with the end of the installer's output; then what there was stays.
+        """
+        _, _, key = _key(packages)
+        lock, kept = self.root / f"{key}.lock", self.root / f"{key}.lock.before"
+        if lock.exists():
+            lock.replace(kept)
+        try:
+            return await self.ensure(packages, progress)
+        except BaseException:
+            if kept.exists():
+                kept.replace(lock)
+            raise
+        finally:
+            kept.unlink(missing_ok=True)
+
+    async def _ensure(
+        self, packages: list[str], progress: Callable[[str], None] | None, bounds: Bounds | None
+    ) -> Built:
         wanted, base, key = _key(packages)
         async with self._locks.setdefault(key, asyncio.Lock()):
             lock = self.root / f"{key}.lock"

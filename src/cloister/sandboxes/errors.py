@@ -99,6 +99,12 @@ class EnvironmentNotReady(Unavailable):
     code = "sandbox.environment_not_ready"
 
 
+class EnvironmentFailed(Unavailable):
+    """This environment could not be built. The owner of the space can mend its packages."""
+
+    code = "sandbox.environment_failed"
+
+
 class VolumeNotFound(NotFound):
     """There is no such volume."""
 

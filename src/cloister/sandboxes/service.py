@@ -20,6 +20,7 @@ from cloister.platform.paging import page_by
 from cloister.sandboxes.blanks import Blanks
 from cloister.sandboxes.environments_privileged import Environments
 from cloister.sandboxes.errors import (
+    EnvironmentFailed,
     EnvironmentNotReady,
     EnvironmentUnknown,
     ImageNotFound,
@@ -265,12 +266,17 @@ class Sandboxes:
 
         Raises:
             EnvironmentNotReady: when it is not built yet.
+            EnvironmentFailed: when it cannot be built.
             ImageNotFound: when this machine does not have its image.
         """
         if environment.image is not None:
             return self.on_image(environment.image)
         built = self.environments.ready(environment.requirements)
         if built is None:
+            failure = self.environments.failure(environment.requirements)
+            if failure is not None:
+                why = f"The environment “{environment.name}” could not be built: {failure[-800:]}"
+                raise EnvironmentFailed(why, environment=environment.name)
             raise EnvironmentNotReady(environment=environment.name)
         return Inside(str(built.path), None, {}, ())
 

@@ -5,6 +5,7 @@ something would), and nothing else. A busy kernel and used processor time keep i
 somebody must have done something in it.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,26 @@ class Activity:
     pages: int
     kernels: int
     cpu_share: float
+
+
+_WORDS = {
+    "kernels": re.compile(r"(\d+) kernels? at work"),
+    "deaf": re.compile(r"Its app does not answer"),
+    "program": re.compile(r"A program uses (\d+%) of"),
+    "kept": re.compile(r"Asked to be kept running until (.+)\."),
+    "page": re.compile(r"A page of it is open"),
+    "nothing": re.compile(r"Nothing runs"),
+}
+WORK = {"kernels", "program"}
+"""Of these words those that say that something would be lost by a stop."""
+
+
+def word_of(why: str | None) -> tuple[str | None, str | None]:
+    """A stable word for what was seen, and the figure in it."""
+    for word, pattern in _WORDS.items():
+        if (found := pattern.match(why or "")) is not None:
+            return word, found[1] if found.groups() else None
+    return None, None
 
 
 class Watch:

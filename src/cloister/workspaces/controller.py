@@ -203,6 +203,7 @@ class WorkspaceController(Controller):
                         uow.unrecorded("it was restarted meanwhile")
                         return
                     current.state, current.ready_at, current.active_at = "running", now, now
+                    current.reason = None  # why it was not there before is over
                     seconds = (now - current.asked_at).total_seconds()
                     record(
                         uow, Name.WORKSPACE_READY, space=row.space, team=row.team, sandbox=sandbox, subject=row.id,
@@ -255,15 +256,19 @@ class WorkspaceController(Controller):
         await self.judge(row, sandbox, declaration)
 
     async def _keep_to_size(self, row: Workspace, sandbox: Sandbox, declaration: SpaceDeclaration) -> None:
-        """One that is to have more gets it while it runs. One that runs with more than it is to have now is told, and
-        after a while restarted with what it is to have.
+        """One that is to have more gets it while it runs. One that runs with more than it is to have now, or in another
+        environment than the round says, is told, and after a while restarted with what it is to have.
         """
         allowed = declaration.sizes.get(row.size)
         has = SandboxSpec.load(sandbox.spec).limits
         larger = allowed is None or any(mine > theirs for mine, theirs in zip(held(has), held(allowed), strict=True))
+        elsewhere = False
+        if (pinned := declaration.pinned(self._clock.now())) is not None and pinned.environment is not None:
+            elsewhere = sandbox.environment != pinned.environment  # the round began while it ran
         if allowed is not None and not larger and held(has) != held(allowed):
             await self._give_more(sandbox, allowed)
         due = None if row.due_at is None else row.due_at <= self._clock.now()
+        larger = larger or elsewhere
         if larger == (row.due_at is not None) and not due:
             return
         async with self._database.write() as uow:

@@ -21,6 +21,8 @@ from cloister.workspaces.schemas import (
     CapacityPage,
     DecisionIn,
     DiskSize,
+    EnvironmentChoice,
+    EnvironmentChoices,
     QuoteOut,
     StartIn,
     WorkspaceIn,
@@ -55,6 +57,21 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
         page = await workspaces.page(call.uow, call.scope, cursor, limit)
         return WorkspacePage(items=[await out(call, row) for row in page.items], next_cursor=page.next_cursor)
 
+    @api.get("/spaces/{space}/workspace-environments", openapi_extra=guard(Action.WORKSPACE_READ))
+    async def list_environments(space: Slug, call: CallDep) -> EnvironmentChoices:
+        """The environments that your team's workspace can have."""
+        declaration = declared(await get_space(call.uow, space))
+        pinned = declaration.pinned(workspaces.clock.now())
+        return EnvironmentChoices(
+            items=[
+                EnvironmentChoice(
+                    name=one.name, title=one.title or one.name, description=one.description, icon=one.icon,
+                    packages=one.packages, ready=ready, pinned=pinned is not None and pinned.environment == one.name,
+                )
+                for one, ready in workspaces.choices(declaration)
+            ]
+        )  # fmt: skip
+
     @api.get("/spaces/{space}/teams/{team}/workspace", openapi_extra=guard(Action.WORKSPACE_READ))
     async def show_workspace(space: Slug, team: str, call: CallDep, response: Response) -> WorkspaceOut:
         """A team's workspace, and why it runs or does not, with the ETag that a change may send."""
@@ -69,8 +86,11 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
     async def start_workspace(space: Slug, team: str, call: CallDep, body: StartIn | None = None) -> WorkspaceOut:
         """Start a team's workspace; made on the first call."""
         del space
-        safe = body is not None and body.safe
-        return await out(call, await workspaces.open(call.uow, call.scope, team_number(team), safe=safe))
+        wish = body or StartIn()
+        row = await workspaces.open(
+            call.uow, call.scope, team_number(team), safe=wish.safe, environment=wish.environment
+        )
+        return await out(call, row)
 
     @api.post(
         "/spaces/{space}/teams/{team}/workspace/stop", openapi_extra=guard(Action.WORKSPACE_MANAGE), status_code=202

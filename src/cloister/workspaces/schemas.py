@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from cloister.core.ids import person_label, team_label
 from cloister.spaces import parse_bytes
+from cloister.workspaces.activity import WORK, word_of
 from cloister.workspaces.models import CapacityRequest, Workspace
 
 
@@ -26,6 +27,29 @@ class StartIn(BaseModel):
 
     safe: bool = False
     """Without what the team installed."""
+    environment: Annotated[str | None, Field(max_length=60)] = None
+    """Which one, when it is opened for the first time; absent: the space's first."""
+
+
+class EnvironmentChoice(BaseModel):
+    """An environment that a workspace can have."""
+
+    name: str
+    title: str
+    description: str
+    icon: str
+    packages: list[str]
+    """As its space names them."""
+    ready: bool
+    """Whether it is built; else the first start waits for that."""
+    pinned: bool
+    """Whether the present round says that all have this one."""
+
+
+class EnvironmentChoices(BaseModel):
+    """The environments that a space's workspaces can have; the first is what a new one gets."""
+
+    items: list[EnvironmentChoice]
 
 
 class WorkspaceIn(BaseModel):
@@ -70,6 +94,12 @@ class WorkspaceOut(BaseModel):
     keep_until: datetime | None
     busy: str | None
     """Why it is still running, as was seen last."""
+    busy_word: str | None
+    """The same as a stable word: ``kernels``, ``program``, ``kept``, ``page``, ``nothing`` or ``deaf``."""
+    busy_value: str | None
+    """How many kernels, which share of a processor, until when."""
+    works: bool
+    """Whether something runs that a stop would end."""
     due_at: datetime | None
     """When it is restarted to take a smaller size."""
     price: float
@@ -80,7 +110,9 @@ class WorkspaceOut(BaseModel):
 
     @classmethod
     def of(cls, row: Workspace, url: str, price: float, keep_hours: float) -> "WorkspaceOut":
+        word, value = word_of(row.busy)
         return cls(
+            busy_word=word, busy_value=value, works=row.state == "running" and word in WORK,
             id=row.id, space=row.space, team=team_label(row.team), url=url, environment=row.environment, size=row.size,
             volume=row.volume, state=row.state, wanted=row.wanted, reason=row.reason, safe=row.safe,
             sandbox=row.sandbox, asked_by=person_label(row.asked_by) if row.asked_by else None, asked_at=row.asked_at,

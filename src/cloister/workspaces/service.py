@@ -7,6 +7,7 @@ from pathlib import Path
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
+from cloister.core.errors import CloisterError
 from cloister.core.events import WorkspaceWanted
 from cloister.core.ids import new_id
 from cloister.core.pagination import Page
@@ -79,18 +80,28 @@ class Workspaces:
         query = scoped_select(Workspace, scope)
         return await page_by(uow, query, Workspace.id, cursor, limit)
 
-    async def open(self, uow: UnitOfWork, scope: Scope, team: int, *, safe: bool = False) -> Workspace:
+    async def open(
+        self, uow: UnitOfWork, scope: Scope, team: int, *, safe: bool = False, environment: str | None = None
+    ) -> Workspace:
         """Want a team's workspace to run; made on the first call. Asking twice is asking once.
+
+        Args:
+            uow: the transaction.
+            scope: of whoever asks.
+            team: whose workspace.
+            safe: whether without what the team installed.
+            environment: which one it is to have when it is made now; later, `change` changes it.
 
         Raises:
             TeamNotFound: when the scope does not reach the team.
+            EnvironmentUnknown: when the space has no such environment.
             NoApp: when the space has no environment with an app.
         """
         _, declaration = await active_space(uow, str(scope.space))
         await get_team(uow, scope, team)
         row = await scoped_get(uow, Workspace, in_space(declaration.slug), team=team)
         if row is None:
-            row = await self._make(uow, declaration, team)
+            row = await self._make(uow, declaration, team, environment)
         elif row.wanted == "running" and row.state != "failed":
             if safe and not row.safe:  # what runs was started with what the team installed
                 return await self.restart(uow, scope, row, safe=True)
@@ -111,10 +122,28 @@ class Workspaces:
         uow.publish(WorkspaceWanted(row.id))
         return row
 
-    async def _make(self, uow: UnitOfWork, declaration: SpaceDeclaration, team: int) -> Workspace:
+    def choices(self, declaration: SpaceDeclaration) -> list[tuple[EnvironmentDeclaration, bool]]:
+        """The environments that a workspace can have, and whether each could be started at once."""
+        found = []
+        for environment in declaration.environments:
+            if environment.app is not None:
+                try:
+                    self.sandboxes.inside(environment)
+                except CloisterError:
+                    found.append((environment, False))
+                else:
+                    found.append((environment, True))
+        return found
+
+    async def _make(
+        self, uow: UnitOfWork, declaration: SpaceDeclaration, team: int, wanted: str | None = None
+    ) -> Workspace:
         environment = next((e for e in declaration.environments if e.app is not None), None)
         if environment is None:
             raise NoApp("No environment of this space has an app. Its owner can add one.")
+        if wanted is not None:
+            environment = environment_of(declaration, wanted)
+            app_of(environment)
         disk = parse_bytes(declaration.policies.workspace_disk)
         volume = await self.sandboxes.ensure_volume(uow, declaration.slug, team, WORKSPACE_VOLUME, disk)
         now = self.clock.now()
@@ -133,6 +162,8 @@ class Workspaces:
         if row.wanted == "stopped" and row.state != "failed":
             uow.unrecorded("nothing changed")
             return row
+        if row.state == "failed":  # nothing of it runs
+            row.state, row.sandbox, row.ready_at, row.busy = "stopped", None, None, None
         row.wanted, row.reason, row.keep_until = "stopped", why, None
         row.version += 1
         record(uow, Name.WORKSPACE_STOPPED, space=row.space, team=row.team, subject=row.id, reason=why)

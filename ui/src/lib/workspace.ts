@@ -1,6 +1,7 @@
 // A team's notebook: its state, kept fresh, and what one can do with it.
 import { computed, onScopeDispose, watch } from "vue";
 import { api, ApiError, must, type Schemas } from "../api/client";
+import { useI18n } from "vue-i18n";
 import { useAction, useLoad } from "./load";
 
 type Workspace = Schemas["WorkspaceOut"];
@@ -23,8 +24,8 @@ export function useWorkspace(space: string, team: string) {
   });
   onScopeDispose(() => clearTimeout(soon));
 
-  const start = useAction(async (safe: boolean = false) => {
-    loaded.data.value = await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/start", { ...path, body: { safe } }));
+  const start = useAction(async (safe: boolean = false, environment: string | null = null) => {
+    loaded.data.value = await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/start", { ...path, body: { safe, environment } }));
   });
   const restart = useAction(async () => {
     loaded.data.value = await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/restart", { ...path, body: {} }));
@@ -36,6 +37,12 @@ export function useWorkspace(space: string, team: string) {
     loaded.data.value = await must(api.PATCH("/api/v1/spaces/{space}/teams/{team}/workspace", { ...path, body }));
   });
   /** What runs in it just now, in a sentence, and would be lost by a stop; null when nothing does. */
-  const works = computed(() => (/at work|uses/.test(loaded.data.value?.busy ?? "") ? (loaded.data.value?.busy ?? null) : null));
-  return { loaded, state, works, start, restart, stop, change };
+  const { t } = useI18n();
+  const busy = computed(() => {
+    const row = loaded.data.value;
+    if (!row?.busy_word) return row?.busy ?? "";
+    return row.busy_word === "kernels" ? t("busy_kernels", { n: Number(row.busy_value) }, Number(row.busy_value)) : t(`busy_${row.busy_word}`, { value: row.busy_value });
+  });
+  const works = computed(() => (loaded.data.value?.works ? busy.value : null));
+  return { loaded, state, busy, works, start, restart, stop, change };
 }

@@ -22,8 +22,39 @@
     box.style.display = words ? "flex" : "none";
   }
 
+  // A browser gives up on a stream that was answered with an error: while the platform restarts, say.
+  let wait = 1000;
+  async function again() {
+    const asked = new AbortController();
+    try {
+      const answer = await fetch("/_cloister/events", { signal: asked.signal });
+      if (answer.status === 401 || answer.status === 403) {
+        const problem = await answer.json().catch(() => ({}));
+        return end(problem.detail || "", "/");
+      }
+    } catch {
+      // nobody answers: once more, later
+    } finally {
+      asked.abort();
+    }
+    wait = Math.min(wait * 2, 30000);
+    setTimeout(follow, wait);
+  }
+
+  function end(reason, home) {
+    gone = "ended";
+    const cover = document.createElement("div"); // what lies under it no longer answers
+    cover.style.cssText = "position:fixed;inset:0;z-index:99999;background:rgba(246,248,250,.94)";
+    document.body.append(cover);
+    say(`You can no longer work here. ${reason}`, "To the front page", () => location.assign(home));
+  }
+
   function follow() {
     const source = new EventSource("/_cloister/events");
+    source.addEventListener("open", () => (wait = 1000));
+    source.addEventListener("error", () => {
+      if (source.readyState === EventSource.CLOSED && gone !== "ended") void again();
+    });
     source.addEventListener("here", () => {
       if (gone !== null) location.reload();
       else say("");
@@ -59,12 +90,9 @@
       });
     });
     source.addEventListener("ended", (event) => {
+      const { reason, home } = JSON.parse(event.data);
       source.close();
-      gone = "ended";
-      const cover = document.createElement("div");  // what lies under it no longer answers
-      cover.style.cssText = "position:fixed;inset:0;z-index:99999;background:rgba(246,248,250,.94)";
-      document.body.append(cover);
-      say(`You can no longer work here. ${JSON.parse(event.data).reason}`, "To the front page", () => location.assign(JSON.parse(event.data).home));
+      end(reason, home);
     });
   }
 

@@ -10,8 +10,38 @@ function show(step, failed) {
   }
 }
 
+let wait = 500;
+
+// A stream that was answered with an error: with a refusal, which is shown, or because the platform is away for a moment.
+async function again() {
+  const asked = new AbortController();
+  try {
+    const answer = await fetch("/_cloister/start", { signal: asked.signal });
+    if (answer.status >= 400 && answer.status < 500 && answer.status !== 429) {
+      const problem = await answer.json().catch(() => ({}));
+      return refused(problem.detail || `This did not work (${answer.status}).`);
+    }
+  } catch {
+    // nobody answers: once more, later
+  } finally {
+    asked.abort();
+  }
+  wait = Math.min(wait * 2, 15000);
+  setTimeout(follow, wait);
+}
+
+function refused(reason) {
+  show("asked", true);
+  element("reason").textContent = reason;
+}
+
 function follow() {
   const source = new EventSource("/_cloister/start");
+  source.addEventListener("error", () => source.readyState === EventSource.CLOSED && void again());
+  source.addEventListener("ended", (event) => {
+    source.close();
+    refused(JSON.parse(event.data).reason);
+  });
   source.addEventListener("step", (event) => {
     const news = JSON.parse(event.data);
     show(news.step, news.failed);

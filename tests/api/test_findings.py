@@ -50,7 +50,6 @@ async def test_who_uses_all_of_a_processor_or_of_the_memory_for_long_is_found(ap
     ada = await api.member("ada")
     await api.platform.environments.ensure(ARROW)
     sandbox = (await ada.post("/spaces/course/sandboxes", json={"command": ["sleep", "600"]})).json()
-    await api.running(ada, sandbox)
     used = {"seconds": 0.0, "bytes": 1}
 
     async def usage(_id):

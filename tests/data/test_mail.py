@@ -74,7 +74,7 @@ async def test_the_welcome_letter_arrives(api, mailbox):
     assert message["From"] == "Cloister <cloister@test.example>"
     assert message["Message-ID"] and message["Date"]
     text = message.get_content()
-    assert "Hello ada," in text and "Your team is t-000001." in text and "/spaces/course" in text
+    assert "Hello ada," in text and "Your team is t-000001." in text and "/s/course\r\n" in text
 
     async def done():
         return (await letters(api.platform))[0].due_at is None

@@ -87,7 +87,8 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     await page.get_by_role("button", name="Grant something").click()
     await page.get_by_role("combobox", name="For whom").press("ArrowDown")
     await page.get_by_role("option", name="One person").click()
-    await page.get_by_role("dialog").get_by_label("Person").fill("p-000001")
+    await page.get_by_role("dialog").get_by_role("combobox", name="Person").fill("ad")
+    await page.get_by_role("option", name="Ada · p-000001").click()
     await page.get_by_role("combobox", name="Dataset").press("ArrowDown")
     await page.get_by_role("option", name="Rain in two towns").click()
     await page.get_by_text("Limits").click()
@@ -105,6 +106,10 @@ async def test_a_steward_sees_who_did_what_and_grants_and_the_owner_how_it_is_us
     await page.screenshot(path=SCREENSHOTS / "grants.png")
     await learner.go("/s/course/data/rain")
     await expect(learner.page.get_by_text("≤ 3 rows")).to_be_visible()
+    await page.get_by_role("button", name="Revoke").click()
+    await page.get_by_role("dialog").get_by_text("Queries under way end").wait_for()
+    await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    await expect(page.get_by_role("button", name="Revoke")).to_have_count(0)
 
 
 LANDS = [
@@ -286,6 +291,8 @@ async def test_an_operator_sees_what_runs_on_the_machine_what_it_is_made_of_and_
     await person.accessible()
     await page.screenshot(path=SCREENSHOTS / "operator-machine.png")
     await row.get_by_role("button", name="Stop").click()
+    await page.get_by_role("dialog").get_by_text("what runs in it ends").wait_for()
+    await page.get_by_role("dialog").get_by_role("button", name="Stop").click()
     await expect(row).to_be_hidden(timeout=30_000)
     await page.get_by_role("tab", name="Environments").click()
     await page.get_by_role("row", name="course/python-basic").wait_for()

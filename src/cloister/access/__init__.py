@@ -1,7 +1,7 @@
 """Who may do what: roles and rules as data, one decision, one scoping helper."""
 
 from cloister.access.bindings import Bindings
-from cloister.access.decision import Decider, Explain
+from cloister.access.decision import Decider, Explain, standing
 from cloister.access.models import RoleBinding
 from cloister.access.rules import RULES, Rule, Who, table
 from cloister.access.scoping import (
@@ -23,5 +23,6 @@ __all__ = [
     "scoped_get",
     "scoped_select",
     "scoped_update",
+    "standing",
     "table",
 ]

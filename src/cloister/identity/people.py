@@ -8,7 +8,7 @@ matched by a name, by an absent value or by a place in a batch.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
 from cloister.audit import Name, record
@@ -157,13 +157,19 @@ async def person_by_address(uow: UnitOfWork, address: str) -> Person | None:
     return await _holder(uow, canonical_email(address))
 
 
+def named(words: str) -> ColumnElement[bool]:
+    """People in whose name or address some words are, or who have that number."""
+    words = words.strip()
+    found = Person.name.icontains(words, autoescape=True) | Person.email.icontains(words, autoescape=True)
+    number = words.lower().removeprefix("p-")
+    return found | (Person.number == int(number)) if number.isdecimal() and len(number) < 10 else found
+
+
 async def search_people(uow: UnitOfWork, words: str, after: int, limit: int) -> list[Person]:
     """People whose name or address has some words in it, by number."""
     query = select(Person).where(Person.number > after).order_by(Person.number).limit(limit)
     if words:
-        query = query.where(
-            Person.name.icontains(words, autoescape=True) | Person.email.icontains(words, autoescape=True)
-        )
+        query = query.where(named(words))
     return list((await uow.session.scalars(query)).all())
 
 

@@ -180,7 +180,7 @@ class AdmissionController(Controller):
                         to=person.email,
                         subject=f"Your time in {title} is over",
                         text=f"Hello {person.name},\n\nyour access to {title} has ended. Your files are kept. "
-                        f"Register again to come back to them:\n\n{self._public_url}/spaces/{row.space}\n",
+                        f"Register again to come back to them:\n\n{self._public_url}/s/{row.space}\n",
                     )
         return len(rows)
 
@@ -228,5 +228,5 @@ def _welcome(person: Person, row: Enrolment, declaration: SpaceDeclaration, url:
     team = f" Your team is {team_label(row.team)}." if row.team else " Make or join a team to start."
     return (
         f"Hello {person.name},\n\nyou are in: {declaration.title}{until}.{team}\n"
-        f"Your number here is {person_label(person.number)}.\n\n{url}/spaces/{declaration.slug}\n"
+        f"Your number here is {person_label(person.number)}.\n\n{url}/s/{declaration.slug}\n"
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cloister.access import Bindings, scoped_get, scoped_select
+from cloister.access import Bindings, scoped_get, scoped_select, standing
 from cloister.audit import Name, record
 from cloister.core.clock import Clock
 from cloister.core.errors import Conflict
@@ -15,6 +15,7 @@ from cloister.identity import (
     Claims,
     Person,
     canonical_email,
+    named,
     person_by_address,
 )
 from cloister.platform import OidcProvider, UnitOfWork
@@ -199,13 +200,11 @@ class Spaces:
     async def list_for(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Space]:
         """The spaces that everybody may see, and those that the caller has a role in."""
         query = scoped_select(Space, EVERYTHING).where(Space.state == "active")
-        if not scope.principal.operator:
-            mine = (
-                {b.space for b in await self.bindings.of(uow, scope.principal.person, None)}
-                if scope.principal.person is not None
-                else set()
-            )
-            query = query.where(Space.listed | Space.space.in_(mine))
+        person = scope.principal.person
+        bindings = [] if person is None else await self.bindings.of(uow, person, None)
+        stands = standing(scope.principal, bindings, None, self.clock.now())
+        if not stands.operator:
+            query = query.where(Space.listed | Space.space.in_({b.space for b in bindings}))
         return await page_by(uow, query, Space.space, cursor, limit)
 
 
@@ -225,10 +224,12 @@ async def members_of(uow: UnitOfWork, scope: Scope, teams: list[int]) -> dict[in
 
 
 async def list_enrolments(
-    uow: UnitOfWork, scope: Scope, state: str | None, cursor: str | None, limit: int
+    uow: UnitOfWork, scope: Scope, state: str | None, words: str, cursor: str | None, limit: int
 ) -> Page[Enrolment]:
-    """The enrolments of a space, oldest first."""
+    """The enrolments of a space, oldest first; with words, of those in whose name, address or number they are."""
     query = scoped_select(Enrolment, scope)
+    if words.strip():
+        query = query.join(Person, Person.number == Enrolment.person).where(named(words))
     if state is not None:
         query = query.where(Enrolment.state == state)
     return await page_by(uow, query, Enrolment.id, cursor, limit)

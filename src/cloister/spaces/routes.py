@@ -6,7 +6,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from pydantic import Field
 
+from cloister.access import scoped_select
 from cloister.core.actions import Action, guard
 from cloister.core.ids import parse_label, person_label
 from cloister.core.pagination import MAX_PAGE
@@ -45,6 +47,8 @@ from cloister.spaces.schemas import (
     MemberOut,
     MembershipList,
     MembershipOut,
+    NamedPerson,
+    NameList,
     Reason,
     RegistrationOut,
     SettingsEffects,
@@ -241,15 +245,28 @@ def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> No
         space: Slug,
         call: CallDep,
         state: Annotated[str | None, Query(max_length=20)] = None,
+        q: Annotated[str, Query(max_length=100)] = "",
         cursor: Cursor = None,
         limit: Limit = 50,
     ) -> EnrolmentPage:
-        """Everybody's enrolments."""
+        """Everybody's enrolments; with ``q`` of those in whose name, address or number it is."""
         await get_space(call.uow, space)
-        page = await list_enrolments(call.uow, call.scope, state, cursor, limit)
+        page = await list_enrolments(call.uow, call.scope, state, q, cursor, limit)
         people = await people_by_number(call.uow, [row.person for row in page.items])
         items = [EnrolmentOut.of(row, people.get(row.person)) for row in page.items]
         return EnrolmentPage(items=items, next_cursor=page.next_cursor)
+
+    @api.get("/spaces/{space}/names", openapi_extra=guard(Action.ENROLMENT_REVIEW))
+    async def names(
+        space: Slug,
+        call: CallDep,
+        person: Annotated[list[Annotated[str, Field(max_length=20)]], Query(max_length=100)],
+    ) -> NameList:
+        """What people of a space are called, by their numbers."""
+        await get_space(call.uow, space)
+        here = scoped_select(Enrolment, call.scope).where(Enrolment.person.in_([_person(one) for one in person]))
+        found = await people_by_number(call.uow, [row.person for row in (await call.uow.session.scalars(here)).all()])
+        return NameList(items=[NamedPerson(person=person_label(one.number), name=one.name) for one in found.values()])
 
     @api.get("/spaces/{space}/agreements", openapi_extra=guard(Action.ENROLMENT_REVIEW))
     async def agreement_versions(space: Slug, call: CallDep) -> AgreementVersionList:
@@ -269,10 +286,15 @@ def _review_routes(api: APIRouter, spaces: Spaces, enrolments: Enrolments) -> No
         """Who signed which version of an agreement, when, and what they answered."""
         await get_space(call.uow, space)
         page = await agreements.signers(call.uow, space, agreement, cursor, limit)
+        people = await people_by_number(call.uow, [row.person for row in page.items])
         return SignerPage(
             items=[
                 SignerOut(
-                    person=person_label(row.person), number=row.number, answers=row.answers, signed_at=row.signed_at
+                    person=person_label(row.person),
+                    name=people[row.person].name,
+                    number=row.number,
+                    answers=row.answers,
+                    signed_at=row.signed_at,
                 )
                 for row in page.items
             ],

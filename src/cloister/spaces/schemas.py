@@ -1,13 +1,14 @@
 """Spaces, agreements, enrolments and teams as the API shows them."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister.core.ids import person_label, team_label
 from cloister.identity import Person
 from cloister.platform.markdown import to_html
+from cloister.spaces.enrolment import ALLOW_LIST, APPROVAL
 from cloister.spaces.form import FormField
 from cloister.spaces.models import AgreementVersion, Enrolment, Space, Team
 from cloister.spaces.store import declared
@@ -118,10 +119,24 @@ class AgreementVersionList(BaseModel):
     items: list[AgreementVersionOut]
 
 
+class NamedPerson(BaseModel):
+    """What somebody is called."""
+
+    person: str
+    name: str
+
+
+class NameList(BaseModel):
+    """People, by their numbers."""
+
+    items: list[NamedPerson]
+
+
 class SignerOut(BaseModel):
     """One person's signature."""
 
     person: str
+    name: str
     number: int
     answers: dict[str, Any]
     signed_at: datetime
@@ -198,6 +213,9 @@ class ApplicationIn(BaseModel):
     """Or the code that lets you join one."""
 
 
+WAITS: dict[str, Literal["signature", "list", "approval"]] = {ALLOW_LIST: "list", APPROVAL: "approval"}
+
+
 class EnrolmentOut(BaseModel):
     """A person's admission to a space."""
 
@@ -205,6 +223,9 @@ class EnrolmentOut(BaseModel):
     space: str
     state: str
     waiting_for: str | None
+    """What an applicant still needs, as a sentence."""
+    waits: Literal["signature", "list", "approval"] | None
+    """The same as a word."""
     team: str | None
     reason: str | None
     applied_at: datetime
@@ -224,6 +245,7 @@ class EnrolmentOut(BaseModel):
             space=row.space,
             state=row.state,
             waiting_for=row.waiting_for,
+            waits=None if row.waiting_for is None else WAITS.get(row.waiting_for, "signature"),
             team=None if row.team is None else team_label(row.team),
             reason=row.reason,
             applied_at=row.applied_at,

@@ -80,8 +80,8 @@ export function useBoard(space: string, dashboard: string) {
         if (waiting === sent) waiting = null;
         if (!waiting) document.value = saved.document as unknown as Document;
         error.value = null;
+        if (!waiting) await readParts(); // what is changed meanwhile waits, and is saved next
       }
-      await readParts();
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
       if (unreached(fault)) {
@@ -122,6 +122,8 @@ export function useBoard(space: string, dashboard: string) {
     else await guarded(read);
   }
   useAgain(() => unreached(error.value) && !saving.value && void again());
+  /** Whether something that was changed is not kept yet, or could not be. */
+  const unsaved = () => waiting !== null || saving.value;
   async function undo(): Promise<void> {
     const before = past.value.at(-1);
     if (!before) return;
@@ -158,5 +160,5 @@ export function useBoard(space: string, dashboard: string) {
     }
   }
   void guarded(read);
-  return { document, team, version, parts, error, conflict, saving, past, undone, widgets, sources, change, changed, undo, redo, patchWidget, moveWidget, patchSource, freshId, place, again };
+  return { unsaved, document, team, version, parts, error, conflict, saving, past, undone, widgets, sources, change, changed, undo, redo, patchWidget, moveWidget, patchSource, freshId, place, again };
 }

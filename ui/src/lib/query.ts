@@ -35,17 +35,21 @@ export function named(columns: string[]): string[] {
   return names;
 }
 
-/** `names` has the columns in their order, which the keys of an object need not keep. */
-export async function ask(space: string, sql: string, signal?: AbortSignal): Promise<{ names: string[]; rows: Row[]; cached: boolean }> {
+const NUMBER = /^(u?int\d*|float|halffloat|double|decimal)/i;
+
+/** `numbers` are the columns of numbers, also of decimals, which come as text so that no digit is lost.
+ * `names` has the columns in their order, which the keys of an object need not keep. */
+export async function ask(space: string, sql: string, signal?: AbortSignal): Promise<{ names: string[]; numbers: string[]; rows: Row[]; cached: boolean }> {
   const answer = await send(space, sql, "application/json", signal);
-  let found: { columns: (string | { name: string })[]; rows: unknown[][] };
+  let found: { columns: (string | { name: string; type?: string })[]; rows: unknown[][] };
   try {
     found = await answer.json();
   } catch {
     throw cutOff(signal); // it was cut off
   }
   const names = named(found.columns.map((column) => (typeof column === "string" ? column : column.name)));
-  return { names, rows: found.rows.map((row) => Object.fromEntries(names.map((name, index) => [name, row[index]]))), cached: answer.headers.get("Cloister-Cached") === "yes" };
+  const numbers = names.filter((_name, index) => NUMBER.test(String((found.columns[index] as { type?: string }).type ?? "")));
+  return { names, numbers, rows: found.rows.map((row) => Object.fromEntries(names.map((name, index) => [name, row[index]]))), cached: answer.headers.get("Cloister-Cached") === "yes" };
 }
 
 /** A cell as people read it. */

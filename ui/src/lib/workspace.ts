@@ -6,6 +6,15 @@ import { useAction, useLoad } from "./load";
 
 type Workspace = Schemas["WorkspaceOut"];
 
+/** Why a notebook is still running, in a sentence. */
+export function useBusy() {
+  const { t } = useI18n();
+  return (row: Workspace | null): string => {
+    if (!row?.busy_word) return row?.busy ?? "";
+    return row.busy_word === "kernels" ? t("busy_kernels", { n: Number(row.busy_value) }, Number(row.busy_value)) : t(`busy_${row.busy_word}`, { value: row.busy_value });
+  };
+}
+
 export function useWorkspace(space: string, team: string) {
   const path = { params: { path: { space, team } } };
   const loaded = useLoad<Workspace | null>(async () => {
@@ -37,12 +46,8 @@ export function useWorkspace(space: string, team: string) {
     loaded.data.value = await must(api.PATCH("/api/v1/spaces/{space}/teams/{team}/workspace", { ...path, body }));
   });
   /** What runs in it just now, in a sentence, and would be lost by a stop; null when nothing does. */
-  const { t } = useI18n();
-  const busy = computed(() => {
-    const row = loaded.data.value;
-    if (!row?.busy_word) return row?.busy ?? "";
-    return row.busy_word === "kernels" ? t("busy_kernels", { n: Number(row.busy_value) }, Number(row.busy_value)) : t(`busy_${row.busy_word}`, { value: row.busy_value });
-  });
+  const said = useBusy();
+  const busy = computed(() => said(loaded.data.value));
   const works = computed(() => (loaded.data.value?.works ? busy.value : null));
   return { loaded, state, busy, works, start, restart, stop, change };
 }

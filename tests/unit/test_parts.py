@@ -1,6 +1,7 @@
 """Small parts: the state table, the allow-list, addresses, rate limits, cursors, answers, output."""
 
 import ipaddress
+import re
 import sys
 from pathlib import Path
 
@@ -135,3 +136,15 @@ async def test_an_environment_that_two_processes_build_at_once_is_built_once(tmp
 def test_every_record_has_words_for_those_who_read_it():
     said = (ROOT / "ui/src/records.ts").read_text()
     assert [name.value for name in Name if f'"{name.value}"' not in said] == []
+
+
+def test_faults_that_are_told_in_german_are_those_that_there_are():
+    told = set(re.findall(r'^  "?([a-z_.]+)"?: "', (ROOT / "ui/src/faults.ts").read_text(), re.MULTILINE))
+    known = set()
+    for path in (ROOT / "src/cloister").rglob("*.py"):
+        known |= set(re.findall(r'^    code = "([a-z_.]+)"', path.read_text(), re.MULTILINE))
+    assert told <= known, told - known
+    people = {
+        code for code in known if code.split(".")[0] in {"enrolment", "query", "workspace", "dataset", "export", "team"}
+    }
+    assert people <= told, people - told

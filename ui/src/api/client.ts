@@ -16,6 +16,8 @@ export class ApiError extends Error {
     readonly code: string,
     detail: string,
     readonly errors: { field: string; message: string }[] = [],
+    /** What is always said of this kind of fault; `message` may say more. */
+    readonly title: string = "",
   ) {
     super(detail);
   }
@@ -41,8 +43,8 @@ export async function whole<T>(asked: Promise<Answer<T>>): Promise<{ data: T; re
     throw new ApiError(0, "network", "");
   }
   if (answer.response.ok) return { data: answer.data as T, response: answer.response };
-  const said = (answer.error ?? {}) as { code?: string; detail?: string; errors?: { field: string; message: string }[] };
-  const fault = new ApiError(answer.response.status, said.code ?? "internal", said.detail ?? "", said.errors);
+  const said = (answer.error ?? {}) as { code?: string; title?: string; detail?: string; errors?: { field: string; message: string }[] };
+  const fault = new ApiError(answer.response.status, said.code ?? "internal", said.detail ?? "", said.errors, said.title);
   if (fault.status === 401) window.dispatchEvent(new CustomEvent("cloister:signed-out"));
   throw fault;
 }

@@ -84,7 +84,7 @@ const texts = {
   noPicture: ["Draw one instead", "Stattdessen eines zeichnen"],
   noPictureFile: ["That is no picture that can be read: take a PNG, JPEG or WebP file.", "Das ist kein lesbares Bild: bitte eine PNG-, JPEG- oder WebP-Datei."],
   nWidgets: ["no widget | one widget | {n} widgets", "kein Widget | ein Widget | {n} Widgets"],
-  restartsAt: ["It restarts with its smaller size at {date}.", "Startet um {date} mit der kleineren Größe neu."],
+  restartsAt: ["It restarts at {date}, with the size and environment that it is to have.", "Startet um {date} neu, mit der Größe und Umgebung, die es haben soll."],
   may_query: ["by SQL, here and from notebooks", "mit SQL, hier und aus Notebooks"],
   may_mount: ["as files in your workspace, under /data", "als Dateien im Arbeitsplatz unter /data"],
   may_download: ["taken out, as Parquet files", "entnommen, als Parquet-Dateien"],

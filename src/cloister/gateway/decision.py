@@ -62,7 +62,7 @@ class Allowed:
     idle_at: datetime | None = None
     """When it will be stopped if nobody does anything."""
     due_at: datetime | None = None
-    """When it will be restarted to take a smaller size."""
+    """When it will be restarted to take a smaller size, or the environment of a round."""
     static: tuple[tuple[str, str], ...] = ()
     """Folders that its app's pages name, and the address at which Caddy has them."""
 

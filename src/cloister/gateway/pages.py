@@ -26,13 +26,19 @@ def page(title: str, body: str, *, script: str | None = None, styles: str = "/_c
 def waking(space: str, team: str) -> str:
     """While a workspace starts: its real steps, then the address that was asked for."""
     body = (
-        f"<h1>Opening your workspace</h1><p class=sub>Team <b>{escape(team)}</b> in <b>{escape(space)}</b></p>"
-        '<ol id="steps" aria-live="polite"><li data-step="asked">Asked for</li><li data-step="sandbox">Its sandbox is '
-        'prepared</li><li data-step="app">The app starts</li><li data-step="ready">Ready</li></ol>'
+        '<h1 data-de="Ihr Notebook wird geöffnet">Opening your workspace</h1>'
+        f"<p class=sub>Team <b>{escape(team)}</b> in <b>{escape(space)}</b></p>"
+        '<ol id="steps" aria-live="polite"><li data-step="asked" data-de="Angefordert">Asked for</li>'
+        '<li data-step="sandbox" data-de="Die Sandbox wird vorbereitet">Its sandbox is prepared</li>'
+        '<li data-step="app" data-de="Die Anwendung startet">The app starts</li>'
+        '<li data-step="ready" data-de="Bereit">Ready</li></ol>'
         '<p id="reason" role="alert"></p><div id="actions" hidden>'
-        '<button id="restart">Start again</button> <button id="safe">Start in safe mode</button>'
-        "<p class=sub>Safe mode leaves out what your team installed. Your files are as they were.</p></div>"
-        '<details id="log" hidden><summary>What it said last</summary><pre id="output"></pre></details>'
+        '<button id="restart" data-de="Noch einmal starten">Start again</button> '
+        '<button id="safe" data-de="Im sicheren Modus starten">Start in safe mode</button>'
+        '<p class=sub data-de="Der sichere Modus lässt weg, was Ihr Team installiert hat. Ihre Dateien sind, wie sie waren.">'
+        "Safe mode leaves out what your team installed. Your files are as they were.</p></div>"
+        '<details id="log" hidden><summary data-de="Was es zuletzt sagte">What it said last</summary>'
+        '<pre id="output"></pre></details>'
     )
     return page("Opening your workspace", body, script="/_cloister/waking.js")
 

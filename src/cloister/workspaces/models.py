@@ -33,7 +33,7 @@ class Workspace(Base):
     keep_until: Mapped[datetime | None]
     busy: Mapped[str | None]  # why it still runs, as a sentence
     allowance: Mapped[float | None]  # the price per hour that a steward approved for it, if one did
-    due_at: Mapped[datetime | None]  # when it is restarted to take a smaller size
+    due_at: Mapped[datetime | None]  # when it is restarted to take a smaller size, or the environment of a round
     created_at: Mapped[datetime]
     version: Mapped[int]
 

@@ -101,7 +101,7 @@ class WorkspaceOut(BaseModel):
     works: bool
     """Whether something runs that a stop would end."""
     due_at: datetime | None
-    """When it is restarted to take a smaller size."""
+    """When it is restarted to take a smaller size, or the environment of a round."""
     price: float
     """What it costs in an hour while it runs."""
     keep_hours: float

@@ -1,5 +1,7 @@
 // The platform's word in a workspace's page: it is about to rest, has ended, or may send no more today.
 (() => {
+  const german = navigator.language.startsWith("de");
+  const t = (english, deutsch) => (german ? deutsch : english);
   const box = document.createElement("div");
   box.setAttribute("role", "status");
   box.id = "cloister-banner";
@@ -46,7 +48,7 @@
     const cover = document.createElement("div"); // what lies under it no longer answers
     cover.style.cssText = "position:fixed;inset:0;z-index:99999;background:rgba(246,248,250,.94)";
     document.body.append(cover);
-    say(`You can no longer work here. ${reason}`, "To the front page", () => location.assign(home));
+    say(`${t("You can no longer work here.", "Sie können hier nicht mehr arbeiten.")} ${reason}`, t("To the front page", "Zur Startseite"), () => location.assign(home));
   }
 
   function follow() {
@@ -62,29 +64,29 @@
     source.addEventListener("idle", (event) => {
       const { minutes } = JSON.parse(event.data);
       said = 0;
-      say(`Nobody works here just now. This workspace will rest in ${minutes} min; your files are kept.`, "Keep it awake", async () => {
+      say(t(`Nobody works here just now. This workspace will rest in ${minutes} min; your files are kept.`, `Gerade arbeitet hier niemand. Das Notebook ruht in ${minutes} min; Ihre Dateien bleiben.`), t("Keep it awake", "Wach halten"), async () => {
         await fetch("/_cloister/keep", { method: "POST" });
         say("");
       });
     });
     source.addEventListener("due", (event) => {
       const { minutes } = JSON.parse(event.data);
-      say(`This workspace was given a smaller size. In ${minutes} min it restarts with that; save your work, your files are kept.`);
+      say(t(`This workspace is to have another size or environment. In ${minutes} min it restarts with that; save your work, your files are kept.`, `Das Notebook bekommt eine andere Größe oder Umgebung. In ${minutes} min startet es damit neu; speichern Sie, Ihre Dateien bleiben.`));
     });
     source.addEventListener("asleep", (event) => {
       const { reason } = JSON.parse(event.data);
       gone = "asleep";
-      say(`This workspace rests. ${reason || ""} Your files are kept.`, "Wake it", () => location.reload());
+      say(t(`This workspace rests. ${reason || ""} Your files are kept.`, `Das Notebook ruht. ${reason || ""} Ihre Dateien bleiben.`), t("Wake it", "Wecken"), () => location.reload());
     });
     source.addEventListener("starting", () => {
       gone = "asleep";
-      say("This workspace starts again. Your files are kept.", "Show how far it is", () => location.reload());
+      say(t("This workspace starts again. Your files are kept.", "Das Notebook startet neu. Ihre Dateien bleiben."), t("Show how far it is", "Zeigen, wie weit es ist"), () => location.reload());
     });
     source.addEventListener("budget", (event) => say(JSON.parse(event.data).reason));
     source.addEventListener("ends", (event) => {
       if (sessionStorage.getItem("cloister-ends")) return say("");
       const at = new Date(JSON.parse(event.data).at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-      say(`Your access to this space ends on ${at}. Your files are kept: register again, and they are here.`, "All right", () => {
+      say(t(`Your access to this space ends on ${at}. Your files are kept: register again, and they are here.`, `Ihr Zugang zu diesem Raum endet am ${at}. Ihre Dateien bleiben: Melden Sie sich neu an, und sie sind da.`), t("All right", "In Ordnung"), () => {
         sessionStorage.setItem("cloister-ends", "seen");
         say("");
       });

@@ -1,5 +1,10 @@
 // Follows a workspace that starts, then goes on to the address that was asked for.
 const order = ["asked", "sandbox", "app", "ready"];
+if (navigator.language.startsWith("de")) {
+  document.documentElement.lang = "de";
+  for (const one of document.querySelectorAll("[data-de]")) one.textContent = one.dataset.de;
+  document.title = document.querySelector("h1").textContent;
+}
 const element = (id) => document.getElementById(id);
 
 function show(step, failed) {

@@ -43,10 +43,15 @@ async def test_an_environment_that_cannot_be_built_is_told_with_the_reason_and_m
         made = (await client.post("/spaces/cup/teams", json={"name": "blue"})).json()
         ada = Desk(api, client, made["number"], "blue")
         await client.post(f"{path(ada)}/start")
-        failed = await ada.becomes("failed", 60)
-        assert "no-such-package-of-anybody" in failed["reason"]
+
+        async def told():
+            return "no-such-package-of-anybody" in ((await ada.workspace())["reason"] or "")
+
+        await until(told, 60)
+        (choice,) = (await client.get("/spaces/cup/workspace-environments")).json()["items"]
+        assert "no-such-package-of-anybody" in choice["problem"]
         stopped = (await client.post(f"{path(ada)}/stop")).json()
-        assert stopped["state"] == "stopped", "what failed can be put to rest"
+        assert stopped["wanted"] == "stopped", "what does not start can be put to rest"
         await declare(api.platform, priced(environments=[{**BROKEN, "packages": []}]))
         await ada.start()
         await ada.close()

@@ -21,6 +21,7 @@ Folder = Annotated[Path, typer.Argument(help="The module's folder.", exists=True
 Name = Annotated[str | None, typer.Option("--name", "-n", help="The module's name. Default: the folder's.")]
 TICK_SECONDS = 20.0
 LOOK_SECONDS = 0.5
+AWAY_SECONDS = 2.0
 
 
 def _described(folder: Path) -> tuple[dict[str, bytes], Described]:
@@ -224,23 +225,27 @@ async def _run(http: httpx2.Client, folder: Path, name: str, path: str, body: di
             return None
         return asyncio.create_task(_follow(http, tried["live"]["path"]))
 
-    following = await trial()
+    following, lost = await trial(), False
     seen = await asyncio.to_thread(read_folder, folder)
     while following is None or not following.done() or not following.result():
         await asyncio.sleep(LOOK_SECONDS)  # saves are looked for so often: not every file system tells of them
         now = await asyncio.to_thread(read_folder, folder)
-        lost = following is not None and following.done() and not following.result()
+        lost = lost or (following is not None and following.done() and not following.result())
         if now == seen and not lost:
             continue
-        typer.echo("-- saved: starts anew" if now != seen else "-- the connection was lost: starts anew")
+        typer.echo("-- saved: starts anew" if now != seen else "-- the connection was lost: tries again")
         seen = now
         if following is not None:
             following.cancel()
         try:
-            following = await trial()
+            following, lost = await trial(), False
         except (Failure, CloisterError) as failure:  # wrong while it is written: say so, and wait for the next save
             typer.echo(str(failure))
             following = None
+            await asyncio.sleep(AWAY_SECONDS if lost else 0)
+        except httpx2.HTTPError:  # the server is away
+            following, lost = None, True
+            await asyncio.sleep(AWAY_SECONDS)
 
 
 @contextlib.asynccontextmanager

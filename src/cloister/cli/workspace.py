@@ -217,7 +217,7 @@ def upgrade(
             typer.echo(f"{len(others) - len(rows)} are at work and left for later (or say --busy)")
         running = [w for w in rows if w["state"] in RUNS]
         first = max(1, round(len(running or rows) * canary / 100)) if rows else 0
-        most = max(0, round(len(every) * then / 100) - (len(every) - len(rows)))
+        most = max(0, round(len(every) * then / 100) - (len(every) - len(others)))
         typer.echo(f"{len(rows)} workspaces to move, {len(running)} of them running; {first} go first")
         done: list[dict[str, Any]] = []
         try:
@@ -225,6 +225,9 @@ def upgrade(
                 if paused.is_set():
                     typer.echo(f"paused: {len(done)} of {len(rows)} moved; the same command again goes on")
                     raise typer.Exit(130)
+                if not busy and _works(checked(http.get(_path(space, w["team"])))):
+                    typer.echo(f"{w['team']} is at work by now and left for later")
+                    continue
                 done.append(w)
                 _move(http, space, w, environment, try_it=not running and len(done) <= first)
                 typer.echo(f"[{len(done)}/{len(rows)}] {w['team']}")
@@ -285,11 +288,15 @@ def _soak(http: httpx2.Client, space: str, moved: list[dict[str, Any]], seconds:
         Failure: naming the first that does not.
     """
     teams = {w["team"] for w in moved}
+    asked = {w["team"]: w["asked_at"] for w in _all(http, space) if w["team"] in teams and w["wanted"] == "running"}
+    if not asked:
+        raise Failure("All of the first were stopped meanwhile: nobody knows whether they would serve.")
     until = time.monotonic() + seconds
     typer.echo(f"watching for {seconds:g} s ...")
     while time.monotonic() < until:
         for w in _all(http, space):
-            if w["team"] in teams and w["wanted"] == "running" and w["state"] == "failed":
+            ill = w["state"] == "failed" or (w["state"] != "running" and w["asked_at"] == asked.get(w["team"]))
+            if w["team"] in asked and w["wanted"] == "running" and ill:
                 raise Failure(f"{w['team']} is {w['state']}: {w['reason'] or 'it did not go on serving'}")
         time.sleep(min(1.0, seconds / 4))  # a bounded look at what may end at any time
 

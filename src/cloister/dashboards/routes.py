@@ -64,11 +64,13 @@ def router(
     api = APIRouter(tags=["dashboards"])
 
     @api.get("/spaces/{space}/dashboards", openapi_extra=READ)
-    async def list_dashboards(space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> DashboardPage:
-        """The dashboards of your team."""
+    async def list_dashboards(
+        space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50, latest: bool = False
+    ) -> DashboardPage:
+        """The dashboards of your team, without their pictures; with ``latest`` those that were changed last, and no more."""
         del space
-        page = await dashboards.page(call.uow, call.scope, cursor, limit)
-        return DashboardPage(items=[DashboardOut.of(row) for row in page.items], next_cursor=page.next_cursor)
+        page = await dashboards.page(call.uow, call.scope, cursor, limit, latest=latest)
+        return DashboardPage(items=[DashboardOut.listed(row) for row in page.items], next_cursor=page.next_cursor)
 
     @api.post("/spaces/{space}/dashboards", openapi_extra=WRITE, status_code=201)
     async def create_dashboard(space: Slug, body: DashboardIn, call: CallDep) -> DashboardOut:

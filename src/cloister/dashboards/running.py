@@ -52,6 +52,8 @@ NOTICED, OTHERS = 0.001, 4.0
 """After an output that took longer than so many seconds, its program waits this many times as long for the answer: however
 large and many its outputs are, it has a fifth of this process at most.
 """
+SHORTEST = 5.0
+"""Seconds from one start to the next of a program whose own limit is shorter."""
 SAID = 200
 """Characters of a program's last word that are shown as its state."""
 
@@ -185,9 +187,12 @@ class Runner:
                 continue
             if row is None:
                 continue  # somebody asked for it to be started anew
-            if row.reason == TIME_LIMIT:
+            if row.reason == TIME_LIMIT:  # as was planned, and whatever its program made of being told to end
                 backoff = FIRST_BACKOFF
-                continue  # as was planned, and whatever its program made of being told to end
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, SHORTEST - (monotonic() - began))):
+                        await instance.again.wait()
+                continue
             if row.exit_code == 0:
                 session.state(id_, "green", "has finished")
                 await instance.again.wait()

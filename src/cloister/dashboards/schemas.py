@@ -39,6 +39,13 @@ class DashboardOut(BaseModel):
             document=shown(Document.model_validate(row.document)), updated_at=row.updated_at,
         )  # fmt: skip
 
+    @classmethod
+    def listed(cls, row: Dashboard) -> "DashboardOut":
+        """The same without its picture, which has an address of its own."""
+        found = cls.of(row)
+        found.document.pop("thumbnail", None)
+        return found
+
 
 class PartOut(BaseModel):
     """The release that a part of a dashboard is, and what can be set in it."""
@@ -83,7 +90,7 @@ class VersionOut(BaseModel):
     def of(cls, row: DashboardVersion) -> "VersionOut":
         return cls(
             version=row.version, person=person_label(row.person) if row.person else None, at=row.at,
-            document=shown(Document.model_validate(row.document)),
+            document={k: v for k, v in shown(Document.model_validate(row.document)).items() if k != "thumbnail"},
         )  # fmt: skip
 
 

@@ -44,8 +44,14 @@ class Dashboards:
             raise DashboardNotFound
         return found
 
-    async def page(self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int) -> Page[Dashboard]:
+    async def page(
+        self, uow: UnitOfWork, scope: Scope, cursor: str | None, limit: int, *, latest: bool = False
+    ) -> Page[Dashboard]:
+        """The dashboards that a scope reaches, oldest first; or those that were changed last, as one page."""
         query = scoped_select(Dashboard, scope)
+        if latest:
+            newest = query.order_by(Dashboard.updated_at.desc(), Dashboard.id).limit(limit)
+            return Page(list((await uow.session.scalars(newest)).all()), None)
         return await page_by(uow, query, Dashboard.id, cursor, limit)
 
     async def create(

@@ -161,7 +161,7 @@ class Shares:
         Raises:
             PassphraseNeeded: when it is missing or wrong.
         """
-        if share.passphrase_hash is not None and not _matches(share.passphrase_hash, given or ""):
+        if share.passphrase_hash is not None and (given is None or not _matches(share.passphrase_hash, given)):
             raise PassphraseNeeded
 
     async def settings(self, uow: UnitOfWork, share: Share, row: Dashboard) -> list[Setting]:

@@ -136,12 +136,12 @@ class Leaving:
                 return
             about = await answer.json()
         size = about.get("size") if isinstance(about, dict) else None
-        if isinstance(size, int) and about.get("type") != "directory":
-            if size > SMALL_BYTES:
-                await self._check_budget(request, allowed, 0)
-            self._recorder.note(self._draft(request, allowed, Outcome.OK, name=Name.FILE_OPENED, bytes=str(size)))
         if isinstance(size, int) and size > parse_bytes(allowed.policies.view):
             raise TooLargeToView(f"Files of up to {allowed.policies.view} can be opened here; this has {size:,} bytes.")
+        if isinstance(size, int) and about.get("type") != "directory":
+            if size > SMALL_BYTES:
+                await self._outflows.check(allowed)
+            self._recorder.note(self._draft(request, allowed, Outcome.OK, name=Name.FILE_OPENED, bytes=str(size)))
 
     async def _forward(
         self, request: web.Request, allowed: Allowed, upload: Body, *, download: bool, document: bool

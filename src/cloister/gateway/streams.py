@@ -33,7 +33,7 @@ SOON = (
 )
 SLOWED = "Today's budget of data that may leave is used up: it leaves slowly now. Your work is saved as ever."
 SPENT = (
-    "Today's budget of data that may leave is used up. Cells still run and files still open and save, but what cells "
+    "Today's budget of data that may leave is used up. Cells still run, small files still open, and all is saved; but what cells "
     "print is not shown, and nothing is downloaded, until tomorrow or until a steward gives more."
 )
 

@@ -62,7 +62,8 @@ def router(settings: Settings, modules: Modules, builds: BuildController, source
         if row.author != call.person:
             releases = [r for r in releases if r.state == "ready"]
         out = [ReleaseOut.of(r, await modules.more_permissions(call.uow, row, r)) for r in releases]
-        return ModuleDetail(**ModuleOut.of(row).model_dump(), releases=out)
+        deletable = row.author == call.person and await modules.deletable(call.uow, row)
+        return ModuleDetail(**ModuleOut.of(row).model_dump(), releases=out, deletable=deletable)
 
     @api.get("/modules", openapi_extra=READ)
     async def search_modules(
@@ -259,7 +260,7 @@ def _release_routes(api: APIRouter, modules: Modules, builds: BuildController) -
 
 
 def _source_routes(api: APIRouter, settings: Settings, modules: Modules, sources: Sources) -> None:
-    limit = RateLimit(settings.module_hooks_per_minute)
+    guesses, signed = RateLimit(settings.module_hooks_per_minute), RateLimit(settings.module_hooks_per_minute)
 
     def hook(name: str) -> str:
         return f"{settings.public_url}/api/v1/modules/{name}/hook"
@@ -294,10 +295,11 @@ def _source_routes(api: APIRouter, settings: Settings, modules: Modules, sources
     async def hear_hook(name: Name, request: Request, call: CallDep) -> None:
         """A webhook of GitHub's, Gitea's or Forgejo's kind: the repository has changed."""
         who = f"{name} {call.address}"
-        limit.take(who)
+        guesses.take(who)
         given = next((value for header in SIGNATURES if (value := request.headers.get(header))), None)
         await sources.heard(call.uow, name, await request.body(), given)
-        limit.give_back(who)  # it was signed: strangers who guess do not use up what is there for the repository
+        guesses.give_back(who)  # it was signed: strangers who guess do not use up what is there for the repository
+        signed.take(name)
 
 
 def _content(body: FileIn) -> bytes:

@@ -154,6 +154,8 @@ class ModuleDetail(ModuleOut):
     """A module with its releases."""
 
     releases: list[ReleaseOut]
+    deletable: bool
+    """Whether it can be deleted: no release of it ever came to be."""
 
 
 class ModuleList(BaseModel):

@@ -193,6 +193,12 @@ class Modules:
         record(uow, Name.MODULE_CHANGED, subject=module.name, deleted=path)
         return module
 
+    @staticmethod
+    async def deletable(uow: UnitOfWork, module: Module) -> bool:
+        """Whether no release of it ever came to be, removed ones included."""
+        built = scoped_select(Release, EVERYTHING).where(Release.module == module.number, Release.state != "failed")
+        return (await uow.session.scalars(built.limit(1))).first() is None
+
     async def delete(self, uow: UnitOfWork, module: Module) -> None:
         """Delete a module that never had a release.
 
@@ -200,9 +206,9 @@ class Modules:
             WasPublished: when it had one: its name stands on dashboards, and numbers of releases are never used again.
         """
         await uow.session.refresh(module, with_for_update=True)
-        if await self.releases(uow, module):
+        if not await self.deletable(uow, module):
             raise WasPublished
-        for model in (DraftFile, ModuleSource):
+        for model in (DraftFile, ModuleSource, Release):
             await uow.session.execute(scoped_delete(model, EVERYTHING).where(model.module == module.number))
         await uow.session.delete(module)
         record(uow, Name.MODULE_REMOVED, subject=module.name)
@@ -214,8 +220,7 @@ class Modules:
             query = scoped_select(Release, EVERYTHING).where(Release.digest == digest)
             if (await uow.session.scalars(query.limit(1))).first() is not None:
                 await self.files.claim(digest)
-            else:
-                await self.files.forget(digest)
+            elif await self.files.forget(digest, seconds):
                 gone += 1
         return gone
 

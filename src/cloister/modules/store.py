@@ -8,7 +8,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloister.modules.archive import check_path, pack
@@ -26,6 +26,7 @@ class Files:
 
     objects: ObjectStore
     root: Path
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def keep(self, files: dict[str, bytes]) -> tuple[str, int]:
         """Keep the files of a release; return the digest of their ZIP file and its size in bytes."""
@@ -35,9 +36,10 @@ class Files:
         async def chunks() -> AsyncIterator[bytes]:
             yield data
 
-        await asyncio.to_thread(self._mark, digest)
-        if not await self.objects.exists(_key(digest)):
-            await self.objects.put(_key(digest), chunks())
+        async with self._turn:  # what is kept now is not forgotten in the same moment
+            await asyncio.to_thread(self._mark, digest)
+            if not await self.objects.exists(_key(digest)):
+                await self.objects.put(_key(digest), chunks())
         return digest, len(data)
 
     def _mark(self, digest: str) -> None:
@@ -63,11 +65,16 @@ class Files:
         """It belongs to a release: it stays."""
         await asyncio.to_thread((self._marks / digest).unlink, missing_ok=True)
 
-    async def forget(self, digest: str) -> None:
-        """Remove it: it was a draft on trial."""
-        await self.objects.delete([_key(digest)])
-        await asyncio.to_thread(remove_tree, self.root / digest)
-        await self.claim(digest)
+    async def forget(self, digest: str, seconds: float) -> bool:
+        """Remove it, a draft on trial, unless somebody has wished it to be kept since; return whether it is gone."""
+        async with self._turn:
+            if digest not in await self.unclaimed(seconds):
+                return False
+            with contextlib.suppress(FileNotFoundError):  # a kill came before it was there, or after it was gone
+                await self.objects.delete([_key(digest)])
+            await asyncio.to_thread(remove_tree, self.root / digest)
+            await self.claim(digest)
+        return True
 
     async def zip(self, digest: str) -> bytes:
         return b"".join([chunk async for chunk in self.objects.stream(_key(digest))])

@@ -8,6 +8,7 @@ from cloister.sandboxes.environments_privileged import Bounds, Environments, ins
 from cloister.sandboxes.errors import (
     BuildFailed,
     EnvironmentBuildFailed,
+    EnvironmentFailed,
     EnvironmentNotReady,
     EnvironmentUnknown,
     SandboxNotFound,
@@ -17,11 +18,12 @@ from cloister.sandboxes.errors import (
 from cloister.sandboxes.following import Following
 from cloister.sandboxes.images import Image, Images
 from cloister.sandboxes.inner import Connected, InnerApi
+from cloister.sandboxes.inside import Inside
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
 from cloister.sandboxes.programs import program_environ
-from cloister.sandboxes.service import WORKSPACE_VOLUME, Inside, RunRequest, Sandboxes, check_size
+from cloister.sandboxes.service import WORKSPACE_VOLUME, RunRequest, Sandboxes, check_size
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
 from cloister.sandboxes.spec import CACHE_MOUNT, MODULE_MOUNT, Companion, Mount, Place, SandboxSpec
 from cloister.sandboxes.states import FINAL, LIVE, TIME_LIMIT, TRANSITIONS, State, diagram
@@ -47,6 +49,7 @@ __all__ = [
     "EgressProxy",
     "EnvironmentBuildFailed",
     "EnvironmentController",
+    "EnvironmentFailed",
     "EnvironmentNotReady",
     "EnvironmentUnknown",
     "Environments",

@@ -99,18 +99,25 @@ class Environments:
         Raises:
             EnvironmentBuildFailed: with the end of the installer's output; then what there was stays.
         """
-        _, _, key = _key(packages)
-        lock, kept = self.root / f"{key}.lock", self.root / f"{key}.lock.before"
-        if lock.exists():
-            lock.replace(kept)
-        try:
-            return await self.ensure(packages, progress)
-        except BaseException:
-            if kept.exists():
-                kept.replace(lock)
-            raise
-        finally:
-            kept.unlink(missing_ok=True)
+        wanted, base, key = _key(packages)
+        fresh = self.root / f"{key}.fresh"
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            try:
+                await self._lock(wanted, fresh)
+                path = self._path(base, fresh)
+                if not path.exists():
+                    partial = self.root / f".{path.name}.{os.getpid()}"
+                    try:
+                        await self._install(fresh, path, partial, None, progress)
+                    finally:
+                        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+                fresh.replace(
+                    self.root / f"{key}.lock"
+                )  # only now: whoever starts meanwhile starts with what there was
+            finally:
+                fresh.unlink(missing_ok=True)
+        self._failures.pop(key, None)
+        return self._describe(path)
 
     async def _ensure(
         self, packages: list[str], progress: Callable[[str], None] | None, bounds: Bounds | None

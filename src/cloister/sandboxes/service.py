@@ -35,6 +35,7 @@ from cloister.sandboxes.errors import (
     VolumeOfWorkspace,
     WallsMissing,
 )
+from cloister.sandboxes.inside import Inside
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.ports import Backend, DataAccess
 from cloister.sandboxes.programs import encoded_files, program_environ
@@ -74,19 +75,6 @@ class RunRequest:
     files: dict[str, str] = field(default_factory=dict)
     volume: str | None = None
     seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Inside:
-    """What an environment puts into a sandbox: a folder of packages beside the host's programs, or an image's files."""
-
-    environment: str | None
-    image: str | None
-    environ: dict[str, str]
-    command: tuple[str, ...]
-    """What an image runs by itself."""
-    cwd: str | None = None
-    """Where an image runs it."""
 
 
 @dataclass

@@ -20,6 +20,13 @@ from cloister.platform.etags import check_etag
 from cloister.platform.markdown import to_html
 from cloister.platform.ratelimit import RateLimit
 from cloister.spaces import agreements, allow_list, teams
+from cloister.spaces.allow_list_schemas import (
+    AllowListEntryOut,
+    AllowListIn,
+    AllowListPage,
+    AllowListReport,
+    AllowListRow,
+)
 from cloister.spaces.enrolment import Application, Enrolments
 from cloister.spaces.errors import EnrolmentNotFound
 from cloister.spaces.lifecycle import Spaces, list_enrolments, list_teams, members_of
@@ -33,11 +40,6 @@ from cloister.spaces.schemas import (
     AgreementText,
     AgreementVersionList,
     AgreementVersionOut,
-    AllowListEntryOut,
-    AllowListIn,
-    AllowListPage,
-    AllowListReport,
-    AllowListRow,
     ApplicationIn,
     EnrolmentOut,
     EnrolmentPage,

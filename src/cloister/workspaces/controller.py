@@ -12,7 +12,7 @@ from cloister.core.events import Event, SandboxChanged, WorkspaceChanged, Worksp
 from cloister.core.principal import EVERYTHING
 from cloister.platform import Bus, Controller, Database, UnitOfWork, metrics
 from cloister.platform.logs import logger
-from cloister.sandboxes import FINAL, EnvironmentNotReady, Sandbox, SandboxController, SandboxSpec
+from cloister.sandboxes import FINAL, EnvironmentFailed, EnvironmentNotReady, Sandbox, SandboxController, SandboxSpec
 from cloister.spaces import Size, SpaceDeclaration, declared, get_space, in_space
 from cloister.workspaces.activity import Activity, Watch
 from cloister.workspaces.apps import app_of
@@ -29,6 +29,7 @@ FORGIVEN = timedelta(minutes=10)
 LOOK_AT_USE = timedelta(seconds=15)
 LOOKS_AT_ONCE = 32
 MAY_BUILD = timedelta(minutes=20)
+MAY_FAIL = timedelta(minutes=3)
 BUILDING = "Its environment is being built. It starts as soon as that is done; you need not wait here."
 
 
@@ -135,6 +136,10 @@ class WorkspaceController(Controller):
                 await self._set(row.id, "failed", f"{error.detail} It has been for long: ask an operator to look.")
             elif row.reason != BUILDING:
                 await self._set(row.id, "starting", BUILDING)
+        except EnvironmentFailed as error:  # it is tried again each minute: a registry may have been away
+            given_up = self._clock.now() - row.asked_at > MAY_FAIL
+            if given_up or row.reason != error.detail:
+                await self._set(row.id, "failed" if given_up else "starting", error.detail)
         except CloisterError as error:
             await self._set(row.id, "failed", error.detail)
 
@@ -264,7 +269,10 @@ class WorkspaceController(Controller):
         larger = allowed is None or any(mine > theirs for mine, theirs in zip(held(has), held(allowed), strict=True))
         elsewhere = False
         if (pinned := declaration.pinned(self._clock.now())) is not None and pinned.environment is not None:
-            elsewhere = sandbox.environment != pinned.environment  # the round began while it ran
+            # The round began while it ran; what works is not taken down for what could not start.
+            elsewhere = sandbox.environment != pinned.environment and self._workspaces.startable(
+                declaration, pinned.environment
+            )
         if allowed is not None and not larger and held(has) != held(allowed):
             await self._give_more(sandbox, allowed)
         due = None if row.due_at is None else row.due_at <= self._clock.now()

@@ -12,6 +12,7 @@ from cloister.core.pagination import MAX_PAGE
 from cloister.platform import Call
 from cloister.platform.call import current_call
 from cloister.platform.etags import check_seen, etag_of
+from cloister.sandboxes import EnvironmentNotReady
 from cloister.spaces import declared, get_space, get_team, in_space, parse_bytes, team_number
 from cloister.workspaces.capacity import Capacity, price_of
 from cloister.workspaces.models import Workspace
@@ -66,9 +67,11 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
             items=[
                 EnvironmentChoice(
                     name=one.name, title=one.title or one.name, description=one.description, icon=one.icon,
-                    packages=one.packages, ready=ready, pinned=pinned is not None and pinned.environment == one.name,
+                    packages=one.packages, ready=problem is None,
+                    problem=None if problem is None or isinstance(problem, EnvironmentNotReady) else problem.detail,
+                    pinned=pinned is not None and pinned.environment == one.name,
                 )
-                for one, ready in workspaces.choices(declaration)
+                for one, problem in workspaces.choices(declaration)
             ]
         )  # fmt: skip
 

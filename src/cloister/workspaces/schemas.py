@@ -42,6 +42,8 @@ class EnvironmentChoice(BaseModel):
     """As its space names them."""
     ready: bool
     """Whether it is built; else the first start waits for that."""
+    problem: str | None
+    """Why it cannot be built, where that is so."""
     pinned: bool
     """Whether the present round says that all have this one."""
 

@@ -122,18 +122,20 @@ class Workspaces:
         uow.publish(WorkspaceWanted(row.id))
         return row
 
-    def choices(self, declaration: SpaceDeclaration) -> list[tuple[EnvironmentDeclaration, bool]]:
-        """The environments that a workspace can have, and whether each could be started at once."""
-        found = []
-        for environment in declaration.environments:
-            if environment.app is not None:
-                try:
-                    self.sandboxes.inside(environment)
-                except CloisterError:
-                    found.append((environment, False))
-                else:
-                    found.append((environment, True))
-        return found
+    def choices(self, declaration: SpaceDeclaration) -> list[tuple[EnvironmentDeclaration, CloisterError | None]]:
+        """The environments that a workspace can have, each with what keeps it from being started at once."""
+        return [(one, self._problem(one)) for one in declaration.environments if one.app is not None]
+
+    def startable(self, declaration: SpaceDeclaration, name: str) -> bool:
+        """Whether a workspace could be started in an environment at once."""
+        return any(one.name == name and problem is None for one, problem in self.choices(declaration))
+
+    def _problem(self, environment: EnvironmentDeclaration) -> CloisterError | None:
+        try:
+            self.sandboxes.inside(environment)
+        except CloisterError as error:
+            return error
+        return None
 
     async def _make(
         self, uow: UnitOfWork, declaration: SpaceDeclaration, team: int, wanted: str | None = None

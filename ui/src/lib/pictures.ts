@@ -19,7 +19,10 @@ export async function shrunk(file: Blob, fault: string): Promise<string> {
   const canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
   const scale = Math.max(WIDTH / image.width, HEIGHT / image.height);
   const [width, height] = [image.width * scale, image.height * scale];
-  canvas.getContext("2d")?.drawImage(image, (WIDTH - width) / 2, (HEIGHT - height) / 2, width, height);
+  const paper = canvas.getContext("2d");
+  if (paper) paper.fillStyle = "#fff"; // a JPEG knows no transparency
+  paper?.fillRect(0, 0, WIDTH, HEIGHT);
+  paper?.drawImage(image, (WIDTH - width) / 2, (HEIGHT - height) / 2, width, height);
   image.close();
   for (const quality of [0.85, 0.6, 0.35]) {
     const data = canvas.toDataURL("image/jpeg", quality);

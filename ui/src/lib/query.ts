@@ -19,9 +19,9 @@ export async function send(space: string, sql: string, accept: string, signal?: 
     throw cutOff(signal);
   }
   if (answer.ok) return answer;
-  const said = (await answer.json().catch(() => ({ code: "internal", detail: "" }))) as { code: string; detail: string };
+  const said = (await answer.json().catch(() => ({ code: "internal", detail: "" }))) as { code: string; title?: string; detail: string };
   if (answer.status === 401) window.dispatchEvent(new CustomEvent("cloister:signed-out"));
-  throw new ApiError(answer.status, said.code, said.detail);
+  throw new ApiError(answer.status, said.code, said.detail, [], said.title);
 }
 
 /** The names of columns, each once: what a statement calls the same is counted. */

@@ -1,5 +1,6 @@
 // A team's notebook: its state, kept fresh, and what one can do with it.
 import { computed, onScopeDispose, watch } from "vue";
+import { when } from "../i18n";
 import { api, ApiError, must, type Schemas } from "../api/client";
 import { useI18n } from "vue-i18n";
 import { useAction, useLoad } from "./load";
@@ -11,6 +12,7 @@ export function useBusy() {
   const { t } = useI18n();
   return (row: Workspace | null): string => {
     if (!row?.busy_word) return row?.busy ?? "";
+    if (row.busy_word === "kept") return t("busy_kept", { value: when(row.keep_until) });
     return row.busy_word === "kernels" ? t("busy_kernels", { n: Number(row.busy_value) }, Number(row.busy_value)) : t(`busy_${row.busy_word}`, { value: row.busy_value });
   };
 }

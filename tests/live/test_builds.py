@@ -250,3 +250,64 @@ async def test_a_hostile_build_harms_nobody(studio, tmp_path, kind, said):
     assert platform.disks.named("build-") == []
     assert await platform.backend.known() == set()
     assert not (module / "written").exists()
+
+
+@pytest.fixture
+def go_proxy(tmp_path, monkeypatch):
+    """A proxy of Go modules on this machine, that has one module; yields the network to allow."""
+    import functools
+    import http.server
+    import io
+    import threading
+    import zipfile
+
+    folder = tmp_path / "proxy" / "example.org" / "greeting" / "@v"
+    folder.mkdir(parents=True)
+    mod = "module example.org/greeting\n\ngo 1.24\n"
+    (folder / "list").write_text("v1.0.0\n")
+    (folder / "v1.0.0.info").write_text('{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}')
+    (folder / "v1.0.0.mod").write_text(mod)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("example.org/greeting@v1.0.0/go.mod", mod)
+        archive.writestr("example.org/greeting@v1.0.0/hello.go", 'package greeting\n\nconst Word = "from a proxy"\n')
+    (folder / "v1.0.0.zip").write_bytes(out.getvalue())
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path / "proxy"))
+    with http.server.ThreadingHTTPServer(("0.0.0.0", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("GOPROXY", f"http://{socket.gethostname()}:{server.server_port}")
+        monkeypatch.setenv("GOSUMDB", "off")
+        yield [socket.gethostbyname(socket.gethostname())]
+        server.shutdown()
+
+
+async def test_a_module_in_go_has_its_packages_from_a_proxy(tmp_path, go_proxy):
+    main = """package main
+
+import (
+	"time"
+
+	"cloister"
+	"example.org/greeting"
+)
+
+func main() {
+	cloister.Output(greeting.Word)
+	time.Sleep(time.Hour)
+}
+"""
+    needs = f"{GO_MOD}\nrequire example.org/greeting v1.0.0\n"
+    async with live_platform(tmp_path, gateway="off", egress_allow_networks=go_proxy) as studio:
+        ann = await studio.person("ann")
+        files = {"main.go": f"{main}// {uuid.uuid4()}\n", "go.mod": needs}
+        release = await studio.publish(ann, "greeter", files, seconds=300)
+        assert release["state"] == "ready", release["reason"]
+        assert release["requirements"] == ["example.org/greeting@v1.0.0"]
+        board = await studio.dashboard(ann, [{"id": "i", "module": "greeter"}])
+        async with studio.look(ann, board) as viewer:
+            assert (await viewer.output())["model"] == "from a proxy"

@@ -125,8 +125,13 @@ class InnerApi:
             sandbox.listener.close()  # opened before: the new one takes the name
         inner = sandbox.place.sockets / "inner.sock"
         inner.unlink(missing_ok=True)
-        with short_path(inner) as name:
-            sandbox.listener = await asyncio.get_running_loop().create_unix_server(_bounded(sandbox.runner), name)
+        with short_path(
+            inner
+        ) as name:  # known before it serves: whoever is cancelled in between leaves it to `hang_up`
+            sandbox.listener = await asyncio.get_running_loop().create_unix_server(
+                _bounded(sandbox.runner), name, start_serving=False
+            )
+        await sandbox.listener.start_serving()
         inner.chmod(0o666)  # its folder is closed to all but us; inside, the team's user may connect
         if not sandbox.waits and sandbox.assignment.get("egress", True):
             await self._open_egress(sandbox)
@@ -151,7 +156,8 @@ class InnerApi:
             await self._proxy.serve(client, sandbox.rules, reader, writer)
 
         with short_path(path) as name:
-            sandbox.egress = await asyncio.start_unix_server(serve, name)
+            sandbox.egress = await asyncio.start_unix_server(serve, name, start_serving=False)
+        await sandbox.egress.start_serving()
         path.chmod(0o666)
 
     async def close(self, sandbox: Connected) -> None:

@@ -137,7 +137,13 @@ class OciBackend:
     ) -> int:
         bundle = self._bundle(id_)
         document = json.dumps(config(id_, spec, place, self.layout, uid, volume, root))
-        await asyncio.to_thread(_prepare, bundle, place, document, None if self.layout.rootless else uid)
+        uid_outside = None if self.layout.rootless else uid
+        preparing = asyncio.ensure_future(asyncio.to_thread(_prepare, bundle, place, document, uid_outside))
+        try:
+            await asyncio.shield(preparing)
+        except asyncio.CancelledError:  # the thread goes on: what it makes is there when `remove` looks, and not after
+            await asyncio.wait({preparing})
+            raise
         runtime = "runsc" if spec.gvisor else self._usual
         await asyncio.to_thread(write_whole, bundle / "runtime", runtime)
         pid_file = bundle / "pid"

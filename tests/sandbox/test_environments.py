@@ -41,3 +41,29 @@ async def test_within_its_bounds_it_is_built_and_each_line_of_the_installer_is_h
 async def test_a_package_that_is_not_there_is_named(tmp_path):
     with pytest.raises(EnvironmentBuildFailed, match="no-such-package-of-anybody"):
         await Environments(tmp_path, Path(sys.executable)).ensure(["no-such-package-of-anybody"], bounds=Bounds(60, 1))
+
+
+async def test_newer_releases_take_the_place_of_what_there_is_only_when_they_are_built(tmp_path, monkeypatch):
+    environments = Environments(tmp_path, Path(sys.executable))
+    before = await environments.ensure(["iniconfig"])
+    real, starts = environments._lock, []
+
+    async def fails(wanted, lock):
+        starts.append(environments.ready(["iniconfig"]))
+        raise EnvironmentBuildFailed("the registry is away")
+
+    monkeypatch.setattr(environments, "_lock", fails)
+    with pytest.raises(EnvironmentBuildFailed):
+        await environments.refresh(["iniconfig"])
+    assert starts == [before], "whoever starts meanwhile starts with what there was"
+    assert environments.ready(["iniconfig"]) == before
+
+    async def newer(wanted, lock):
+        await real(wanted + "# chosen anew\n", lock)
+        lock.write_text(lock.read_text() + "# newer\n")
+
+    monkeypatch.setattr(environments, "_lock", newer)
+    after = await environments.refresh(["iniconfig"])
+    assert environments.ready(["iniconfig"]) == after
+    assert after.id != before.id
+    assert before.path.is_dir(), "what runs goes on with it"

@@ -248,9 +248,8 @@ class Runner:
                 self._by_sandbox[row.id] = (session, instance)
                 self._ends[row.id] = asyncio.get_running_loop().create_future()
         except BaseException:
-            if (
-                row is not None and row.id in self._ends
-            ):  # it may have been committed all the same: nobody else stops it
+            # It may have been committed all the same: nobody else stops it.
+            if row is not None and row.id in self._ends:
                 await asyncio.shield(self._let_go(row.id))
             raise
         return row.id

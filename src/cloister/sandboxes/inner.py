@@ -125,9 +125,8 @@ class InnerApi:
             sandbox.listener.close()  # opened before: the new one takes the name
         inner = sandbox.place.sockets / "inner.sock"
         inner.unlink(missing_ok=True)
-        with short_path(
-            inner
-        ) as name:  # known before it serves: whoever is cancelled in between leaves it to `hang_up`
+        # Known before it serves: whoever is cancelled in between leaves it to `hang_up`.
+        with short_path(inner) as name:
             sandbox.listener = await asyncio.get_running_loop().create_unix_server(
                 _bounded(sandbox.runner), name, start_serving=False
             )

@@ -143,6 +143,7 @@ def settings(gateway, safe, token=None):
     c.LabApp.extension_manager = "readonly"
     c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
     c.LabApp.collaborative = not safe
+    c.LabApp.expose_app_in_browser = True  # to the gateway's banner, which lets kernels be found again at once
     c.BaseFileIdManager.db_path = f"{RUNTIME}/file-ids.db"  # its default was read from the zygote's own HOME
     c.SQLiteYStore.db_path = f"{RUNTIME}/ystore.db"
     c.ServerApp.jpserver_extensions = {"jupyterlab": True, "jupyter_lsp": False, "notebook_shim": False}

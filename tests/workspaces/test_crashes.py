@@ -61,15 +61,18 @@ async def away(tmp_path):
             await until(running, 90, 0.3)
             found = Away(server, http, token, team, f"blue.cup.localhost:{port}")
             found.port, found.client = int(port), client
-            yield found
-            with contextlib.suppress(Exception):
+            try:
+                yield found
+            finally:
+                if not server.lives():  # a test that failed between the kill and the start leaves a sandbox behind
+                    await asyncio.to_thread(server.start)
                 await client.insist("POST", f"/spaces/cup/teams/{team}/workspace/stop")
 
                 async def stopped():
                     found = (await client.insist("GET", f"/spaces/cup/teams/{team}/workspace")).json()
                     return found["state"] == "stopped"
 
-                await until(stopped, 15, 0.1)
+                await until(stopped, 30, 0.1)
     finally:
         server.stop()
 
@@ -104,18 +107,17 @@ async def test_an_open_notebook_goes_on_by_itself_when_caddy_or_the_control_plan
         await until(away.serves, 15, 0.1)
         await goes_on(visitor, 1, "x is 21")
         away.server.kill()
-        await visitor.write(2, "x *= 2; print('now', x)")
+        await expect(visitor.banner).to_contain_text("The connection is lost. What you write stays here")
+        await visitor.write(2, "x *= 2; print('now', x)")  # no dialog of JupyterLab's takes the keyboard meanwhile
         await asyncio.to_thread(away.server.start)
         await until(away.serves, 30, 0.1)
         await goes_on(visitor, 2, "now 42")
+        await expect(visitor.banner).to_be_hidden()
         await visitor.save("open.ipynb", "now 42")
 
 
 async def goes_on(visitor, index, text):
     """Run a cell that was written before; its page finds its kernel again by itself, in its own time."""
-    dialog = visitor.page.locator(".jp-Dialog", has_text="Server Connection Error")
-    if await dialog.count():  # JupyterLab's own word; it tries again by itself all the same
-        await dialog.get_by_role("button").last.click()
     await visitor.cell(index).locator(".cm-content").click()
     await visitor.page.keyboard.press("Shift+Enter")
     await expect(visitor.output(index)).to_contain_text(text, timeout=LONG)

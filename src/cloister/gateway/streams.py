@@ -78,6 +78,7 @@ class Streams:
         )
         await out.prepare(request)
         with self._news() as waiting, contextlib.suppress(ConnectionError):
+            await out.write(b"retry: 1000\n\n")  # a browser's own three seconds are long when it is only Caddy that restarts
             while True:
                 waiting.clear()
                 try:

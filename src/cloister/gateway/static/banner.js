@@ -24,8 +24,44 @@
     box.style.display = words ? "flex" : "none";
   }
 
+  // Nothing answers: the platform restarts, or the network is away. JupyterLab says so in a dialog that takes the keyboard
+  // from whoever is typing, again and again; this says it beside their work, and closes that before it is painted.
+  const BLIP_MS = 2000;
+  let lost = null; // the timer that says so
+  const dialogs = new MutationObserver(quiet);
+
+  function lose() {
+    if (lost !== null || gone !== null) return;
+    lost = setTimeout(() => say(t("The connection is lost. What you write stays here, and it goes on by itself.", "Die Verbindung ist unterbrochen. Was Sie schreiben, bleibt hier, und es geht von selbst weiter.")), BLIP_MS);
+    dialogs.observe(document.body, { childList: true, subtree: true });
+    quiet();
+  }
+
+  function find() {
+    clearTimeout(lost);
+    lost = null; // what there is to say now, the stream says
+    dialogs.disconnect();
+    reconnect();
+  }
+
+  // JupyterLab waits longer and longer before it looks for its kernels again, and gives up after two minutes.
+  function reconnect() {
+    for (const widget of window.jupyterapp?.shell.widgets("main") ?? []) {
+      const kernel = (widget.context ?? widget).sessionContext?.session?.kernel;
+      if (kernel && kernel.connectionStatus !== "connected") kernel.reconnect().catch(() => {}); // it goes on trying
+    }
+  }
+
+  function quiet() {
+    for (const dialog of document.querySelectorAll(".jp-Dialog")) {
+      const buttons = dialog.querySelectorAll(".jp-Dialog-button"); // nothing to choose but never to see it again
+      if (buttons.length === 1 && dialog.querySelector("input[type=checkbox]")) buttons[0].click();
+    }
+  }
+
   // A browser gives up on a stream that was answered with an error: while the platform restarts, say.
-  let wait = 1000;
+  const FIRST_WAIT_MS = 500;
+  let wait = FIRST_WAIT_MS;
   async function again() {
     const asked = new AbortController();
     try {
@@ -40,7 +76,7 @@
       asked.abort();
     }
     wait = Math.min(wait * 2, 30000);
-    setTimeout(follow, wait);
+    setTimeout(follow, wait * (0.5 + Math.random())); // not every page in the same moment
   }
 
   function end(reason, home) {
@@ -53,8 +89,12 @@
 
   function follow() {
     const source = new EventSource("/_cloister/events");
-    source.addEventListener("open", () => (wait = 1000));
+    source.addEventListener("open", () => {
+      wait = FIRST_WAIT_MS;
+      if (lost !== null) find();
+    });
     source.addEventListener("error", () => {
+      lose();
       if (source.readyState === EventSource.CLOSED && gone !== "ended") void again();
     });
     source.addEventListener("here", () => {

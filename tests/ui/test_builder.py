@@ -3,11 +3,13 @@
 import json
 import re
 
+import pytest
 from playwright.async_api import expect
 
 from tests.support import until
 from tests.ui.conftest import register
-from tests.ui.test_members import _published
+
+pytestmark = pytest.mark.shipped_modules
 
 TEXTS = {
     "name": "Board",
@@ -22,7 +24,7 @@ TEXTS = {
 async def opened(person, site):
     page = person.page
     await register(person)
-    await until(lambda: _published(page, "text", "simulated-sensors"), 90, 0.3)
+    await until(lambda: person.published("text", "simulated-sensors"), 90, 0.3)
     team = (await (await page.request.get(f"{site.base}/api/v1/me/spaces")).json())["items"][0]["enrolment"]["team"]
     made = await page.request.post(
         f"{site.base}/api/v1/spaces/course/dashboards", data={"team": team, "document": TEXTS},

@@ -7,7 +7,6 @@ from playwright.async_api import expect
 
 from tests.support import csv_file, declare, until
 from tests.ui.conftest import begin_to_register, register
-from tests.ui.test_members import _published
 
 
 def changed(site, **changes):
@@ -92,11 +91,12 @@ async def test_an_owner_says_by_a_list_who_may_enrol(somebody, site):
     await page.get_by_text("Nobody is on the list yet.").wait_for()
 
 
+@pytest.mark.shipped_modules
 async def test_one_makes_a_token_forks_a_module_and_leaves_a_space(somebody, site):
     person = await somebody("ada")
     page = person.page
     await register(person)
-    await until(lambda: _published(page, "gauge"), 90, 0.3)
+    await until(lambda: person.published("gauge"), 90, 0.3)
     await person.go("/account")
     await page.get_by_label("Name", exact=True).last.fill("my script")
     await page.get_by_role("button", name="New token").click()
@@ -184,6 +184,7 @@ async def test_one_space_whose_terms_are_unsigned_hides_nothing_of_another(someb
     await expect(page.get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.shipped_modules
 @pytest.mark.parametrize("way", ["from right to left", "with little motion", "in the dark"])
 async def test_the_main_pages_hold(somebody, site, way):
     options = {"with little motion": {"reduced_motion": "reduce"}, "in the dark": {"color_scheme": "dark"}}.get(way, {})
@@ -213,6 +214,7 @@ async def test_the_main_pages_hold(somebody, site, way):
         assert await page.evaluate(moving) == 0
 
 
+@pytest.mark.shipped_modules
 async def test_the_whole_application_speaks_german(somebody, site):
     """No English of the application's own is left on the pages that members and stewards use most."""
     person, steward = await somebody("ada"), await somebody("steward")

@@ -40,6 +40,14 @@ async def test_an_author_writes_a_module_in_the_browser_and_publishes_it(somebod
     chosen = {"name": "notes.md", "mimeType": "text/markdown", "buffer": b"# Notes\n"}
     await page.get_by_label("Upload files or a ZIP").set_input_files(chosen)
     await page.get_by_role("button", name="notes.md", exact=True).first.click()
+    await page.locator(".monaco-editor").first.click()
+    await page.keyboard.type("Draft")
+    await expect(page.get_by_text("not saved: notes.md")).to_be_visible()
+    await page.get_by_role("button", name="main.py", exact=True).first.click()
+    await page.get_by_role("button", name="notes.md •", exact=True).first.click()
+    await page.locator(".monaco-editor").first.click()
+    await page.keyboard.press("Control+z")
+    await expect(page.get_by_text("not saved")).to_be_hidden()  # each tab keeps what can be undone in it
     await page.get_by_role("button", name="Close notes.md").click()
     await page.get_by_role("button", name="Repository").click()
     await page.get_by_label("Address").fill("https://git.example/look.git")

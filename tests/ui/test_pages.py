@@ -1,5 +1,6 @@
 """What holds on every page, whoever looks."""
 
+import pytest
 from playwright.async_api import expect
 
 from tests.support import declare
@@ -67,6 +68,7 @@ async def test_nothing_is_asked_of_another_site_and_no_script_stands_in_a_page(s
     assert (await person.page.request.get(site.base + "/api/v1/nosuch")).status == 404
 
 
+@pytest.mark.shipped_modules
 async def test_no_page_is_wider_than_a_phone(somebody, site):
     member, steward, operator = await somebody("ada"), await somebody("steward", viewport=PHONE), await somebody("operator", viewport=PHONE)  # fmt: skip
     await register(member)

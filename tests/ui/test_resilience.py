@@ -3,11 +3,11 @@
 import csv
 import json
 
+import pytest
 from playwright.async_api import expect
 
 from tests.support import declare, until
 from tests.ui.conftest import begin_to_register, register
-from tests.ui.test_members import _published
 from tests.workspaces.browser import SCREENSHOTS
 
 SQL = "select town, sum(mm) as mm from rain group by town order by town"
@@ -18,25 +18,18 @@ def drawn(id_, module, y):
     return {"id": id_, "module": module, "title": id_, "x": 0, "y": y, "width": 12, "height": 6, "source": source}
 
 
-async def call(page, method, path, body=None):
-    """Ask the API as the person in the page."""
-    base = page.url.split("/s/")[0].split("/home")[0]
-    answer = await page.request.fetch(f"{base}/api/v1{path}", method=method, data=body)
-    assert answer.ok, await answer.text()
-    return await answer.json() if await answer.body() else None
-
-
+@pytest.mark.shipped_modules
 async def test_widgets_that_change_places_go_on_drawing(somebody):
     person = await somebody("ada")
     page = person.page
     await register(person)
-    await until(lambda: _published(page, "sql", "bar", "table"), 90, 0.3)
-    team = (await call(page, "GET", "/me/spaces"))["items"][0]["enrolment"]["team"]
+    await until(lambda: person.published("sql", "bar", "table"), 90, 0.3)
+    team = (await person.call("GET", "/me/spaces"))["items"][0]["enrolment"]["team"]
     document = {
         "name": "Two", "integrations": [{"id": "sql", "module": "sql", "values": {"sql": SQL}}],
         "widgets": [drawn("upper", "table", 0), drawn("lower", "bar", 6)],
     }  # fmt: skip
-    board = await call(page, "POST", "/spaces/course/dashboards", {"team": team, "document": document})
+    board = await person.call("POST", "/spaces/course/dashboards", {"team": team, "document": document})
     await person.go(f"/s/course/dashboards/{board['id']}?edit")
     sections = {name: page.locator(f'section.widget[aria-label="{name}"]') for name in ("upper", "lower")}
     for one in sections.values():
@@ -154,6 +147,7 @@ async def test_an_answer_shows_years_as_years_columns_of_one_name_and_all_of_its
     assert "2023" in (await (await coming.value).path()).read_text(), "of what was run"
 
 
+@pytest.mark.shipped_modules
 async def test_a_query_is_stopped_and_its_answer_goes_onto_a_dashboard_beside_another(somebody, site):
     person = await somebody("ada")
     page = person.page
@@ -164,6 +158,7 @@ async def test_a_query_is_stopped_and_its_answer_goes_onto_a_dashboard_beside_an
     await page.get_by_role("button", name="Cancel").click()
     await page.get_by_text("You stopped this query.").wait_for()
     await until(lambda: _open_queries(site, 0), 20)
+    await until(lambda: person.published("sql", "table"), 90, 0.3)
     for number in (1, 2):
         await person.go(f"/s/course/sql?sql=select town, sum(mm) as mm, {number} as n from rain group by town")
         await page.get_by_role("button", name="Run", exact=True).click()

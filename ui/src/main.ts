@@ -8,6 +8,7 @@ import { de, en } from "vuetify/locale";
 import App from "./App.vue";
 import { i18n } from "./i18n";
 import type { ApiError } from "./api/client";
+import { primaries } from "./lib/colour";
 import { unreached } from "./lib/load";
 import { refresh, session } from "./lib/session";
 import { router } from "./router";
@@ -30,7 +31,7 @@ async function reached(): Promise<void> {
 
 async function begin(): Promise<void> {
   await reached();
-  const primary = session.platform?.color ?? "#1f5fa8";
+  const primary = primaries(session.platform?.color ?? "#1f5fa8");
   const dark = localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const vuetify = createVuetify({
     locale: { locale: i18n.global.locale.value, fallback: "en", messages: { de, en } },
@@ -38,8 +39,8 @@ async function begin(): Promise<void> {
     theme: {
       defaultTheme: dark,
       themes: {
-        light: { variables: { "medium-emphasis-opacity": 0.82 }, colors: { primary, background: "#f5f7fa", surface: "#ffffff", error: "#b3261e", success: "#1d6f42", warning: "#8a5a00" } },
-        dark: { dark: true, variables: { "medium-emphasis-opacity": 0.82 }, colors: { primary: "#8fbcf0", background: "#10161d", surface: "#1a222c", error: "#f2b8b5", success: "#7fd6a2", warning: "#f0c674" } },
+        light: { variables: { "medium-emphasis-opacity": 0.82 }, colors: { primary: primary.light, background: "#f5f7fa", surface: "#ffffff", error: "#b3261e", success: "#1d6f42", warning: "#8a5a00" } },
+        dark: { dark: true, variables: { "medium-emphasis-opacity": 0.82 }, colors: { primary: primary.dark, background: "#10161d", surface: "#1a222c", error: "#f2b8b5", success: "#7fd6a2", warning: "#f0c674" } },
       },
     },
     defaults: {

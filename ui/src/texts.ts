@@ -553,6 +553,7 @@ const texts = {
   notBuilt: ["not built yet", "noch nicht gebaut"],
   nobody: ["nobody", "niemanden"],
   branding: ["Name and looks", "Name und Aussehen"],
+  colourTooFaint: ["White words on this colour are hard to read. The logo keeps it; buttons and links have a darker shade of it.", "Weiße Schrift auf dieser Farbe ist schwer zu lesen. Das Logo behält sie; Schaltflächen und Links bekommen einen dunkleren Ton davon."],
   colour: ["Colour", "Farbe"],
   welcomeText: ["Words of welcome", "Begrüßung"],
   signInText: ["Words above the sign-in", "Text über der Anmeldung"],

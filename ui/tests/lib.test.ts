@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { settled } from "../src/lib/board";
+import { contrast, primaries } from "../src/lib/colour";
 import { hitsIn } from "../src/lib/draft";
 import { tableNames } from "../src/lib/tables";
 import { slug, unanswered } from "../src/lib/form";
@@ -75,4 +76,16 @@ it("finds words in files by line", () => {
 it("makes tables of files, whose names differ and need no quotes", () => {
   expect(tableNames(["2023_sales.csv", "2024_sales.csv", "Ages (new).csv.gz", "ages new.xlsx", "…", "€.csv"])).toEqual(["t_2023_sales", "t_2024_sales", "ages_new", "ages_new_2", "table", "table_2"]);
   for (const name of tableNames(Array.from({ length: 30 }, () => `${"x".repeat(90)}.csv`))) expect(name).toMatch(/^[a-z][a-z0-9_]{0,62}$/);
+});
+
+describe("a brand's colour", () => {
+  it("is kept where words in it can be read", () => {
+    expect(contrast("#000000", "#ffffff")).toBeCloseTo(21);
+    expect(primaries("#1f5fa8").light).toBe("#1f5fa8");
+  });
+  it.each(["#ffff00", "#000000", "#ffffff", "#777777", "#E91E63"])("%s has a shade for each theme", (color) => {
+    const { light, dark } = primaries(color);
+    expect(contrast(light, "#ffffff")).toBeGreaterThan(4.5);
+    expect(contrast(dark, "#1a222c")).toBeGreaterThan(4.5);
+  });
 });

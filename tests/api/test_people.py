@@ -3,7 +3,9 @@
 import json
 
 import aiohttp
+from sqlalchemy import select
 
+from cloister.platform.mail import Letter
 from tests.support import blueprint, declare, until
 
 
@@ -80,3 +82,16 @@ async def test_operators_are_told_that_they_are(api):
     operator, ana = await api.sign_in("operator"), await api.sign_in("ana")
     assert (await operator.get("/me/spaces")).json()["operator"]
     assert not (await ana.get("/me/spaces")).json()["operator"]
+
+
+async def test_letters_are_written_in_the_language_that_somebody_reads(api):
+    await declare(api.platform, blueprint())
+    ann = await api.sign_in("ann")
+    assert (await ann.get("/me")).json()["language"] == "en"
+    assert (await ann.put("/me/language", json={"language": "tlh"})).status_code == 422
+    assert (await ann.put("/me/language", json={"language": "de"})).json()["language"] == "de"
+    await api.member("ann")
+    async with api.platform.database.read() as uow:
+        letters = (await uow.session.scalars(select(Letter).where(Letter.to == "ann@test.example"))).all()
+    assert [letter.subject for letter in letters] == ["Willkommen bei A course"]
+    assert letters[0].text.startswith("Guten Tag ann,\n\nSie sind dabei: A course.")

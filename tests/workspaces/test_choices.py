@@ -72,7 +72,7 @@ async def test_a_round_that_begins_reaches_those_who_are_at_work_after_the_grace
         controller = next(one for one in api.platform.controllers() if one.name == "workspaces")
 
         async def moved():
-            controller._used.clear()  # it looks now and then
+            controller._due.clear()  # it looks now and then
             controller.wake()
             row = await ada.workspace()
             return row["state"] == "running" and row["sandbox"] not in {first, None} and row

@@ -228,7 +228,7 @@ async def test_a_hung_workspace_keeps_nobody_else_waiting(cup, desk):
 
         await until(deaf)
         controller = cup.platform.workspace_controller
-        controller._used.clear()
+        controller._due.clear()
         await controller.look()
         assert controller._looks, "it is being looked at"
         bob = await desk("bob")

@@ -7,7 +7,7 @@ from cloister.core.ids import person_label, team_label
 from cloister.core.principal import Role
 from cloister.identity import get_person
 from cloister.platform import UnitOfWork
-from cloister.platform.mail import queue_letter
+from cloister.platform.letters import Fact, Phrase, write_letter
 from cloister.spaces import get_space
 
 
@@ -17,23 +17,20 @@ async def tell_reviewers(uow: UnitOfWork, clock: Clock, bindings: Bindings, row:
     Neither names of files nor reasons: letters leave the platform.
     """
     title = (await get_space(uow, row.space)).title
-    asks = f"team {team_label(row.team)} ({person_label(row.person)}) asks to take {len(row.files)} file(s) out of {title}."
+    facts: dict[str, Fact] = {
+        "title": title,
+        "team": team_label(row.team),
+        "asker": person_label(row.person),
+        "count": len(row.files),
+    }
     here = f"{public_url}/s/{row.space}"
     deciders = await _with_role(uow, clock, bindings, row.space, Role.STEWARD, Role.REVIEWER)
-    if told := deciders - {row.person, *row.insiders}:
-        subject = f"Files wait for your review in {title}"
-        text = f"{asks} Look at them here:\n\n{here}/exports\n"
-    else:
+    told, letter, link = deciders - {row.person, *row.insiders}, "export_waits", f"{here}/exports"
+    if not told:
         told = await _with_role(uow, clock, bindings, row.space, Role.OWNER)
-        subject = f"Nobody may decide on an export from {title}"
-        text = (
-            f"{asks} Only a steward or reviewer who is not in that team may decide, and there is none. "
-            f"Appoint somebody here:\n\n{here}/settings\n"
-        )
+        letter, link = "export_stuck", f"{here}/settings"
     for number in sorted(told):
-        person = await get_person(uow, number)
-        if person.email:
-            queue_letter(uow, clock, to=person.email, subject=subject, text=f"Hello {person.name},\n\n{text}")
+        write_letter(uow, clock, await get_person(uow, number), letter, link=link, **facts)
 
 
 async def _with_role(uow: UnitOfWork, clock: Clock, bindings: Bindings, space: str, *roles: Role) -> set[int]:
@@ -47,14 +44,8 @@ async def _with_role(uow: UnitOfWork, clock: Clock, bindings: Bindings, space: s
 
 async def tell_asker(uow: UnitOfWork, clock: Clock, row: Export, public_url: str) -> None:
     """Tell who asked what became of it."""
-    person = await get_person(uow, row.person)
-    if not person.email:
-        return
-    title = (await get_space(uow, row.space)).title
-    word = "may leave: you can download them now" if row.state == "approved" else "may not leave"
-    because = f"\n\nThe reviewer wrote: {row.reason}" if row.reason else ""
-    queue_letter(
-        uow, clock, to=person.email, subject=f"Your export from {title}: {row.state}",
-        text=f"Hello {person.name},\n\nthe files that you asked to take out of {title} {word}.{because}\n\n"
-        f"{public_url}/s/{row.space}/exports\n",
+    write_letter(
+        uow, clock, await get_person(uow, row.person), f"export_{row.state}", title=(await get_space(uow, row.space)).title,
+        because=Phrase("because", {"reason": row.reason}) if row.reason else Phrase(),
+        link=f"{public_url}/s/{row.space}/exports",
     )  # fmt: skip

@@ -16,7 +16,15 @@ from cloister.access import Decider, scoped_get
 from cloister.audit import Draft, Name, Outcome, Recorder
 from cloister.core.actions import Action
 from cloister.core.errors import CloisterError, Unauthenticated
-from cloister.core.events import AccessChanged, Event, SandboxChanged, SpaceChanged, WorkspaceChanged, WorkspaceWanted
+from cloister.core.events import (
+    AccessChanged,
+    Event,
+    SandboxChanged,
+    SignedOut,
+    SpaceChanged,
+    WorkspaceChanged,
+    WorkspaceWanted,
+)
 from cloister.core.ids import team_label
 from cloister.core.principal import Principal
 from cloister.gateway.entering import Entering
@@ -31,6 +39,9 @@ from cloister.workspaces import App, Workspace, app_of, environment_now
 
 REMEMBER_SECONDS = 0.5
 REMEMBER_MANY = 20_000
+LOOK_AGAIN_SECONDS = 30.0
+"""So long what is open (a page, a kernel's channel, a download) goes on without news. To decide costs some 5 ms: twice a second
+for each of a few hundred open pages would be more than the machine has."""
 NOTED_SECONDS = 60.0
 Ground: TypeAlias = tuple[str | int | None, ...]
 
@@ -82,7 +93,7 @@ class Decisions:
         self._recorder = recorder
         self._turned_away: dict[tuple[int, int], float] = {}
         self._memory: Memory[Asked, Allowed | CloisterError] = Memory(REMEMBER_SECONDS, REMEMBER_MANY)
-        for kind in (AccessChanged, WorkspaceChanged, WorkspaceWanted, SandboxChanged, SpaceChanged):
+        for kind in (AccessChanged, SignedOut, WorkspaceChanged, WorkspaceWanted, SandboxChanged, SpaceChanged):
             bus.subscribe(kind, self._on_news)
 
     def _on_news(self, event: Event) -> None:
@@ -91,6 +102,8 @@ class Decisions:
                 self._memory.clear()
             case AccessChanged(space, person) if person is not None:
                 self._memory.forget(("person", space, person), ("refused", space))
+            case SignedOut(person):
+                self._memory.forget(("who", person))
             case AccessChanged(space) | SpaceChanged(space):
                 self._memory.forget(("space", space))
             case WorkspaceChanged(workspace) | WorkspaceWanted(workspace):
@@ -107,6 +120,12 @@ class Decisions:
         found = self._memory.get(asked)
         self._memory.look_ahead(asked, self._look)
         return None if isinstance(found, CloisterError) else found
+
+    def stands(self, asked: Asked, allowed: Allowed) -> bool:
+        """Whether there was no news of what a decision rests on. What is open need not be decided on anew until there is, but
+        for what ends by time alone: that is looked for now and then (`LOOK_AGAIN_SECONDS`).
+        """
+        return self._memory.stands(asked, allowed)
 
     async def decide(self, asked: Asked) -> Allowed:
         """Return what is allowed.
@@ -201,7 +220,8 @@ def _grounds(asked: Asked, answer: Allowed | CloisterError) -> list[Ground]:
         space = asked.address.space
         return [("space", space), ("refused", space), ("workspace", None)]
     grounds: list[Ground] = [
-        ("space", answer.space), ("person", answer.space, answer.person), ("workspace", answer.workspace),
+        ("space", answer.space), ("person", answer.space, answer.person), ("who", answer.person),
+        ("workspace", answer.workspace),
     ]  # fmt: skip
     return grounds if answer.sandbox is None else [*grounds, ("sandbox", answer.sandbox)]
 

@@ -40,11 +40,11 @@ BANNER = b'<script src="/_cloister/banner.js" defer></script></head>'
 
 @dataclass(frozen=True, eq=False)
 class _Way:
-    """An answer that is on its way: for whom, and from which sandbox."""
+    """An answer that is on its way, and on whose right."""
 
     request: web.Request
     asked: Asked
-    sandbox: str | None
+    allowed: Allowed
 
 
 class Leaving:
@@ -60,11 +60,13 @@ class Leaving:
         self._recorder = recorder
         self._uploads = Uploads(settings)
 
-    async def recheck(self) -> None:
-        """Cut every answer whose asker may no longer be here."""
+    async def recheck(self, *, everybody: bool) -> None:
+        """Cut answers whose asker may no longer be here: of those of whom there is news, or of everybody."""
         for way in list(self._open):
+            if not everybody and self._decisions.stands(way.asked, way.allowed):
+                continue
             try:
-                still = (await self._decisions.decide(way.asked)).sandbox == way.sandbox
+                still = (await self._decisions.decide(way.asked)).sandbox == way.allowed.sandbox
             except CloisterError:
                 still = False
             if not still and way in self._open and way.request.transport is not None:
@@ -78,7 +80,7 @@ class Leaving:
         Raises:
             DownloadsBlocked, TooLargeToView, BudgetSpent, UploadTooLarge, CommandRefused: what the space does not let happen.
         """
-        way = _Way(request, asked, allowed.sandbox)
+        way = _Way(request, asked, allowed)
         self._open.add(way)
         try:
             return await self._serve(request, allowed, document=document)

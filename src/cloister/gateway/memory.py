@@ -94,6 +94,11 @@ class Memory(Generic[Q, A]):
         found = self._kept.get(question)
         return None if found is None or monotonic() - found.at > self.seconds else found.answer
 
+    def stands(self, question: Q, answer: A) -> bool:
+        """Whether an answer is what was found last, however long ago, and nothing that it rests on has changed since."""
+        found = self._kept.get(question)
+        return found is not None and found.answer is answer
+
     def _land(self, question: Q, news: set[Hashable]) -> None:
         """From now on nobody joins this look."""
         if (flight := self._flights.get(question)) is not None and flight.news is news:

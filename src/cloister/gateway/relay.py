@@ -325,12 +325,16 @@ class Relay:
             for id_, run in self._running.pop(key).items():
                 self._record_done(run, Reply(id_, "unknown"))
 
-    async def recheck(self) -> None:
-        """Close every connection whose right has ended, and say why; let the others go on under today's policies.
+    async def recheck(self, *, everybody: bool) -> None:
+        """Close connections whose right has ended, and say why; let the others go on under today's policies.
+
+        Those of whom there is news are looked at, or everybody.
 
         None waits for another's farewell.
         """
         for channel in list(self.open):
+            if not everybody and self._decisions.stands(channel.asked, channel.allowed):
+                continue
             try:
                 allowed = await self._decisions.decide(channel.asked)
                 if channel.terminal and allowed.policies.terminals == "blocked":

@@ -13,17 +13,20 @@ from aiohttp import web
 from cloister.access import scoped_get
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
-from cloister.core.events import AccessChanged, Event, SandboxChanged, WorkspaceChanged
-from cloister.gateway.decision import Allowed, Asked, Decisions
+from cloister.core.events import AccessChanged, Event, SandboxChanged, SignedOut, SpaceChanged, WorkspaceChanged
+from cloister.gateway.decision import LOOK_AGAIN_SECONDS, Allowed, Asked, Decisions
 from cloister.gateway.outflow import GRACE, Outflows
 from cloister.platform import Bus, Database
 from cloister.sandboxes import OutputLog, Sandbox, SandboxController
 from cloister.spaces import Enrolment, in_space
 
-LOOK_SECONDS = 0.45
+TICK_SECONDS = 1.0
+"""How often a page is looked after though there is no news: its day's budget, the minutes until it rests."""
 WARN_SHARE = 0.2
 """The warning comes in the last fifth of the idle time, but no earlier than ten minutes before."""
 WARN_MINUTES = 10.0
+RETRY_MS = 1000
+"""After so long a browser comes back; its own three seconds are long when it is only Caddy that restarts."""
 OUTPUT_BYTES = 4000
 NEARLY = 0.75
 ENDS_SOON = timedelta(days=3)
@@ -54,7 +57,7 @@ class Streams:
         self._clock = clock
         self._waiting: set[asyncio.Event] = set()
         self._endings: dict[tuple[str, int], tuple[float, datetime | None]] = {}
-        for kind in (AccessChanged, SandboxChanged, WorkspaceChanged):
+        for kind in (AccessChanged, SandboxChanged, SignedOut, SpaceChanged, WorkspaceChanged):
             bus.subscribe(kind, self._wake)
 
     def _wake(self, _event: Event) -> None:
@@ -77,21 +80,29 @@ class Streams:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
         await out.prepare(request)
+        allowed, decided = None, -math.inf
         with self._news() as waiting, contextlib.suppress(ConnectionError):
-            await out.write(b"retry: 1000\n\n")  # a browser's own three seconds are long when it is only Caddy that restarts
             while True:
                 waiting.clear()
                 try:
-                    allowed = await self._decisions.decide(asked)
+                    if allowed is None or self._is_news(asked, allowed) or monotonic() - decided > LOOK_AGAIN_SECONDS:
+                        decided = monotonic()
+                        allowed = await self._decisions.decide(asked)
                 except CloisterError as error:
                     await _send(out, "ended", reason=error.detail, home=self._home)
                     return out
                 if await step(allowed, out):
                     return out
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
+                    async with asyncio.timeout(TICK_SECONDS):
                         await waiting.wait()
+                        while not self._is_news(asked, allowed):  # it was of somebody else's
+                            waiting.clear()
+                            await waiting.wait()
         return out
+
+    def _is_news(self, asked: Asked, allowed: Allowed) -> bool:
+        return not self._decisions.stands(asked, allowed)
 
     # -- in a workspace's page
 
@@ -191,4 +202,4 @@ class Streams:
 
 
 async def _send(out: web.StreamResponse, event: str, **facts: object) -> None:
-    await out.write(f"event: {event}\ndata: {json.dumps(facts)}\n\n".encode())
+    await out.write(f"event: {event}\nretry: {RETRY_MS}\ndata: {json.dumps(facts)}\n\n".encode())

@@ -18,7 +18,7 @@ from cloister.identity.emails import canonical_email
 from cloister.identity.models import Person
 from cloister.identity.people import EmailTaken, get_person, person_by_address
 from cloister.platform import SecretBox, UnitOfWork
-from cloister.platform.mail import queue_letter
+from cloister.platform.letters import write_letter
 
 PURPOSE = "confirmation of addresses"
 GOOD_FOR = timedelta(hours=24)
@@ -56,11 +56,7 @@ class Confirmations:
         until = (self.clock.now() + GOOD_FOR).isoformat()
         sealed = self.box.encrypt(json.dumps([number, person.email, until]).encode(), PURPOSE)
         link = f"{self.public_url}/confirm#{sealed.replace('+', '-').replace('/', '_').rstrip('=')}"
-        text = (
-            f"Hello {person.name},\n\nopen this link, signed in, to confirm that this address is yours:\n\n{link}\n\n"
-            "It is good for a day. If you did not sign in here, do nothing.\n"
-        )
-        queue_letter(uow, self.clock, to=person.email, subject="Confirm your address", text=text)
+        write_letter(uow, self.clock, person, "confirm", link=link)
         record(uow, Name.ADDRESS_ASKED, subject=person_label(number))
         return person.email
 

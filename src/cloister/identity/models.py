@@ -18,6 +18,7 @@ class Person(Base):
     name: Mapped[str]
     email: Mapped[str | None]  # as typed, for mail
     canonical_email: Mapped[str | None] = mapped_column(unique=True)  # for matching
+    language: Mapped[str]  # of letters to them
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
 

@@ -123,6 +123,7 @@ async def _make_or_link(uow: UnitOfWork, claims: Claims, canonical: str | None, 
             name=claims.name or (claims.email or claims.subject).split("@")[0],
             email=claims.email,
             canonical_email=canonical if claims.email_trusted else None,  # what nobody vouches for matches nobody
+            language="en",  # until they say another, as the web application does for them
             created_at=now,
             disabled_at=None,
         )

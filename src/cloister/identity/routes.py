@@ -18,6 +18,7 @@ from cloister.identity.ports import OnSignIn
 from cloister.identity.schemas import (
     ConfirmationIn,
     DemoSignIn,
+    LanguageIn,
     LinkSent,
     NewToken,
     PersonOut,
@@ -159,6 +160,14 @@ def router(
     async def me(call: CallDep) -> PersonOut:
         """Who you are here."""
         return PersonOut.of(await get_person(call.uow, call.person))
+
+    @api.put("/me/language", openapi_extra=guard(Action.SELF_WRITE))
+    async def set_language(body: LanguageIn, call: CallDep) -> PersonOut:
+        """Say in which language letters to you are to be written."""
+        person = await get_person(call.uow, call.person)
+        person.language = body.language
+        call.uow.unrecorded("the language of somebody's letters")
+        return PersonOut.of(person)
 
     links = RateLimit(LINKS_PER_MINUTE)
 

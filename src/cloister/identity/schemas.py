@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cloister.core.ids import person_label
 from cloister.identity.models import ApiToken, Person
+from cloister.platform.letters import Language
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -19,13 +20,15 @@ class PersonOut(BaseModel):
     email: str | None
     email_confirmed: bool
     """Whether a provider vouches for the address, or its link was opened."""
+    language: str
+    """Of letters to them."""
     created_at: datetime
 
     @classmethod
     def of(cls, person: Person) -> "PersonOut":
         return cls(
             number=person_label(person.number), name=person.name, email=person.email,
-            email_confirmed=person.canonical_email is not None, created_at=person.created_at,
+            email_confirmed=person.canonical_email is not None, language=person.language, created_at=person.created_at,
         )  # fmt: skip
 
 
@@ -124,6 +127,14 @@ class TokenList(BaseModel):
     """Somebody's tokens."""
 
     items: list[TokenOut]
+
+
+class LanguageIn(BaseModel):
+    """In which language letters are to be written."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    language: Language
 
 
 class PersonRow(PersonOut):

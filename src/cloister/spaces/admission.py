@@ -18,7 +18,7 @@ from cloister.core.ids import person_label, team_label
 from cloister.core.principal import EVERYTHING, Role
 from cloister.identity import Person, people_by_number
 from cloister.platform import Controller, Database, UnitOfWork
-from cloister.platform.mail import queue_letter
+from cloister.platform.letters import Phrase, write_letter
 from cloister.spaces.agreements import missing_sentence
 from cloister.spaces.declaration import SpaceDeclaration
 from cloister.spaces.enrolment import ALLOW_LIST, APPROVAL, Enrolments
@@ -151,14 +151,12 @@ class AdmissionController(Controller):
             milliseconds=round((now - row.applied_at).total_seconds() * 1000),
         )
         uow.publish(AccessChanged(row.space, row.person))
-        if person.email:
-            queue_letter(
-                uow,
-                self._clock,
-                to=person.email,
-                subject=f"Welcome to {declaration.title}",
-                text=_welcome(person, row, declaration, self._public_url),
-            )
+        write_letter(
+            uow, self._clock, person, "welcome", title=declaration.title, number=person_label(person.number),
+            until=Phrase("until", {"day": row.expires_at}) if row.expires_at else Phrase(),
+            team=Phrase("in_team", {"team": team_label(row.team)}) if row.team else Phrase("no_team"),
+            link=f"{self._public_url}/s/{declaration.slug}",
+        )  # fmt: skip
 
     async def _expire(self) -> int:
         now = self._clock.now()
@@ -173,15 +171,7 @@ class AdmissionController(Controller):
                 await self._enrolments.end(uow, row, "expired", None)
                 person = await uow.session.get_one(Person, row.person)
                 title = (await get_space(uow, row.space)).title
-                if person.email:
-                    queue_letter(
-                        uow,
-                        self._clock,
-                        to=person.email,
-                        subject=f"Your time in {title} is over",
-                        text=f"Hello {person.name},\n\nyour access to {title} has ended. Your files are kept. "
-                        f"Register again to come back to them:\n\n{self._public_url}/s/{row.space}\n",
-                    )
+                write_letter(uow, self._clock, person, "over", title=title, link=f"{self._public_url}/s/{row.space}")
         return len(rows)
 
     async def _until_next_end(self) -> float | None:
@@ -221,12 +211,3 @@ def _missing(row: Enrolment, declaration: SpaceDeclaration, gate: _Gate) -> str 
 async def _listed(uow: UnitOfWork, slug: str) -> set[str]:
     rows = await uow.session.scalars(scoped_select(AllowListEntry, in_space(slug)))
     return {row.canonical_email for row in rows}
-
-
-def _welcome(person: Person, row: Enrolment, declaration: SpaceDeclaration, url: str) -> str:
-    until = f" until {row.expires_at:%d %B %Y}" if row.expires_at else ""
-    team = f" Your team is {team_label(row.team)}." if row.team else " Make or join a team to start."
-    return (
-        f"Hello {person.name},\n\nyou are in: {declaration.title}{until}.{team}\n"
-        f"Your number here is {person_label(person.number)}.\n\n{url}/s/{declaration.slug}\n"
-    )

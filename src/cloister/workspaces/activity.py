@@ -5,7 +5,6 @@ something would), and nothing else. A busy kernel and used processor time keep i
 somebody must have done something in it.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,36 +19,36 @@ BUSY_SHARE = 0.05
 """Of one processor: an idle JupyterLab with kernels uses about a hundredth."""
 
 
+SEEN = {
+    "kernels": "Kernels at work: {value}.",
+    "deaf": "Its app does not answer just now. If that goes on, restart it.",
+    "program": "A program uses {value} of a processor.",
+    "kept": "Asked to be kept running until {value}.",
+    "page": "A page of it is open, though nothing runs.",
+    "nothing": "Nothing runs and no page is open.",
+}
+"""Words for what was seen, and the sentence of each."""
+
+WORK = {"kernels", "program"}
+"""Of these words those that say that something would be lost by a stop."""
+
+
 @dataclass(frozen=True)
 class Activity:
     """What was seen."""
 
     busy: bool
-    why: str
+    word: str
+    value: str | None
     last: datetime | None
     pages: int
     kernels: int
     cpu_share: float
 
 
-_WORDS = {
-    "kernels": re.compile(r"(\d+) kernels? at work"),
-    "deaf": re.compile(r"Its app does not answer"),
-    "program": re.compile(r"A program uses (\d+%) of"),
-    "kept": re.compile(r"Asked to be kept running until (.+)\."),
-    "page": re.compile(r"A page of it is open"),
-    "nothing": re.compile(r"Nothing runs"),
-}
-WORK = {"kernels", "program"}
-"""Of these words those that say that something would be lost by a stop."""
-
-
-def word_of(why: str | None) -> tuple[str | None, str | None]:
-    """A stable word for what was seen, and the figure in it."""
-    for word, pattern in _WORDS.items():
-        if (found := pattern.match(why or "")) is not None:
-            return word, found[1] if found.groups() else None
-    return None, None
+def sentence(word: str | None, value: str | None) -> str | None:
+    """What was seen, for people to read."""
+    return SEEN[word].format(value=value) if word in SEEN else None
 
 
 class Watch:
@@ -81,19 +80,19 @@ class Watch:
             moments = (_moment(each.get("last_activity")) for each in (*kernels, *terminals))
             last = max(filter(None, moments), default=None)
         latest = max(filter(None, (visit.last_input, last)), default=None)
+        word, value = "nothing", None
         if running:
-            why = f"{running} kernel{'s' if running > 1 else ''} at work."
+            word, value = "kernels", str(running)
         elif deaf:
-            why = "Its app does not answer just now. If that goes on, restart it."
+            word = "deaf"
         elif share > BUSY_SHARE:
-            why = f"A program uses {share:.0%} of a processor."
+            word, value = "program", f"{share:.0%}"
         elif row.keep_until is not None and row.keep_until > self._clock.now():
-            why = f"Asked to be kept running until {row.keep_until:%d %b %H:%M} UTC."
+            word, value = "kept", f"{row.keep_until:%d %b %H:%M} UTC"
         elif visit.pages:
-            why = "A page of it is open, though nothing runs."
-        else:
-            why = "Nothing runs and no page is open."
-        return Activity(running > 0 or share > BUSY_SHARE, why, latest, visit.pages, len(kernels), share)
+            word = "page"
+        busy = running > 0 or share > BUSY_SHARE
+        return Activity(busy, word, value, latest, visit.pages, len(kernels), share)
 
     async def _cpu_share(self, workspace: str, sandbox: str) -> float:
         usage = await self._backend.usage(sandbox)

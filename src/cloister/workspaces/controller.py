@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cloister.access import scoped_get, scoped_select
 from cloister.audit import Name, record
@@ -26,7 +26,10 @@ RESTARTS = 3
 """So often a workspace that ends by itself is started again before somebody has to look."""
 FORGIVEN = timedelta(minutes=10)
 """After so long in order, earlier crashes no longer count."""
-LOOK_AT_USE = timedelta(seconds=15)
+LOOK_AT_USE = timedelta(seconds=30)
+"""How often it is looked whether one is used: an app has to be asked, which costs it and the platform some milliseconds."""
+LOOKS_BEFORE_REST = 10
+"""So often at least within the time after which an unused one is stopped, where that is short."""
 LOOKS_AT_ONCE = 32
 MAY_BUILD = timedelta(minutes=20)
 MAY_FAIL = timedelta(minutes=3)
@@ -59,11 +62,12 @@ class WorkspaceController(Controller):
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
-        self._used: dict[str, datetime] = {}
+        self._due: dict[str, datetime] = {}
+        """By workspace, when it is to be looked at next."""
 
     def wake(self, event: Event | None = None) -> None:
         if isinstance(event, WorkspaceWanted):
-            self._used.pop(event.workspace, None)  # a larger size is not waited for
+            self._due.pop(event.workspace, None)  # a larger size is not waited for
         super().wake(event)
 
     async def run(self, bus: Bus) -> None:
@@ -84,9 +88,18 @@ class WorkspaceController(Controller):
                     .order_by(Workspace.id)
                 )
             ).all()
+            have = [row.sandbox for row in rows if row.sandbox is not None]
+            found = await uow.session.scalars(scoped_select(Sandbox, EVERYTHING).where(Sandbox.id.in_(have)))
+            sandboxes = {one.id: one for one in found}
         for row in rows:
+            sandbox = sandboxes.get(row.sandbox or "")
             try:
-                await self._settle(row.id)
+                if row.wanted == "stopped" or sandbox is None or sandbox.state in FINAL:
+                    await self._settle(row.id)
+                elif row.state == "running":
+                    self._begin_to_look(row, sandbox)
+                elif row.state == "starting" and sandbox.state == "running":
+                    self._await_answer(row, sandbox.id)
             except Exception:  # one workspace must not hold up the others
                 log.exception("workspace.failed_to_settle", workspace=row.id)
         return None
@@ -106,10 +119,6 @@ class WorkspaceController(Controller):
             await self._launch(row)
         elif not live:
             await self._after_end(row, sandbox)
-        elif row.state == "starting" and sandbox.state == "running":
-            self._await_answer(row, sandbox.id)
-        elif row.state == "running":
-            self._begin_to_look(row, sandbox)
 
     async def _sandbox(self, uow: UnitOfWork, row: Workspace) -> Sandbox | None:
         return None if row.sandbox is None else await scoped_get(uow, Sandbox, in_space(row.space), id=row.sandbox)
@@ -157,7 +166,7 @@ class WorkspaceController(Controller):
                 current = await uow.session.get(Workspace, row.id)
                 if current is None or current.wanted != "stopped":  # somebody opened it again in this moment
                     return
-                current.state, current.sandbox, current.ready_at, current.busy = "stopped", None, None, None
+                current.state, current.sandbox, current.ready_at, current.busy_word = "stopped", None, None, None
                 uow.publish(WorkspaceChanged(row.id, "stopped"))
 
     async def _after_end(self, row: Workspace, sandbox: Sandbox) -> None:
@@ -236,7 +245,7 @@ class WorkspaceController(Controller):
 
     def _begin_to_look(self, row: Workspace, sandbox: Sandbox) -> None:
         """Beside everything else: an app may take its time to answer, and nobody else shall wait for it."""
-        if row.id in self._looks:
+        if row.id in self._looks or self._clock.now() < self._due.get(row.id, datetime.min.replace(tzinfo=UTC)):
             return
         task = self._looks[row.id] = asyncio.create_task(self._look_at_use(row, sandbox))
         task.add_done_callback(lambda done: self._looked(row.id, done))
@@ -251,12 +260,10 @@ class WorkspaceController(Controller):
             await self._look_now(row, sandbox)
 
     async def _look_now(self, row: Workspace, sandbox: Sandbox) -> None:
-        now = self._clock.now()
-        if now - self._used.get(row.id, datetime.min.replace(tzinfo=now.tzinfo)) < LOOK_AT_USE:
-            return
-        self._used[row.id] = now
         async with self._database.read() as uow:
             declaration = declared(await get_space(uow, row.space))
+        often = timedelta(minutes=declaration.policies.idle_minutes) / LOOKS_BEFORE_REST
+        self._due[row.id] = self._clock.now() + min(LOOK_AT_USE, often)
         await self._keep_to_size(row, sandbox, declaration)
         await self.judge(row, sandbox, declaration)
 
@@ -310,16 +317,27 @@ class WorkspaceController(Controller):
         seen = await self.watch.look(row, sandbox.id, jupyter=jupyter)
         now = self._clock.now()
         idle = timedelta(minutes=declaration.policies.idle_minutes)
+
+        def used(current: Workspace) -> datetime | None:
+            return now if seen.busy else max(filter(None, (current.active_at, seen.last)), default=current.active_at)
+
+        def over(current: Workspace) -> bool:
+            active = used(current)
+            kept = current.keep_until is not None and current.keep_until > now
+            return not seen.busy and not kept and active is not None and now - active >= idle
+
+        if (row.active_at, row.busy_word, row.busy_value) == (used(row), seen.word, seen.value) and not over(row):
+            return seen  # most rest most of the time, and there is one writer for all
         async with self._database.write() as uow:
             current = await uow.session.get_one(Workspace, row.id)
             uow.unrecorded("when it was last used")
             if current.sandbox != sandbox.id:  # it was restarted while this was looking
                 return seen
-            active = now if seen.busy else max(filter(None, (current.active_at, seen.last)), default=current.active_at)
-            kept = current.keep_until is not None and current.keep_until > now
-            over = not seen.busy and not kept and active is not None and now - active >= idle
-            current.active_at, current.busy = active, seen.why
-            if over and current.wanted == "running":
+            if (active := used(current)) != current.active_at:
+                uow.publish(WorkspaceChanged(row.id, current.state))  # an open page need not warn any more
+            ends = over(current)
+            current.active_at, current.busy_word, current.busy_value = active, seen.word, seen.value
+            if ends and current.wanted == "running":
                 why = f"Nothing ran and nobody worked in it for {declaration.policies.idle_minutes:g} minutes."
                 await self._workspaces.stop(uow, current, why)
         return seen

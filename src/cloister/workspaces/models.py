@@ -31,7 +31,8 @@ class Workspace(Base):
     ready_at: Mapped[datetime | None]
     active_at: Mapped[datetime | None]  # when work was last seen in it
     keep_until: Mapped[datetime | None]
-    busy: Mapped[str | None]  # why it still runs, as a sentence
+    busy_word: Mapped[str | None]  # why it still runs: one of `SEEN`, and the figure in its sentence
+    busy_value: Mapped[str | None]
     allowance: Mapped[float | None]  # the price per hour that a steward approved for it, if one did
     due_at: Mapped[datetime | None]  # when it is restarted to take a smaller size, or the environment of a round
     created_at: Mapped[datetime]

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from cloister.core.ids import person_label, team_label
 from cloister.spaces import parse_bytes
-from cloister.workspaces.activity import WORK, word_of
+from cloister.workspaces.activity import WORK, sentence
 from cloister.workspaces.models import CapacityRequest, Workspace
 
 
@@ -112,13 +112,12 @@ class WorkspaceOut(BaseModel):
 
     @classmethod
     def of(cls, row: Workspace, url: str, price: float, keep_hours: float) -> "WorkspaceOut":
-        word, value = word_of(row.busy)
         return cls(
-            busy_word=word, busy_value=value, works=row.state == "running" and word in WORK,
+            busy_word=row.busy_word, busy_value=row.busy_value, works=row.state == "running" and row.busy_word in WORK,
             id=row.id, space=row.space, team=team_label(row.team), url=url, environment=row.environment, size=row.size,
             volume=row.volume, state=row.state, wanted=row.wanted, reason=row.reason, safe=row.safe,
             sandbox=row.sandbox, asked_by=person_label(row.asked_by) if row.asked_by else None, asked_at=row.asked_at,
-            ready_at=row.ready_at, active_at=row.active_at, keep_until=row.keep_until, busy=row.busy,
+            ready_at=row.ready_at, active_at=row.active_at, keep_until=row.keep_until, busy=sentence(row.busy_word, row.busy_value),
             due_at=row.due_at, price=price, keep_hours=keep_hours, version=row.version,
         )  # fmt: skip
 

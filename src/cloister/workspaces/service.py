@@ -153,7 +153,7 @@ class Workspaces:
             id=new_id("wsp"), space=declaration.slug, team=team, environment=environment.name,
             size=next(iter(declaration.sizes)), volume=volume.id, wanted="stopped", state="stopped", reason=None,
             safe=False, sandbox=None, restarts=0, asked_by=None, asked_at=now, ready_at=None, active_at=None,
-            keep_until=None, busy=None, allowance=None, due_at=None, created_at=now, version=1,
+            keep_until=None, busy_word=None, busy_value=None, allowance=None, due_at=None, created_at=now, version=1,
         )  # fmt: skip
         uow.session.add(row)
         record(uow, Name.WORKSPACE_CREATED, space=row.space, team=team, subject=row.id)
@@ -165,7 +165,7 @@ class Workspaces:
             uow.unrecorded("nothing changed")
             return row
         if row.state == "failed":  # nothing of it runs
-            row.state, row.sandbox, row.ready_at, row.busy = "stopped", None, None, None
+            row.state, row.sandbox, row.ready_at, row.busy_word = "stopped", None, None, None
         row.wanted, row.reason, row.keep_until = "stopped", why, None
         row.version += 1
         record(uow, Name.WORKSPACE_STOPPED, space=row.space, team=row.team, subject=row.id, reason=why)

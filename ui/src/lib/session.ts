@@ -1,6 +1,7 @@
 // Who is here, what they are in which space, and what the installation is called.
-import { computed, reactive } from "vue";
+import { computed, reactive, watch } from "vue";
 import { api, ApiError, must, type Schemas } from "../api/client";
+import { i18n } from "../i18n";
 
 export const session = reactive({
   ready: false,
@@ -83,6 +84,13 @@ export async function signOut(): Promise<void> {
   session.memberships = [];
   session.operator = false;
 }
+
+/** Letters are written in the language that somebody reads here. */
+watch([() => session.person?.number, i18n.global.locale], async ([number, language]) => {
+  if (!number || session.person?.language === language) return;
+  const answer = await api.PUT("/api/v1/me/language", { body: { language } }).catch(() => undefined); // at the next visit, then
+  if (answer?.data && session.person) session.person.language = answer.data.language;
+});
 
 window.addEventListener("cloister:signed-out", () => {
   if (session.person !== null) session.expired = true;

@@ -6,6 +6,7 @@ Beside JupyterHub with its local spawner, in the same run.
 import asyncio
 import contextlib
 import json
+import os
 import time
 import uuid
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmarks.table import Row, folder, middle, percentile, say
 
 TEAMS = 20
 RUNS = 8
+SHARE_SECONDS = 30.0
 
 
 LAB = {"name": "lab", "packages": ARROW, "app": "jupyterlab"}
@@ -90,6 +92,10 @@ class Member:
             while not await self.answers():
                 await asyncio.sleep(0.005)
         return (time.perf_counter() - begun) * 1000
+
+    def page(self) -> Any:
+        """What an open page of it listens to."""
+        return self._http.get(f"{self._url}/_cloister/events", headers={**self.headers, "Host": self.host})
 
     async def told(self) -> None:
         async with self._http.get(f"{self._url}/_cloister/start", headers={**self.headers, "Host": self.host}) as steps:
@@ -176,6 +182,27 @@ def memory(sandboxes: list[str]) -> float:
         except OSError:
             continue
     return total
+
+
+async def page_share(server: Server, members: list[Member]) -> tuple[float, float]:
+    """Percent of a processor that the control plane uses: while workspaces run, and while a page of each is open, too."""
+    assert server.process is not None
+    stat = Path(f"/proc/{server.process.pid}/stat")
+
+    def used() -> float:
+        fields = stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def share() -> float:
+        before = used()
+        await asyncio.sleep(SHARE_SECONDS)
+        return (used() - before) / SHARE_SECONDS * 100
+
+    closed = await share()
+    async with contextlib.AsyncExitStack() as pages:
+        for member in members:
+            await pages.enter_async_context(member.page())
+        return closed, await share()
 
 
 def server_memory(server: Server) -> float:
@@ -304,6 +331,8 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
     used = memory(sandboxes) / TEAMS
     cells = await first.cells(105)
     firsts = await first.first_cells()
+    closed, opened = await page_share(server, members)
+    say(f"control plane with {TEAMS} that run: {closed:.1f} % of a processor, with a page of each open: {opened:.1f} %")
     say(f"first cell: {middle(firsts):,.0f} ms")
     for member in members:
         await member.stop()
@@ -317,6 +346,8 @@ async def _warm(server: Server, http: aiohttp.ClientSession, beside: dict[str, f
         Row("memory (PSS) of one that is idle, of 20", used, "MB", "JupyterHub's server", beside["memory"], 45),
         Row("  of one that is stopped", left / TEAMS, "MB", hold=0.1),
         Row(f"memory (PSS) of control plane, Caddy and zygote with {TEAMS} that are stopped", asleep, "MB"),
+        Row(f"control plane's share of one processor with {TEAMS} that run and a page of each open", opened, "%",
+            "without pages:", closed),
         Row("a cell's round trip through gateway and relay, on record, p50", middle(cells), "ms",
             f"JupyterHub {beside['cell']:,.1f}; ZMQ straight to the kernel:", beside["zmq"], 5),
         Row("  p95", percentile(cells, 0.95), "ms"),

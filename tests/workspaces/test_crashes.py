@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -43,6 +46,13 @@ async def away(tmp_path):
     server = Server(tmp_path / "s", gateway="managed", gateway_domain="localhost", log_level="info")
     server.declare(tmp_path, lab_blueprint())
     server.start()
+    async with at_work(server) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def at_work(server):
+    """Somebody whose workspace runs on a server; nothing of it is left afterwards."""
     port = server.url.rsplit(":", 1)[1]
     try:
         async with server.client() as client, aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
@@ -116,6 +126,42 @@ async def test_an_open_notebook_goes_on_by_itself_when_caddy_or_the_control_plan
         await visitor.save("open.ipynb", "now 42")
 
 
+@contextlib.contextmanager
+def caddy_of_ones_own(folder, config):
+    """A Caddy that nobody but its operator looks after."""
+    file = folder / "Caddyfile"
+    file.write_text(config)
+    caddy = str(Path(sys.executable).with_name("caddy"))
+    with (folder / "caddy.log").open("ab") as log:
+        process = subprocess.Popen(
+            [caddy, "run", "--config", str(file), "--adapter", "caddyfile"], stdout=log, stderr=log,
+            env={**os.environ, "HOME": str(folder)},
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.timeout(150)
+async def test_a_caddy_of_ones_own_serves_the_platform_and_its_workspaces_with_the_printed_configuration(tmp_path):
+    server = Server(tmp_path / "s", gateway="external", gateway_domain="localhost", log_level="info")
+    server.declare(tmp_path, lab_blueprint())
+    config = server.run("gateway", "config")
+    with contextlib.ExitStack() as caddies:
+        first = caddies.enter_context(caddy_of_ones_own(tmp_path, config))
+        await asyncio.to_thread(server.start)
+        async with at_work(server) as found:
+            await until(found.serves, 15, 0.1)
+            assert caddy_of(server, None) is None, "Cloister starts none beside it"
+            first.terminate()
+            first.wait()
+            assert not await found.serves()
+            caddies.enter_context(caddy_of_ones_own(tmp_path, config))
+            await until(found.serves, 15, 0.1)
+
+
 async def goes_on(visitor, index, text):
     """Run a cell that was written before; its page finds its kernel again by itself, in its own time."""
     await visitor.cell(index).locator(".cm-content").click()
@@ -123,9 +169,9 @@ async def goes_on(visitor, index, text):
     await expect(visitor.output(index)).to_contain_text(text, timeout=LONG)
 
 
-def caddy_of(server):
+def caddy_of(server, *default):
     folder = server.state / "run"
-    return next(int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _is_caddy_of(pid, folder))
+    return next((int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _is_caddy_of(pid, folder)), *default)
 
 
 def _is_caddy_of(pid, folder):

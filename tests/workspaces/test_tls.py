@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import ssl
 import sys
@@ -10,6 +11,10 @@ from pathlib import Path
 import httpx2
 import pytest
 import trustme
+from aioquic.asyncio import QuicConnectionProtocol, connect
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
 from playwright.async_api import expect
 
 from tests.support import free_port, until
@@ -65,6 +70,69 @@ async def protocol(trusted, port, name, offered=("h2", "http/1.1")):
     with contextlib.suppress(ssl.SSLError, ConnectionError):
         await writer.wait_closed()
     return agreed
+
+
+class Http3(QuicConnectionProtocol):
+    """A client that asks one thing over QUIC."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._http = H3Connection(self._quic)
+        self._answer = asyncio.get_running_loop().create_future()
+        self._headers, self._body = {}, b""
+
+    async def get(self, authority, path, headers):
+        names = {":method": "GET", ":scheme": "https", ":authority": authority, ":path": path, **headers}
+        stream = self._quic.get_next_available_stream_id()
+        self._http.send_headers(stream, [(k.encode(), v.encode()) for k, v in names.items()], end_stream=True)
+        self.transmit()
+        return await self._answer
+
+    def quic_event_received(self, event):
+        for said in self._http.handle_event(event):
+            if isinstance(said, HeadersReceived):
+                self._headers |= {name.decode(): value.decode() for name, value in said.headers}
+            elif isinstance(said, DataReceived):
+                self._body += said.data
+            if getattr(said, "stream_ended", False) and not self._answer.done():
+                self._answer.set_result((self._headers, self._body))
+
+
+async def over_http3(trusted, port, name, path, **headers):
+    """Ask a name something over HTTP/3; return the headers and body of the answer."""
+    authority = "".join(ssl.DER_cert_to_PEM_cert(one) for one in trusted.get_ca_certs(binary_form=True))
+    configuration = QuicConfiguration(alpn_protocols=H3_ALPN, server_name=name)
+    configuration.load_verify_locations(cadata=authority.encode())
+    async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Http3) as quic:
+        return await asyncio.wait_for(quic.get(f"{name}:{port}", path, headers), 20)
+
+
+async def test_a_workspace_and_the_platform_answer_over_http3_with_the_same_walls(tmp_path):
+    async with over_tls(tmp_path, "internal") as (api, port, trusted):
+        headers, body = await over_http3(trusted, port, "localhost", "/api/v1/platform")
+        assert headers[":status"] == "200"
+        assert json.loads(body)["name"] == "Cloister"
+        ada = await api.member("ada", "cup")
+        team = (await ada.post("/spaces/cup/teams", json={"name": "team-ada"})).json()["number"]
+        assert (await ada.post(f"/spaces/cup/teams/{team}/workspace/start")).status_code == 202
+        asked = {"name": "t", "scopes": ["workspace.*"], "days": 1}
+        token = (await ada.post("/me/tokens", json=asked)).json()["token"]
+
+        async def serves():
+            headers, body = await over_http3(
+                trusted, port, "team-ada.cup.localhost", "/api/status", authorization=f"Bearer {token}"
+            )
+            return headers[":status"] == "200" and json.loads(body)
+
+        assert "kernels" in await until(serves, 60, 0.2)
+        headers, _ = await over_http3(
+            trusted,
+            port,
+            "team-ada.cup.localhost",
+            "/api/status",
+            **{"cloister-person": "p-1", "cloister-upstream": "x"},
+        )
+        assert headers[":status"] == "401", "what is ours counts for nothing when a client says it"
 
 
 @pytest.mark.parametrize("mode", ["internal", "files"])

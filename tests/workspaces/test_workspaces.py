@@ -13,7 +13,15 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from cloister.spaces.declaration import KERNEL
 from tests.support import until
+from tests.workspaces.conftest import LAB_ENVIRONMENT, gateway_platform, lab_blueprint
+from tests.workspaces.test_policies import at_a_desk
+
+INSTALLS = """import os, sysconfig
+open('notes.txt', 'w').write('kept')
+open(os.path.join(sysconfig.get_path('purelib'), 'mine.py'), 'w').write('x = 7')
+None"""
 
 
 async def test_a_team_is_in_its_own_jupyterlab_and_what_it_runs_is_on_the_record(cup, desk):
@@ -140,29 +148,40 @@ async def test_signing_out_everywhere_ends_the_visit(cup, desk):
     assert asyncio.get_running_loop().time() - begun < 1.5, "the promise is a second"
 
 
-async def test_what_people_install_and_write_survives_a_restart_and_a_crash(cup, desk):
-    ada = await desk("ada")
-    await ada.enter()
-    await ada.start()
-    async with await ada.kernel() as kernel:
-        code = "import os, sys; open('notes.txt', 'w').write('kept'); d = os.path.join(sys.prefix, 'lib', 'python%d.%d' % sys.version_info[:2], 'site-packages'); open(d + '/mine.py', 'w').write('x = 7')"
-        assert (await kernel.run(code))[0] == ""
-    before = await ada.workspace()
-    os.kill(await cup.platform.backend.alive(before["sandbox"]), signal.SIGKILL)
+async def test_what_people_install_and_write_survives_a_crash_and_another_environment(tmp_path):
+    lean = {"name": "lean", "app": "jupyterlab"}
+    async with gateway_platform(tmp_path, lab_blueprint(environments=[LAB_ENVIRONMENT, lean])) as api:
+        await api.platform.environments.ensure(KERNEL)
+        ada = await at_a_desk(api)
+        where = f"/spaces/cup/teams/{ada.team}/workspace"
+        async with await ada.kernel() as kernel:
+            assert (await kernel.run(INSTALLS))[0] == ""
+        before = await ada.workspace()
+        os.kill(await api.platform.backend.alive(before["sandbox"]), signal.SIGKILL)
 
-    async def again():
-        found = await ada.workspace()
-        return found["state"] == "running" and found["sandbox"] != before["sandbox"]
+        async def again():
+            found = await ada.workspace()
+            return found["state"] == "running" and found["sandbox"] != before["sandbox"]
 
-    await until(again, 30)
-    async with await ada.kernel() as kernel:
-        assert (await kernel.run("import mine; print(open('notes.txt').read(), mine.x)"))[0] == "kept 7\n"
-    answer = await ada.client.post(f"/spaces/cup/teams/{ada.team}/workspace/restart", json={"safe": True})
-    assert answer.status_code == 202, answer.text
-    await ada.becomes("running")
-    async with await ada.kernel() as kernel:
-        assert (await kernel.run("import mine"))[0].startswith("ModuleNotFoundError"), "safe mode leaves it out"
-        assert (await kernel.run("print(open('notes.txt').read())"))[0] == "kept\n"
+        await until(again, 30)
+        async with await ada.kernel() as kernel:
+            assert (await kernel.run("import pyarrow, mine; print(open('notes.txt').read(), mine.x)"))[0] == "kept 7\n"
+
+        assert (await ada.client.patch(where, json={"environment": "lean"})).status_code == 200
+        await ada.client.post(f"{where}/restart", json={})
+        await ada.becomes("running")
+        async with await ada.kernel() as kernel:
+            assert (await kernel.run("import pyarrow"))[0].startswith("ModuleNotFoundError"), (
+                "it is another environment"
+            )
+            assert (await kernel.run("import mine; print(open('notes.txt').read(), mine.x)"))[0] == "kept 7\n"
+
+        assert (await ada.client.post(f"{where}/restart", json={"safe": True})).status_code == 202
+        await ada.becomes("running")
+        async with await ada.kernel() as kernel:
+            assert (await kernel.run("import mine"))[0].startswith("ModuleNotFoundError"), "safe mode leaves it out"
+            assert (await kernel.run("print(open('notes.txt').read())"))[0] == "kept\n"
+        await ada.close()
 
 
 async def test_whoever_reads_a_file_while_it_is_saved_gets_the_old_or_the_new_one_whole(cup, desk):

@@ -103,16 +103,16 @@ async def test_a_member_joins_modules_on_a_dashboard_without_programming_and_sha
     await stranger.page.goto(link)
     await stranger.page.frame_locator("iframe").get_by_text("Porto").first.wait_for(timeout=30_000)
     assert "select town" not in await stranger.page.content()
+    for name, place in (("home", "/home"), ("modules", "/modules")):
+        await person.go(place)
+        await page.wait_for_load_state("networkidle")
+        await page.screenshot(path=SCREENSHOTS / f"{name}.png")
     await _known_by_a_picture(person, tmp_path)
 
 
 async def _known_by_a_picture(person, folder):
     """In lists a dashboard is known by where its widgets are, or by a picture that somebody chose."""
     page = person.page
-    for name, place in (("home", "/home"), ("modules", "/modules")):
-        await person.go(place)
-        await page.wait_for_load_state("networkidle")
-        await page.screenshot(path=SCREENSHOTS / f"{name}.png")
     await person.go("/s/course/dashboards")
     card = page.locator(".v-card", has_text="Rain").locator("img")
     await expect(card).to_be_visible()

@@ -70,7 +70,7 @@ class Dashboards:
             ModuleNotFound, ReleaseNotFound, BadConfiguration: what is wrong in it.
         """
         await get_team(uow, scope, team)
-        sealed = await self._sealed(uow, await self._known(uow, document), None, person, gone=gone)
+        sealed = await self._sealed(uow, document, None, person, gone=gone)
         now = self.clock.now()
         row = Dashboard(
             id=new_id("dsh"), space=str(scope.space), team=team, name=document.name, document=sealed.model_dump(mode="json"),
@@ -145,14 +145,6 @@ class Dashboards:
         gone = frozenset([use.id for use in uses if await release_if_any(uow, self.modules, use) is None])
         return await self.create(uow, scope, row.team, person, copy, gone)
 
-    async def _known(self, uow: UnitOfWork, document: Document) -> Document:
-        """A document from elsewhere, where releases were accepted that nobody here has heard of."""
-        copy = document.model_copy(deep=True)
-        for one in copy.integrations:
-            if one.accepts is not None and await self.modules.needs_of(uow, one.module, one.accepts) is None:
-                one.accepts = None
-        return copy
-
     # -- configurations
 
     async def _departed(
@@ -186,6 +178,9 @@ class Dashboards:
                 earlier = None
             if (earlier is None or use.id not in old) and use.id not in gone:
                 fresh.append(use.module)
+            if before is None and isinstance(use, Integration) and use.accepts is not None:
+                known = await self.modules.needs_of(uow, use.module, use.accepts)
+                use.accepts = use.accepts if known is not None else None  # elsewhere, others may have been accepted
             if use.id in gone:
                 continue
             if isinstance(use, Integration):

@@ -223,7 +223,9 @@ def _grounds(asked: Asked, answer: Allowed | CloisterError) -> list[Ground]:
         ("space", answer.space), ("person", answer.space, answer.person), ("who", answer.person),
         ("workspace", answer.workspace),
     ]  # fmt: skip
-    return grounds if answer.sandbox is None else [*grounds, ("sandbox", answer.sandbox)]
+    if answer.sandbox is None or answer.state == "starting":  # then the workspace's own news says all there is
+        return grounds
+    return [*grounds, ("sandbox", answer.sandbox)]
 
 
 def _idle_at(row: Workspace, policies: Policies) -> datetime | None:

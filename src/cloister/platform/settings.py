@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     """Of the loopback: where Caddy asks this platform whether a name is one of its workspaces', for a certificate."""
     gateway_caddy: Path | None = None
     """The program. Default: the one that is installed with Cloister."""
+    gateway_memory_megabytes: Annotated[int, Field(ge=64)] = 512
+    """What Caddy may grow to before it collects its garbage more often; it has some 40 when it is at rest."""
     gateway_requests_per_minute: Annotated[int, Field(ge=60)] = 12_000
     """Of one person to workspaces, and in a burst; opening JupyterLab takes about a hundred."""
     gateway_upload_bytes: Annotated[int, Field(ge=1)] = 5 * 1024**3

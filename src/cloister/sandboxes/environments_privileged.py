@@ -104,16 +104,8 @@ class Environments:
         async with self._locks.setdefault(key, asyncio.Lock()):
             try:
                 await self._lock(wanted, fresh)
-                path = self._path(base, fresh)
-                if not path.exists():
-                    partial = self.root / f".{path.name}.{os.getpid()}"
-                    try:
-                        await self._install(fresh, path, partial, None, progress)
-                    finally:
-                        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
-                fresh.replace(
-                    self.root / f"{key}.lock"
-                )  # only now: whoever starts meanwhile starts with what there was
+                path = await self._built(base, fresh, progress, None)
+                fresh.replace(self.root / f"{key}.lock")  # only now: who starts meanwhile starts with what there was
             finally:
                 fresh.unlink(missing_ok=True)
         self._failures.pop(key, None)
@@ -129,18 +121,25 @@ class Environments:
                 if progress:
                     progress("resolving packages")
                 await _within(bounds, self._lock(wanted, lock), [])
-            path = self._path(base, lock)
-            if not path.exists():
-                if progress:
-                    progress("installing packages")
-                partial, cache = [self.root / f".{word}{path.name}.{os.getpid()}" for word in ("", "cache-")]
-                try:
-                    own = None if bounds is None else cache  # measured with the rest: packages are unpacked there first
-                    await _within(bounds, self._install(lock, path, partial, own, progress), [partial, cache])
-                finally:
-                    for left in (partial, cache):
-                        await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
-            return self._describe(path)
+            return self._describe(await self._built(base, lock, progress, bounds))
+
+    async def _built(
+        self, base: str, lock: Path, progress: Callable[[str], None] | None, bounds: Bounds | None
+    ) -> Path:
+        """The folder of a lock's packages, which are installed beside it and moved there when they are whole."""
+        path = self._path(base, lock)
+        if path.exists():
+            return path
+        if progress:
+            progress("installing packages")
+        partial, cache = [self.root / f".{word}{path.name}.{os.getpid()}" for word in ("", "cache-")]
+        try:
+            own = None if bounds is None else cache  # measured with the rest: packages are unpacked there first
+            await _within(bounds, self._install(lock, path, partial, own, progress), [partial, cache])
+        finally:
+            for left in (partial, cache):
+                await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+        return path
 
     def ready(self, packages: list[str]) -> Built | None:
         """The environment of some requirements if it is built already."""

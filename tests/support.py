@@ -112,6 +112,14 @@ def blueprint(**changes) -> Blueprint:
     return Blueprint.model_validate({**base, **changes})
 
 
+def cgroups(sandbox: str) -> list[Path]:
+    """The folders of a sandbox's control groups, one per hierarchy; those of others may go at any moment."""
+    top = Path("/sys/fs/cgroup")
+    parents = [path for each in (top, *top.iterdir()) if each.is_dir() for path in each.iterdir()]
+    groups = [path / sandbox for path in parents if path.name.startswith("cloister-")]
+    return [group for group in groups if group.is_dir()]
+
+
 async def declare(platform: Platform, declared: Blueprint, folder: Path = ROOT) -> None:
     """Apply a blueprint and wait until its data are loaded."""
     versions = await platform.blueprints.apply(declared, folder, lambda _line: None, SYSTEM)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import until
+from tests.support import cgroups, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -230,7 +230,7 @@ async def test_nothing_is_left_when_a_program_ends(arena):
     assert state["state"] == "stopped"
     assert time.monotonic() - begun < 8
     for sandbox in (ended, stubborn):
-        assert not any(p.exists() for p in Path("/sys/fs/cgroup").glob(f"**/cloister/{sandbox['id']}"))
+        assert cgroups(sandbox["id"]) == []
         place = arena.platform.sandbox_controller.place(sandbox["id"])
         assert not place.app_mount.exists()
         assert not place.sockets.exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.support import ENVIRONMENTS, ROOT, free_port
+from tests.support import ENVIRONMENTS, ROOT, cgroups, free_port
 
 CLOISTER = str(Path(sys.executable).with_name("cloister"))
 
@@ -121,10 +121,7 @@ class Server:
 
     @staticmethod
     def cgroups(ids: set[str]) -> list[str]:
-        top = Path("/sys/fs/cgroup")
-        return [
-            str(path) for each in (top, *top.iterdir()) for id_ in ids if (path := each / "cloister" / id_).exists()
-        ]
+        return [str(path) for id_ in ids for path in cgroups(id_)]
 
     @staticmethod
     def processes(first_uid: int, count: int = 100_000) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from cloister.blueprint import catalogue
 from cloister.core.principal import EVERYTHING
 from cloister.spaces import declared, get_space
 from cloister.workspaces import SnapshotController, Workspace
-from tests.support import ARROW, csv_file, declare, until
+from tests.support import ARROW, cgroups, csv_file, declare, until
 from tests.workspaces.conftest import LAB_ENVIRONMENT, SIZES, gateway_platform, lab_blueprint
 from tests.workspaces.test_policies import at_a_desk, save
 
@@ -125,7 +124,7 @@ async def limits(sandbox):
 
     def read():
         found = {}
-        for group in Path("/sys/fs/cgroup").glob(f"**/cloister-*/{sandbox}"):
+        for group in cgroups(sandbox):
             for name, files in {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max",)}.items():
                 found |= {name: int((group / file).read_text()) for file in files if (group / file).exists()}
         return found["memory"], found["pids"]

@@ -218,7 +218,8 @@ async def test_an_idle_workspace_is_stopped_a_busy_one_is_not_and_it_can_be_kept
         }))  # fmt: skip
 
         async def busy():
-            return "1 kernel at work." in (await judged(0)).why
+            seen = await judged(0)
+            return (seen.word, seen.value) == ("kernels", "1")
 
         await until(busy, 10, 0.1)
         assert (await judged(600)).busy

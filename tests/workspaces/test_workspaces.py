@@ -133,6 +133,24 @@ async def test_leaving_a_team_closes_what_is_open_within_a_second_and_says_why(c
         assert (await bob.get("/api/status"))[0] == 403
 
 
+async def test_what_was_only_opening_when_the_right_to_it_ended_is_closed_too(cup, desk):
+    ada = await desk("ada")
+    bob = await desk("bob", mate=ada)
+    await bob.enter()
+    await bob.start()
+    relay = cup.platform.gateway.relay
+    async with await bob.kernel() as kernel:
+        await kernel.run("1")
+        opening, relay.open = relay.open, set()  # as while it waits for a kernel that starts, after the decision
+        assert (await bob.client.delete(f"/spaces/cup/teams/{bob.team}/members/me")).status_code == 204
+        await asyncio.sleep(0.2)  # the news is over
+        relay.open = opening
+        frame = await kernel.ws.receive(3)
+        while frame.type is aiohttp.WSMsgType.TEXT:
+            frame = await kernel.ws.receive(3)
+        assert (frame.type, frame.data) == (aiohttp.WSMsgType.CLOSE, 4403)
+
+
 async def test_signing_out_everywhere_ends_the_visit(cup, desk):
     ada = await desk("ada")
     await ada.enter()

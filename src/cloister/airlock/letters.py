@@ -7,7 +7,7 @@ from cloister.core.ids import person_label, team_label
 from cloister.core.principal import Role
 from cloister.identity import get_person
 from cloister.platform import UnitOfWork
-from cloister.platform.letters import Fact, Phrase, write_letter
+from cloister.platform.letters import Fact, LetterName, Phrase, write_letter
 from cloister.spaces import get_space
 
 
@@ -25,12 +25,12 @@ async def tell_reviewers(uow: UnitOfWork, clock: Clock, bindings: Bindings, row:
     }
     here = f"{public_url}/s/{row.space}"
     deciders = await _with_role(uow, clock, bindings, row.space, Role.STEWARD, Role.REVIEWER)
-    told, letter, link = deciders - {row.person, *row.insiders}, "export_waits", f"{here}/exports"
-    if not told:
-        told = await _with_role(uow, clock, bindings, row.space, Role.OWNER)
-        letter, link = "export_stuck", f"{here}/settings"
-    for number in sorted(told):
-        write_letter(uow, clock, await get_person(uow, number), letter, link=link, **facts)
+    if told := deciders - {row.person, *row.insiders}:
+        for number in sorted(told):
+            write_letter(uow, clock, await get_person(uow, number), "export_waits", link=f"{here}/exports", **facts)
+        return
+    for number in sorted(await _with_role(uow, clock, bindings, row.space, Role.OWNER)):
+        write_letter(uow, clock, await get_person(uow, number), "export_stuck", link=f"{here}/settings", **facts)
 
 
 async def _with_role(uow: UnitOfWork, clock: Clock, bindings: Bindings, space: str, *roles: Role) -> set[int]:
@@ -44,8 +44,9 @@ async def _with_role(uow: UnitOfWork, clock: Clock, bindings: Bindings, space: s
 
 async def tell_asker(uow: UnitOfWork, clock: Clock, row: Export, public_url: str) -> None:
     """Tell who asked what became of it."""
+    letter: LetterName = "export_approved" if row.state == "approved" else "export_refused"
     write_letter(
-        uow, clock, await get_person(uow, row.person), f"export_{row.state}", title=(await get_space(uow, row.space)).title,
+        uow, clock, await get_person(uow, row.person), letter, title=(await get_space(uow, row.space)).title,
         because=Phrase("because", {"reason": row.reason}) if row.reason else Phrase(),
         link=f"{public_url}/s/{row.space}/exports",
     )  # fmt: skip

@@ -168,7 +168,7 @@ class Dashboards:
         self, uow: UnitOfWork, document: Document, before: Document | None, person: int,
         departed: Mapping[str, Integration] | None = None, gone: frozenset[str] = frozenset(),
     ) -> Document:  # fmt: skip
-        """The document with each configuration checked and each secret sealed."""
+        """The document with each configuration checked and each secret sealed; a new one accepts what is known here alone."""
         copy = document.model_copy(deep=True)
         old: dict[str, Use] = {use.id: use for use in [*before.integrations, *before.widgets]} if before else {}
         fresh = []

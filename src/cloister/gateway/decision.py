@@ -39,6 +39,8 @@ from cloister.workspaces import App, Workspace, app_of, environment_now
 
 REMEMBER_SECONDS = 0.5
 REMEMBER_MANY = 20_000
+NEWS = (AccessChanged, SignedOut, WorkspaceChanged, WorkspaceWanted, SandboxChanged, SpaceChanged)
+"""What decisions rest on changed."""
 LOOK_AGAIN_SECONDS = 30.0
 """So long what is open (a page, a kernel's channel, a download) goes on without news. To decide costs some 5 ms: twice a second
 for each of a few hundred open pages would be more than the machine has."""
@@ -72,6 +74,8 @@ class Allowed:
     policies: Policies
     idle_at: datetime | None = None
     """When it will be stopped if nobody does anything."""
+    until: datetime | None = None
+    """When the right to it ends by itself, as far as that is known."""
     due_at: datetime | None = None
     """When it will be restarted to take a smaller size, or the environment of a round."""
     static: tuple[tuple[str, str], ...] = ()
@@ -93,7 +97,7 @@ class Decisions:
         self._recorder = recorder
         self._turned_away: dict[tuple[int, int], float] = {}
         self._memory: Memory[Asked, Allowed | CloisterError] = Memory(REMEMBER_SECONDS, REMEMBER_MANY)
-        for kind in (AccessChanged, SignedOut, WorkspaceChanged, WorkspaceWanted, SandboxChanged, SpaceChanged):
+        for kind in NEWS:
             bus.subscribe(kind, self._on_news)
 
     def _on_news(self, event: Event) -> None:
@@ -122,10 +126,11 @@ class Decisions:
         return None if isinstance(found, CloisterError) else found
 
     def stands(self, asked: Asked, allowed: Allowed) -> bool:
-        """Whether there was no news of what a decision rests on. What is open need not be decided on anew until there is, but
-        for what ends by time alone: that is looked for now and then (`LOOK_AGAIN_SECONDS`).
+        """Whether there was no news of what a decision rests on, and its time is not over. What is open need not be decided on
+        anew while it stands, but now and then (`LOOK_AGAIN_SECONDS`): sessions and tokens end without news.
         """
-        return self._memory.stands(asked, allowed)
+        over = allowed.until is not None and allowed.until <= self._decider.clock.now()
+        return not over and self._memory.stands(asked, allowed)
 
     async def decide(self, asked: Asked) -> Allowed:
         """Return what is allowed.
@@ -170,7 +175,7 @@ class Decisions:
                 principal, principal.person, team.space, team.team, row.id if row else None,
                 row.state if row else "stopped", row.reason if row else None, row.sandbox if row else None,
                 declaration.policies, _idle_at(row, declaration.policies) if row else None,
-                row.due_at if row else None, static,
+                scope.until, row.due_at if row else None, static,
             )  # fmt: skip
 
     def _note(self, principal: Principal, team: Team) -> None:
@@ -223,7 +228,7 @@ def _grounds(asked: Asked, answer: Allowed | CloisterError) -> list[Ground]:
         ("space", answer.space), ("person", answer.space, answer.person), ("who", answer.person),
         ("workspace", answer.workspace),
     ]  # fmt: skip
-    if answer.sandbox is None or answer.state == "starting":  # then the workspace's own news says all there is
+    if answer.sandbox is None or answer.state == "starting":  # when it serves or has failed, the workspace's news says
         return grounds
     return [*grounds, ("sandbox", answer.sandbox)]
 

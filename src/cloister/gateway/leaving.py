@@ -38,7 +38,7 @@ PAGE_BYTES = 2 * 1024 * 1024
 BANNER = b'<script src="/_cloister/banner.js" defer></script></head>'
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Way:
     """An answer that is on its way, and on whose right."""
 
@@ -66,7 +66,9 @@ class Leaving:
             if not everybody and self._decisions.stands(way.asked, way.allowed):
                 continue
             try:
-                still = (await self._decisions.decide(way.asked)).sandbox == way.allowed.sandbox
+                allowed = await self._decisions.decide(way.asked)
+                still = allowed.sandbox == way.allowed.sandbox
+                way.allowed = allowed
             except CloisterError:
                 still = False
             if not still and way in self._open and way.request.transport is not None:

@@ -17,14 +17,14 @@ from aiohttp import web
 from cloister.audit import Recorder
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError, Internal, NotFound, Unauthenticated
-from cloister.core.events import AccessChanged, Event, SandboxChanged, SignedOut, SpaceChanged, WorkspaceChanged
+from cloister.core.events import Event
 from cloister.core.ids import person_label, team_label
 from cloister.core.paths import own_path
 from cloister.core.principal import Scope
 from cloister.gateway import pages
 from cloister.gateway.asking import SAFE, Asking, Connection, Question, Ready, problem, response
 from cloister.gateway.caddy import CERTIFICATE, CERTIFICATES, Sockets
-from cloister.gateway.decision import LOOK_AGAIN_SECONDS, Allowed, Asked, Decisions
+from cloister.gateway.decision import LOOK_AGAIN_SECONDS, NEWS, Allowed, Asked, Decisions
 from cloister.gateway.entering import Entering
 from cloister.gateway.errors import CrookedPath, NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
 from cloister.gateway.hosts import cookie_name, plain
@@ -44,6 +44,7 @@ from cloister.workspaces import Workspaces
 
 log = logger(__name__)
 ALLOWED = web.RequestKey("allowed", Allowed)
+TICK_SECONDS = 0.5
 PASS = "Cloister-Pass"  # noqa: S105  (the name of a scheme)
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -76,7 +77,7 @@ class Gateway:
         self._asking: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
-        for kind in (AccessChanged, SandboxChanged, SignedOut, SpaceChanged, WorkspaceChanged):
+        for kind in NEWS:
             bus.subscribe(kind, self._on_news)
 
     def _on_news(self, _event: Event) -> None:
@@ -123,24 +124,28 @@ class Gateway:
         await self.upstreams.close()
 
     async def _watch(self) -> None:
-        """Look again at whoever is connected: at once where there is news of them, and all of them now and then."""
+        """Look again at whoever is connected: first at those of whom there is news, and at all of them now and then.
+
+        Each tick sees whose right stands no more; also who was only connecting when the news came, or could not be looked at.
+        """
         due = time.monotonic() + LOOK_AGAIN_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(due - time.monotonic()):
+                async with asyncio.timeout(TICK_SECONDS):
                     await self._news.wait()
             self._news.clear()
-            everybody = time.monotonic() >= due
-            if everybody:
-                due = time.monotonic() + LOOK_AGAIN_SECONDS
             try:
-                await asyncio.gather(
-                    self.relay.recheck(everybody=everybody), self._leaving.recheck(everybody=everybody)
-                )
+                await self._recheck(everybody=False)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + LOOK_AGAIN_SECONDS
+                    await self._recheck(everybody=True)
                 await self.upstreams.forget_ended()
                 self.relay.forget_ended(self._sandboxes.live)
             except Exception:  # the watch must go on, whatever one connection did
                 log.exception("gateway.watch_failed")
+
+    async def _recheck(self, *, everybody: bool) -> None:
+        await asyncio.gather(self.relay.recheck(everybody=everybody), self._leaving.recheck(everybody=everybody))
 
     # -- who asks
 

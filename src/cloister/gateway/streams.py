@@ -13,8 +13,8 @@ from aiohttp import web
 from cloister.access import scoped_get
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError
-from cloister.core.events import AccessChanged, Event, SandboxChanged, SignedOut, SpaceChanged, WorkspaceChanged
-from cloister.gateway.decision import LOOK_AGAIN_SECONDS, Allowed, Asked, Decisions
+from cloister.core.events import Event
+from cloister.gateway.decision import LOOK_AGAIN_SECONDS, NEWS, Allowed, Asked, Decisions
 from cloister.gateway.outflow import GRACE, Outflows
 from cloister.platform import Bus, Database
 from cloister.sandboxes import OutputLog, Sandbox, SandboxController
@@ -57,7 +57,7 @@ class Streams:
         self._clock = clock
         self._waiting: set[asyncio.Event] = set()
         self._endings: dict[tuple[str, int], tuple[float, datetime | None]] = {}
-        for kind in (AccessChanged, SandboxChanged, SignedOut, SpaceChanged, WorkspaceChanged):
+        for kind in NEWS:
             bus.subscribe(kind, self._wake)
 
     def _wake(self, _event: Event) -> None:

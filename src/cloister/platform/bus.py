@@ -19,6 +19,8 @@ from cloister.platform.logs import logger
 from cloister.platform.sockets import short_path
 
 log = logger(__name__)
+FORWARD_SECONDS = 2.0
+"""So long a command waits for a busy server to take an event."""
 
 
 class Bus:
@@ -45,7 +47,7 @@ class Bus:
         if self._mailbox is None:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
+            sender.settimeout(FORWARD_SECONDS)  # the kernel holds some ten for whoever is busy
             # No server runs, or it is too busy to be told: its controllers look by themselves soon enough.
             with contextlib.suppress(OSError), short_path(self._mailbox) as name:
                 for item in events:

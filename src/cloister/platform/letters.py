@@ -11,7 +11,10 @@ from cloister.platform.mail import queue_letter
 
 Language: TypeAlias = Literal["en", "de"]
 _GREETING: dict[Language, str] = {"en": "Hello {name},\n\n", "de": "Guten Tag {name},\n\n"}
-LETTERS: dict[str, dict[Language, tuple[str, str]]] = {
+LetterName: TypeAlias = Literal[
+    "confirm", "welcome", "over", "export_waits", "export_stuck", "export_approved", "export_refused"
+]
+LETTERS: dict[LetterName, dict[Language, tuple[str, str]]] = {
     "confirm": {
         "en": (
             "Confirm your address",
@@ -141,7 +144,7 @@ class Phrase:
 Fact: TypeAlias = str | int | datetime | Phrase
 
 
-def write_letter(uow: UnitOfWork, clock: Clock, to: Addressee, letter: str, **facts: Fact) -> None:
+def write_letter(uow: UnitOfWork, clock: Clock, to: Addressee, letter: LetterName, **facts: Fact) -> None:
     """Write one of `LETTERS` to somebody in their language; to nobody when they have no address."""
     if not to.email:
         return

@@ -166,7 +166,8 @@ class WorkspaceController(Controller):
                 current = await uow.session.get(Workspace, row.id)
                 if current is None or current.wanted != "stopped":  # somebody opened it again in this moment
                     return
-                current.state, current.sandbox, current.ready_at, current.busy_word = "stopped", None, None, None
+                current.state, current.sandbox, current.ready_at = "stopped", None, None
+                current.busy_word = current.busy_value = None
                 uow.publish(WorkspaceChanged(row.id, "stopped"))
 
     async def _after_end(self, row: Workspace, sandbox: Sandbox) -> None:
@@ -247,6 +248,7 @@ class WorkspaceController(Controller):
         """Beside everything else: an app may take its time to answer, and nobody else shall wait for it."""
         if row.id in self._looks or self._clock.now() < self._due.get(row.id, datetime.min.replace(tzinfo=UTC)):
             return
+        self._due[row.id] = self._clock.now() + LOOK_AT_USE
         task = self._looks[row.id] = asyncio.create_task(self._look_at_use(row, sandbox))
         task.add_done_callback(lambda done: self._looked(row.id, done))
 
@@ -261,9 +263,13 @@ class WorkspaceController(Controller):
 
     async def _look_now(self, row: Workspace, sandbox: Sandbox) -> None:
         async with self._database.read() as uow:
-            declaration = declared(await get_space(uow, row.space))
+            current = await uow.session.get(Workspace, row.id)
+            if current is None or current.sandbox != sandbox.id:  # much may have been since it was read
+                return
+            row, declaration = current, declared(await get_space(uow, row.space))
         often = timedelta(minutes=declaration.policies.idle_minutes) / LOOKS_BEFORE_REST
-        self._due[row.id] = self._clock.now() + min(LOOK_AT_USE, often)
+        if row.id in self._due:  # else it is wanted otherwise by now, and is looked at again at once
+            self._due[row.id] = self._clock.now() + min(LOOK_AT_USE, often)
         await self._keep_to_size(row, sandbox, declaration)
         await self.judge(row, sandbox, declaration)
 
@@ -291,6 +297,7 @@ class WorkspaceController(Controller):
             if not larger or current.wanted != "running":
                 uow.unrecorded("that it fits again")
                 current.due_at = None
+                uow.publish(WorkspaceChanged(row.id, row.state))
             elif not due:
                 uow.unrecorded("when it will be restarted; who made it smaller is recorded")
                 current.due_at = self._clock.now() + timedelta(minutes=declaration.policies.grace_minutes)

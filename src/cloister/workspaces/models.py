@@ -31,6 +31,7 @@ class Workspace(Base):
     ready_at: Mapped[datetime | None]
     active_at: Mapped[datetime | None]  # when work was last seen in it
     keep_until: Mapped[datetime | None]
+    busy: Mapped[str | None]  # read by the release before; to be dropped
     busy_word: Mapped[str | None]  # why it still runs: one of `SEEN`, and the figure in its sentence
     busy_value: Mapped[str | None]
     allowance: Mapped[float | None]  # the price per hour that a steward approved for it, if one did

@@ -153,7 +153,7 @@ class Workspaces:
             id=new_id("wsp"), space=declaration.slug, team=team, environment=environment.name,
             size=next(iter(declaration.sizes)), volume=volume.id, wanted="stopped", state="stopped", reason=None,
             safe=False, sandbox=None, restarts=0, asked_by=None, asked_at=now, ready_at=None, active_at=None,
-            keep_until=None, busy_word=None, busy_value=None, allowance=None, due_at=None, created_at=now, version=1,
+            keep_until=None, busy=None, busy_word=None, busy_value=None, allowance=None, due_at=None, created_at=now, version=1,
         )  # fmt: skip
         uow.session.add(row)
         record(uow, Name.WORKSPACE_CREATED, space=row.space, team=team, subject=row.id)
@@ -165,7 +165,8 @@ class Workspaces:
             uow.unrecorded("nothing changed")
             return row
         if row.state == "failed":  # nothing of it runs
-            row.state, row.sandbox, row.ready_at, row.busy_word = "stopped", None, None, None
+            row.state, row.sandbox, row.ready_at = "stopped", None, None
+            row.busy_word = row.busy_value = None
         row.wanted, row.reason, row.keep_until = "stopped", why, None
         row.version += 1
         record(uow, Name.WORKSPACE_STOPPED, space=row.space, team=row.team, subject=row.id, reason=why)
@@ -207,7 +208,6 @@ class Workspaces:
             row.environment = changes["environment"] = wanted.environment
         if wanted.size is not None:
             row.size = changes["size"] = wanted.size
-            uow.publish(WorkspaceWanted(row.id))
         if wanted.keep_until is not None:
             latest = self.clock.now() + timedelta(hours=declaration.policies.keep_hours)
             if wanted.keep_until > latest:
@@ -219,6 +219,7 @@ class Workspaces:
             changes["disk_bytes"] = wanted.disk_bytes
         row.version += 1
         record(uow, Name.WORKSPACE_CHANGED, space=row.space, team=row.team, subject=row.id, changes=changes)
+        uow.publish(WorkspaceWanted(row.id))
         return row
 
     async def _check_capacity(

@@ -75,12 +75,14 @@
     } finally {
       asked.abort();
     }
-    wait = Math.min(wait * 2, 30000);
+    wait = Math.min(wait * 2, 6000);
     setTimeout(follow, wait * (0.5 + Math.random())); // not every page in the same moment
   }
 
   function end(reason, home) {
     gone = "ended";
+    clearTimeout(lost); // why it ended is what there is to say
+    dialogs.disconnect();
     const cover = document.createElement("div"); // what lies under it no longer answers
     cover.style.cssText = "position:fixed;inset:0;z-index:99999;background:rgba(246,248,250,.94)";
     document.body.append(cover);

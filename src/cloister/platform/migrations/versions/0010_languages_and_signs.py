@@ -13,7 +13,6 @@ def upgrade() -> None:
     with op.batch_alter_table('people', schema=None) as batch_op:
         batch_op.add_column(sa.Column('language', sa.String(), nullable=False, server_default='en'))
     with op.batch_alter_table('workspaces', schema=None) as batch_op:
-        batch_op.drop_column('busy')  # a sentence; it is seen anew within a minute
         batch_op.add_column(sa.Column('busy_word', sa.String(), nullable=True))
         batch_op.add_column(sa.Column('busy_value', sa.String(), nullable=True))
 
@@ -22,6 +21,5 @@ def downgrade() -> None:
     with op.batch_alter_table('workspaces', schema=None) as batch_op:
         batch_op.drop_column('busy_value')
         batch_op.drop_column('busy_word')
-        batch_op.add_column(sa.Column('busy', sa.String(), nullable=True))
     with op.batch_alter_table('people', schema=None) as batch_op:
         batch_op.drop_column('language')

@@ -136,8 +136,8 @@ async def test_leaving_a_team_closes_what_is_open_within_a_second_and_says_why(c
 async def test_what_was_only_opening_when_the_right_to_it_ended_is_closed_too(cup, desk):
     ada = await desk("ada")
     bob = await desk("bob", mate=ada)
+    await ada.start()
     await bob.enter()
-    await bob.start()
     relay = cup.platform.gateway.relay
     async with await bob.kernel() as kernel:
         await kernel.run("1")

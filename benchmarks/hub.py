@@ -154,6 +154,12 @@ class Hub:
         return found
 
 
+def processor(pid: int) -> float:
+    """Seconds of processor time that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def pss(process: Path) -> float:
     """Megabytes of a process, shared pages divided among those who share them."""
     lines = (process / "smaps_rollup").read_text().splitlines()

@@ -13,7 +13,7 @@ import aiohttp
 from tests.chaos.server import Server
 from tests.support import blueprint
 
-from benchmarks.hub import hub
+from benchmarks.hub import hub, processor
 from benchmarks.table import Row, folder, middle, percentile, say
 
 PEOPLE = int(os.environ.get("CLOISTER_BENCH_PEOPLE", "5000"))
@@ -74,12 +74,6 @@ def resident(pid: int) -> float:
     """Megabytes of memory."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-
-def processor(pid: int) -> float:
-    """Seconds of processor time used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def count(server: Server, table: str, where: str = "1") -> int:

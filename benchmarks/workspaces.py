@@ -6,7 +6,6 @@ Beside JupyterHub with its local spawner, in the same run.
 import asyncio
 import contextlib
 import json
-import os
 import time
 import uuid
 from pathlib import Path
@@ -16,7 +15,7 @@ import aiohttp
 from tests.chaos.server import Server
 from tests.support import ARROW, blueprint
 
-from benchmarks.hub import GIVEN_UP_SECONDS, Hub, hub, pss, zmq_round_trip
+from benchmarks.hub import GIVEN_UP_SECONDS, Hub, hub, processor, pss, zmq_round_trip
 from benchmarks.table import Row, folder, middle, percentile, say
 
 TEAMS = 20
@@ -187,16 +186,12 @@ def memory(sandboxes: list[str]) -> float:
 async def page_share(server: Server, members: list[Member]) -> tuple[float, float]:
     """Percent of a processor that the control plane uses: while workspaces run, and while a page of each is open, too."""
     assert server.process is not None
-    stat = Path(f"/proc/{server.process.pid}/stat")
-
-    def used() -> float:
-        fields = stat.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    pid = server.process.pid
 
     async def share() -> float:
-        before = used()
+        before = processor(pid)
         await asyncio.sleep(SHARE_SECONDS)
-        return (used() - before) / SHARE_SECONDS * 100
+        return (processor(pid) - before) / SHARE_SECONDS * 100
 
     closed = await share()
     async with contextlib.AsyncExitStack() as pages:

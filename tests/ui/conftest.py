@@ -47,6 +47,10 @@ class Somebody:
         await self.call("POST", "/auth/demo", {"email": f"{name}@test.example", "name": name.title()})
         await self.go("/home")
 
+    async def team(self):
+        """The number of their team in the first of their spaces."""
+        return (await self.call("GET", "/me/spaces"))["items"][0]["enrolment"]["team"]
+
     async def published(self, *names):
         """Whether modules that the platform brings can be used yet."""
         found = (await self.call("GET", "/modules?limit=100"))["items"]
@@ -133,14 +137,14 @@ async def begin_to_register(person):
     await page.get_by_role("button", name="Next").click()
 
 
-async def register(person):
-    """Get somebody who is signed in into the course, as the form does."""
-    form = await person.call("GET", "/spaces/course/registration")
+async def register(person, space="course"):
+    """Get somebody who is signed in into a space, as the form does."""
+    form = await person.call("GET", f"/spaces/{space}/registration")
     signatures = {one["name"]: one["hash"] for one in form["agreements"]}
     body = {"answers": {"country": "PT", "honest": True}, "signatures": signatures}
-    await person.call("POST", "/spaces/course/enrolment", body)
+    await person.call("POST", f"/spaces/{space}/enrolment", body)
 
     async def admitted():
-        return (await person.call("GET", "/spaces/course/enrolment"))["state"] == "active"
+        return (await person.call("GET", f"/spaces/{space}/enrolment"))["state"] == "active"
 
     await until(admitted, 20, 0.05)

@@ -21,17 +21,11 @@ TEXTS = {
 }  # fmt: skip
 
 
-async def opened(person, site):
-    page = person.page
+async def opened(person):
     await register(person)
     await until(lambda: person.published("text", "simulated-sensors"), 90, 0.3)
-    team = (await (await page.request.get(f"{site.base}/api/v1/me/spaces")).json())["items"][0]["enrolment"]["team"]
-    made = await page.request.post(
-        f"{site.base}/api/v1/spaces/course/dashboards", data={"team": team, "document": TEXTS},
-        headers={"Origin": site.base},
-    )  # fmt: skip
-    assert made.status == 201, await made.text()
-    return (await made.json())["id"]
+    made = await person.call("POST", "/spaces/course/dashboards", {"team": await person.team(), "document": TEXTS})
+    return made["id"]
 
 
 async def kept(page, site, board):
@@ -41,7 +35,7 @@ async def kept(page, site, board):
 
 async def test_widgets_are_moved_sized_copied_locked_and_removed_and_all_of_it_can_be_taken_back(somebody, site):
     person = await somebody("ada")
-    page, board = person.page, await opened(person, site)
+    page, board = person.page, await opened(person)
     await person.go(f"/s/course/dashboards/{board}?edit")
     first = page.get_by_role("region", name="First")
     await page.frame_locator("section.widget iframe").first.get_by_text("one").wait_for()
@@ -97,7 +91,7 @@ async def _is(find, fits):
 
 async def test_a_source_is_restarted_and_its_console_is_read(somebody, site):
     person = await somebody("ada")
-    page, board = person.page, await opened(person, site)
+    page, board = person.page, await opened(person)
     await person.go(f"/s/course/dashboards/{board}?edit")
     await page.get_by_role("group", name="Sources").get_by_role("button", name=re.compile("sensors", re.I)).click()
     await page.get_by_role("tab", name="What it delivers").click()
@@ -126,7 +120,7 @@ async def _live(site):
 
 async def test_a_dashboard_is_shown_whole_copied_taken_elsewhere_and_deleted(somebody, site, tmp_path):
     person = await somebody("ada")
-    page, board = person.page, await opened(person, site)
+    page, board = person.page, await opened(person)
     await person.go(f"/s/course/dashboards/{board}")
     await page.get_by_role("button", name="Full screen").click()
     await page.wait_for_url("**kiosk**")
@@ -150,7 +144,7 @@ async def test_a_dashboard_is_shown_whole_copied_taken_elsewhere_and_deleted(som
 
 async def test_a_share_is_paused_shown_again_and_revoked(somebody, site):
     person, stranger = await somebody("ada"), await somebody()
-    page, board = person.page, await opened(person, site)
+    page, board = person.page, await opened(person)
     await person.go(f"/s/course/dashboards/{board}")
     await page.get_by_role("button", name="Share").click()
     await page.get_by_role("button", name="Make a link").click()
@@ -168,7 +162,7 @@ async def test_a_share_is_paused_shown_again_and_revoked(somebody, site):
 
 async def test_what_could_not_be_saved_is_not_lost_by_leaving(somebody, site):
     person = await somebody("ada")
-    page, board = person.page, await opened(person, site)
+    page, board = person.page, await opened(person)
     await person.go(f"/s/course/dashboards/{board}?edit")
     await page.frame_locator("section.widget iframe").first.get_by_text("one").wait_for()
     await page.context.set_offline(True)

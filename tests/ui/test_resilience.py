@@ -24,7 +24,7 @@ async def test_widgets_that_change_places_go_on_drawing(somebody):
     page = person.page
     await register(person)
     await until(lambda: person.published("sql", "bar", "table"), 90, 0.3)
-    team = (await person.call("GET", "/me/spaces"))["items"][0]["enrolment"]["team"]
+    team = await person.team()
     document = {
         "name": "Two", "integrations": [{"id": "sql", "module": "sql", "values": {"sql": SQL}}],
         "widgets": [drawn("upper", "table", 0), drawn("lower", "bar", 6)],

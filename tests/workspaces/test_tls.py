@@ -57,12 +57,15 @@ async def over_tls(folder, mode):
         yield api, port, trusted
 
 
+def authority_of(trusted):
+    """The certificates that a context trusts, as text."""
+    return "".join(ssl.DER_cert_to_PEM_cert(one) for one in trusted.get_ca_certs(binary_form=True))
+
+
 async def protocol(trusted, port, name, offered=("h2", "http/1.1")):
     """Shake hands as a browser that asks for a name does; return the protocol that was agreed on."""
     context = ssl.create_default_context()
-    context.load_verify_locations(
-        cadata="".join(ssl.DER_cert_to_PEM_cert(c) for c in trusted.get_ca_certs(binary_form=True))
-    )
+    context.load_verify_locations(cadata=authority_of(trusted))
     context.set_alpn_protocols(list(offered))
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
     agreed = writer.get_extra_info("ssl_object").selected_alpn_protocol()
@@ -100,9 +103,8 @@ class Http3(QuicConnectionProtocol):
 
 async def over_http3(trusted, port, name, path, **headers):
     """Ask a name something over HTTP/3; return the headers and body of the answer."""
-    authority = "".join(ssl.DER_cert_to_PEM_cert(one) for one in trusted.get_ca_certs(binary_form=True))
     configuration = QuicConfiguration(alpn_protocols=H3_ALPN, server_name=name)
-    configuration.load_verify_locations(cadata=authority.encode())
+    configuration.load_verify_locations(cadata=authority_of(trusted).encode())
     async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Http3) as quic:
         return await asyncio.wait_for(quic.get(f"{name}:{port}", path, headers), 20)
 

@@ -5,9 +5,7 @@ its own, see `asking`. Caddy alone can reach either.)
 """
 
 import asyncio
-import contextlib
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
@@ -17,14 +15,13 @@ from aiohttp import web
 from cloister.audit import Recorder
 from cloister.core.clock import Clock
 from cloister.core.errors import CloisterError, Internal, NotFound, Unauthenticated
-from cloister.core.events import Event
 from cloister.core.ids import person_label, team_label
 from cloister.core.paths import own_path
 from cloister.core.principal import Scope
 from cloister.gateway import pages
 from cloister.gateway.asking import SAFE, Asking, Connection, Question, Ready, problem, response
 from cloister.gateway.caddy import CERTIFICATE, CERTIFICATES, Sockets
-from cloister.gateway.decision import LOOK_AGAIN_SECONDS, NEWS, Allowed, Asked, Decisions
+from cloister.gateway.decision import Allowed, Asked, Decisions
 from cloister.gateway.entering import Entering
 from cloister.gateway.errors import CrookedPath, NoSuchWorkspace, WorkspaceAsleep, WrongOrigin
 from cloister.gateway.hosts import cookie_name, plain
@@ -35,6 +32,7 @@ from cloister.gateway.presence import Presence
 from cloister.gateway.relay import Relay
 from cloister.gateway.streams import Streams
 from cloister.gateway.upstream import Upstreams
+from cloister.gateway.watching import Watching
 from cloister.platform import Bus, Database, Settings
 from cloister.platform.logs import logger
 from cloister.platform.ratelimit import RateLimit
@@ -44,7 +42,6 @@ from cloister.workspaces import Workspaces
 
 log = logger(__name__)
 ALLOWED = web.RequestKey("allowed", Allowed)
-TICK_SECONDS = 0.5
 PASS = "Cloister-Pass"  # noqa: S105  (the name of a scheme)
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -65,7 +62,6 @@ class Gateway:
         self._presence = presence
         self.upstreams = Upstreams(settings, sandboxes)
         self.relay = Relay(decisions, self.upstreams, outflows, presence, recorder)
-        self._sandboxes = sandboxes
         self._own = Sockets.of(settings).gateway
         self._passes = Passes()
         self._limit = RateLimit(settings.gateway_requests_per_minute)
@@ -76,12 +72,7 @@ class Gateway:
         self._runner: web.AppRunner | None = None
         self._asking: asyncio.Server | None = None
         self._task: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
-        for kind in NEWS:
-            bus.subscribe(kind, self._on_news)
-
-    def _on_news(self, _event: Event) -> None:
-        self._news.set()
+        self._watching = Watching(self.relay, self._leaving, self.upstreams, sandboxes, bus)
 
     async def start(self) -> None:
         """Listen on the socket that Caddy speaks to."""
@@ -109,7 +100,7 @@ class Gateway:
         with short_path(path) as name:
             self._asking = await asyncio.get_running_loop().create_unix_server(lambda: Connection(asking), name)
         path.chmod(0o600)
-        self._task = asyncio.create_task(self._watch(), name="gateway")
+        self._task = asyncio.create_task(self._watching.run(), name="gateway")
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -122,30 +113,6 @@ class Gateway:
             await self._runner.cleanup()
             self._runner = None
         await self.upstreams.close()
-
-    async def _watch(self) -> None:
-        """Look again at whoever is connected: first at those of whom there is news, and at all of them now and then.
-
-        Each tick sees whose right stands no more; also who was only connecting when the news came, or could not be looked at.
-        """
-        due = time.monotonic() + LOOK_AGAIN_SECONDS
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
-                    await self._news.wait()
-            self._news.clear()
-            try:
-                await self._recheck(everybody=False)
-                if time.monotonic() >= due:
-                    due = time.monotonic() + LOOK_AGAIN_SECONDS
-                    await self._recheck(everybody=True)
-                await self.upstreams.forget_ended()
-                self.relay.forget_ended(self._sandboxes.live)
-            except Exception:  # the watch must go on, whatever one connection did
-                log.exception("gateway.watch_failed")
-
-    async def _recheck(self, *, everybody: bool) -> None:
-        await asyncio.gather(self.relay.recheck(everybody=everybody), self._leaving.recheck(everybody=everybody))
 
     # -- who asks
 

@@ -166,8 +166,7 @@ class WorkspaceController(Controller):
                 current = await uow.session.get(Workspace, row.id)
                 if current is None or current.wanted != "stopped":  # somebody opened it again in this moment
                     return
-                current.state, current.sandbox, current.ready_at = "stopped", None, None
-                current.busy_word = current.busy_value = None
+                current.rest()
                 uow.publish(WorkspaceChanged(row.id, "stopped"))
 
     async def _after_end(self, row: Workspace, sandbox: Sandbox) -> None:

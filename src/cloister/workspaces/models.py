@@ -39,6 +39,10 @@ class Workspace(Base):
     created_at: Mapped[datetime]
     version: Mapped[int]
 
+    def rest(self) -> None:
+        """Nothing of it runs: there is nothing to say of what did."""
+        self.state, self.sandbox, self.ready_at, self.busy_word, self.busy_value = "stopped", None, None, None, None
+
 
 class CapacityRequest(Base):
     """A team's wish for a larger size or disk than it may take by itself."""

@@ -165,8 +165,7 @@ class Workspaces:
             uow.unrecorded("nothing changed")
             return row
         if row.state == "failed":  # nothing of it runs
-            row.state, row.sandbox, row.ready_at = "stopped", None, None
-            row.busy_word = row.busy_value = None
+            row.rest()
         row.wanted, row.reason, row.keep_until = "stopped", why, None
         row.version += 1
         record(uow, Name.WORKSPACE_STOPPED, space=row.space, team=row.team, subject=row.id, reason=why)

@@ -61,6 +61,7 @@
 
   // A browser gives up on a stream that was answered with an error: while the platform restarts, say.
   const FIRST_WAIT_MS = 500;
+  const LONGEST_WAIT_MS = 6000;
   let wait = FIRST_WAIT_MS;
   async function again() {
     const asked = new AbortController();
@@ -75,7 +76,7 @@
     } finally {
       asked.abort();
     }
-    wait = Math.min(wait * 2, 6000);
+    wait = Math.min(wait * 2, LONGEST_WAIT_MS);
     setTimeout(follow, wait * (0.5 + Math.random())); // not every page in the same moment
   }
 

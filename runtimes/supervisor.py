@@ -119,6 +119,8 @@ class Agent:
             self.hang_up()
             return
         for kind, value in self.channel.received(data):
+            if self.channel is None:  # nobody took the answer to what came just before
+                return
             if kind == OPENED:
                 self.out += self.channel.frame(TEXT, json.dumps({"type": "HELLO", "token": self.token}).encode())
             elif kind == TEXT:

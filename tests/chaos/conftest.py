@@ -26,5 +26,6 @@ def server(tmp_path):
     yield found
     if found.process.poll() is None:
         found.kill()
+    print(found.log.read_text()[-20_000:])  # shown when the test failed
     found.run("space", "apply", str(tmp_path / "space.json"))  # takes over, and stops every sandbox at its end
     shutil.rmtree(folder, ignore_errors=True)

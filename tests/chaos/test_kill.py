@@ -293,3 +293,57 @@ async def test_a_sandbox_that_died_while_the_platform_was_away_leaves_nothing_an
         await client.insist("DELETE", f"/spaces/course/sandboxes/{living['id']}")
         assert (await ended(client, living, 20))["state"] == "stopped"
         await settled(server, {dying["id"], living["id"]})
+
+
+STALLED = """#!/bin/sh
+if mv {folder}/stall-$4 {folder}/stalled-$4 2> /dev/null; then
+    until [ -e {folder}/go-$4 ]; do sleep 0.05; done
+fi
+exec {crun} "$@"
+"""
+
+
+async def test_a_command_that_a_killed_platform_left_harms_nothing_of_the_next(server, tmp_path):
+    """The runtime's work on a sandbox goes on when the platform is killed; the next one must not work on it, too."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    wrapper = folder / "crun"
+    wrapper.write_text(STALLED.format(folder=folder, crun=shutil.which("crun")))
+    wrapper.chmod(0o755)
+    server.kill()
+    server.environ["PATH"] = f"{folder}:{server.environ['PATH']}"
+    await asyncio.to_thread(server.start)
+
+    async def killed_in(command: str) -> None:
+        for _ in range(200):
+            if (folder / f"stalled-{command}").exists():
+                server.kill()
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"nothing asked the runtime to {command}")
+
+    async with server.client() as client:
+        await client.member("ada")
+        await ended(client, await run(client, "first", code="pass"))
+        (folder / "stall-run").touch()
+        sandbox = await run(client, "once", "once", "600")
+        await killed_in("run")
+        (folder / "stall-delete").touch()  # the next platform begins anew, with what there is taken away
+        (folder / "go-run").touch()
+        await asyncio.to_thread(server.start)
+        await killed_in("delete")
+        starting = asyncio.ensure_future(asyncio.to_thread(server.start))
+        address = f"/spaces/course/sandboxes/{sandbox['id']}"
+        early, _ = await asyncio.wait({starting}, timeout=6)
+        if early:  # it does not wait for the command
+            await reach(client, address, "running")
+        (folder / "go-delete").touch()
+        await starting
+        await reach(client, address, "running")
+        look = await run(client, "look", code="print(open('starts.txt').read())")
+        await ended(client, look)
+        assert (await client.insist("GET", f"/spaces/course/sandboxes/{look['id']}/output")).text.count("once") == 1
+        assert (await client.insist("GET", address)).json()["state"] == "running"
+        await client.insist("DELETE", address)
+        assert (await ended(client, sandbox, 20))["state"] == "stopped"
+        await settled(server, {sandbox["id"], look["id"]})

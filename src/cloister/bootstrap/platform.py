@@ -72,6 +72,7 @@ from cloister.sandboxes import (
     VolumeFiles,
     Workshop,
     install_agent,
+    take_over,
 )
 from cloister.spaces import AdmissionController, Enrolments, Spaces
 from cloister.workspaces import Capacity, SnapshotController, WorkspaceController, Workspaces
@@ -341,6 +342,7 @@ class Platform:
             StateInUse: when another process has the state directory.
         """
         self.lock_state()
+        await take_over(self.settings.run_directory / "programs")
         await upgrade_schema(self.database)
         await self._operators_by_settings()
         self.bus.listen()

@@ -22,6 +22,7 @@ from cloister.sandboxes.inside import Inside
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.output import OutputLog
 from cloister.sandboxes.ports import Backend, DataAccess, Usage, Wall
+from cloister.sandboxes.processes_privileged import take_over
 from cloister.sandboxes.programs import program_environ
 from cloister.sandboxes.service import WORKSPACE_VOLUME, RunRequest, Sandboxes, check_size
 from cloister.sandboxes.snapshots import Snapshot, Snapshots
@@ -86,4 +87,5 @@ __all__ = [
     "install_agent",
     "link_app",
     "program_environ",
+    "take_over",
 ]

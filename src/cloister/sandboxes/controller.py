@@ -156,6 +156,9 @@ class SandboxController(Controller):
             return
         pid = await self._backend.alive(row.id)
         if state is State.RUNNING and pid is None:
+            log.warning(
+                "sandbox.ended_away", sandbox=row.id, agent=await asyncio.to_thread(tail, self.place(row.id).agent_log)
+            )
             await self._end(live, row, State.FAILED, "it ended while the platform was away", None)
             return
         try:

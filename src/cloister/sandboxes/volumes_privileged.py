@@ -38,8 +38,8 @@ SNAPSHOT_NAME = "%Y%m%dT%H%M%S%f"
 NOT_IN_USE = "This machine cannot grow a volume in use. Stop what uses it, then try again."
 
 
-async def _run(*command: str, accept: tuple[int, ...] = (0,)) -> str:
-    code, text = await output_of(*command)
+async def _run(*command: str, accept: tuple[int, ...] = (0,), leaves_one: bool = False) -> str:
+    code, text = await output_of(*command, leaves_one=leaves_one)
     if code not in accept:
         raise VolumeFailed(f"{command[0]}: {text[-500:] or f'exit {code}'}")
     return text
@@ -193,7 +193,7 @@ class VolumeDisks:
         # Without root there is one user id for all: fuse2fs must not weigh ids that it cannot know.
         who = "allow_other,default_permissions" if os.geteuid() == 0 else "fakeroot"
         options = "ro,norecovery,nodev,nosuid,noexec" if read_only else FUSE_OPTIONS
-        said = await _run("fuse2fs", "-o", f"{options},{who}", str(image), str(point))
+        said = await _run("fuse2fs", "-o", f"{options},{who}", str(image), str(point), leaves_one=True)
         if not os.path.ismount(point):  # no exit code says so; what cannot be read may hang there all the same
             await output_of("fusermount3", "-u", "-z", str(point))
             raise VolumeFailed(f"fuse2fs: {said[-500:]}")

@@ -152,8 +152,8 @@ class OciBackend:
         )
         # The agent inherits the error stream; a file, so that it outlives this process.
         with await asyncio.to_thread(place.agent_log.open, "wb") as errors:
-            # It takes some 30 ms; what it started is adopted or reaped by id.
-            code = await exit_code_of(*command, errors=errors)
+            # It takes some 30 ms; what it started is adopted or reaped by id. runsc leaves its own kernel beside that.
+            code = await exit_code_of(*command, errors=errors, leaves_one=runtime == "runsc")
         if code != 0:
             said = (await asyncio.to_thread(place.agent_log.read_text, errors="replace")).strip()[-2000:]
             log.error("sandbox.runtime_failed", sandbox=id_, runtime=runtime, code=code, output=said)
@@ -189,6 +189,7 @@ class OciBackend:
             return None
         code, output = await output_of(*self._command(self._runtime(id_), "state", id_))
         if code != 0:
+            log.warning("sandbox.not_known", sandbox=id_, output=output[-500:])
             return None
         state = json.loads(output[output.index("{") :])
         return int(state["pid"]) if state.get("status") in {"running", "created", "paused"} else None

@@ -1,0 +1,73 @@
+"""Programs that a killed process left running: the next one waits for them, and for nothing else."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloister.sandboxes import processes_privileged, take_over
+
+LEAVES = """
+import asyncio, sys
+from pathlib import Path
+from cloister.sandboxes import take_over
+from cloister.sandboxes.processes_privileged import output_of
+
+async def main():
+    await take_over(Path(sys.argv[1]))
+    program = asyncio.create_task(output_of("sh", "-c", sys.argv[2], leaves_one=sys.argv[3] == "leaves"))
+    await asyncio.sleep(0)
+    print("left", flush=True)
+    await program
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def mark(tmp_path):
+    yield tmp_path / "programs"
+    while processes_privileged._marks:
+        os.close(processes_privileged._marks.pop())
+
+
+def leave(mark: Path, program: str, how: str = "ends") -> None:
+    """A process of ours that is killed while a program of its own runs."""
+    command = [sys.executable, "-c", LEAVES, str(mark), program, how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "left\n"
+        process.kill()
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_programs_that_were_left_are_waited_for(mark, tmp_path):
+    await asyncio.to_thread(leave, mark, f"sleep 1; touch {tmp_path}/over")
+    assert not (tmp_path / "over").exists()
+    await take_over(mark)
+    assert (tmp_path / "over").exists()
+
+
+async def test_one_that_does_not_end_is_killed(mark, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes_privileged, "LEFT_SECONDS", 0.2)
+    await asyncio.to_thread(leave, mark, f"echo $$ > {tmp_path}/pid; while :; do sleep 1; done")
+    await take_over(mark)
+    assert not runs(int((tmp_path / "pid").read_text()))
+
+
+async def test_a_server_that_is_meant_to_go_on_is_not_waited_for(mark, tmp_path):
+    await asyncio.to_thread(leave, mark, f"echo $$ > {tmp_path}/pid; exec sleep 60", "leaves")
+    await take_over(mark)
+    pid = int((tmp_path / "pid").read_text())
+    assert runs(pid)
+    os.kill(pid, signal.SIGKILL)

@@ -23,9 +23,9 @@ def push(sock, data):
 
 def serve(selector, seconds):
     """Call whoever is ready. What an earlier call of the same round took away, or put anew, is not: what it was ready for
-    may be over."""
+    may be over. It is looked up by its number: a socket that is closed has none any more."""
     for key, mask in selector.select(seconds):
-        if selector.get_map().get(key.fileobj) is key:
+        if selector.get_map().get(key.fd) is key:
             key.data(mask)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import selectors
+import socket
 import sys
 from pathlib import Path
 
@@ -45,3 +46,28 @@ def test_a_flood_that_pauses_reading_as_the_other_pipe_ends_loses_nothing(agent,
         reading.pause(False)
     assert said == ["the last words"]
     assert not selector.get_map()
+
+
+def test_a_connection_that_is_closed_while_it_is_ready_is_passed_over(agent):
+    """As when a program's output finds the platform gone, in the very round in which the channel to it would say so."""
+    forwards, _ = agent
+    selector, called = selectors.DefaultSelector(), []
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    def closes(other):
+        def call(_mask):
+            called.append(other)
+            selector.unregister(other)
+            other.close()
+
+        return call
+
+    for (mine, _), (other, _) in zip(pairs, reversed(pairs), strict=True):
+        selector.register(mine, forwards.READ, closes(other))
+    for _, far in pairs:
+        far.close()
+    forwards.serve(selector, 0)
+    assert len(called) == 1
+    for mine, _ in pairs:
+        mine.close()
+    selector.close()

@@ -30,9 +30,8 @@ asyncio.run(main())
 
 @pytest.fixture
 def mark(tmp_path):
-    yield tmp_path / "programs"
-    while processes_privileged._marks:
-        os.close(processes_privileged._marks.pop())
+    yield tmp_path
+    processes_privileged._of.clear()
 
 
 def leave(mark: Path, program: str, how: str = "ends") -> None:

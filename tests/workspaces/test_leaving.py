@@ -24,7 +24,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        while self.path == "/stream":
+        while self.path.endswith("/stream"):
             self.wfile.write(b"data: more\\n\\n")
             time.sleep(0.05)
     def log_message(self, *_):
@@ -181,6 +181,31 @@ async def test_an_answer_that_never_ends_ends_with_the_right_to_it(tmp_path):
                     while await answer.content.readline():
                         assert monotonic() - gone < 3
             await ada.close()
+
+
+async def test_a_download_that_is_under_way_ends_when_downloads_are_blocked(tmp_path):
+    def space(downloads):
+        app = {"name": "web", "app": {"command": ["python3", "-c", STREAM], "port": 8123}}
+        return lab_blueprint(environments=[app], policies={"workspace_disk": "64M", "downloads": downloads})
+
+    async with gateway_platform(tmp_path, space("metered")) as api:
+        ada = await at_a_desk(api)
+        headers = {"Host": ada.host, "Cookie": ada.cookie}
+        paths = ("/files/stream", "/stream")
+        async with contextlib.AsyncExitStack() as stack:
+            download, page = [
+                await stack.enter_async_context(ada.http.get(f"http://127.0.0.1:{ada.port}{path}", headers=headers))
+                for path in paths
+            ]
+            assert await download.content.readline() == b"data: more\n"
+            await declare(api.platform, space("blocked"), tmp_path)
+            blocked = monotonic()
+            with contextlib.suppress(aiohttp.ClientError):
+                while await download.content.readline():
+                    assert monotonic() - blocked < 3
+            for _ in range(100):
+                assert await page.content.readline(), "what the app shows in its page goes on"
+        await ada.close()
 
 
 async def test_an_app_that_never_answers_fails_with_the_reason_and_lets_go_of_its_place(tmp_path):

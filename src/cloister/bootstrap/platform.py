@@ -162,7 +162,7 @@ class Platform:
         controller = self.sandbox_controller
         self.volume_files = VolumeFiles(self.database, self.sandboxes, controller.volumes, controller.swept.wait)
         self.snapshots = Snapshots(self.database, self.sandboxes, controller.volumes, self.clock)
-        self.sandboxes.blanks = controller.blanks
+        self.sandboxes.blanks, self.sandboxes.leases = controller.blanks, controller.leases
         self.workshop = Workshop(
             settings, self.backend, self.inner, self.disks, controller.place, controller.swept.wait
         )
@@ -342,7 +342,7 @@ class Platform:
             StateInUse: when another process has the state directory.
         """
         self.lock_state()
-        await take_over(self.settings.run_directory / "programs")
+        await take_over(self.settings.run_directory)
         await upgrade_schema(self.database)
         await self._operators_by_settings()
         self.bus.listen()

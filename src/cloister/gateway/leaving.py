@@ -61,13 +61,14 @@ class Leaving:
         self._uploads = Uploads(settings)
 
     async def recheck(self, *, everybody: bool) -> None:
-        """Cut answers whose asker may no longer be here: of those of whom there is news, or of everybody."""
+        """Cut answers whose asker may no longer have them: of those of whom there is news, or of everybody."""
         for way in list(self._open):
             if not everybody and self._decisions.stands(way.asked, way.allowed):
                 continue
             try:
                 allowed = await self._decisions.decide(way.asked)
                 still = allowed.sandbox == way.allowed.sandbox
+                still = still and not (allowed.policies.downloads == "blocked" and _is_download(way.request))
                 way.allowed = allowed
             except CloisterError:
                 still = False
@@ -90,7 +91,7 @@ class Leaving:
             self._open.discard(way)
 
     async def _serve(self, request: web.Request, allowed: Allowed, *, document: bool) -> web.StreamResponse:
-        download = _DOWNLOAD.match(request.path) is not None and request.method in {"GET", "HEAD"}
+        download = _is_download(request)
         contents = _CONTENTS.match(request.path) is not None and request.method in {"GET", "HEAD"}
         session = _SESSION.match(request.path) if request.method == "PUT" else None
         upload = await self._uploads.check(request, allowed)
@@ -261,6 +262,10 @@ def _from_disk(page: bytes, allowed: Allowed) -> bytes:
         named = re.compile(rb"""(\b(?:src|href)=["']?)(?:\./|/)?""" + re.escape(name.encode()) + b"/")
         page = named.sub(rb"\g<1>" + address.encode() + b"/", page)
     return page
+
+
+def _is_download(request: web.Request) -> bool:
+    return _DOWNLOAD.match(request.path) is not None and request.method in {"GET", "HEAD"}
 
 
 def _metered(allowed: Allowed) -> bool:

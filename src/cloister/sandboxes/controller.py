@@ -67,7 +67,7 @@ class SandboxController(Controller):
         self._bus = bus
         self._clock = clock
         self._recorder = recorder
-        self._leases = Leases(settings, database, clock)
+        self.leases = Leases(settings, database, clock)
         self.swept = asyncio.Event()
         """Set when what an earlier process left of sandboxes that nobody knows is gone."""
         self.volumes = VolumeUse(database, disks)
@@ -93,7 +93,7 @@ class SandboxController(Controller):
         if not self.swept.is_set():
             await self._sweep()
             self.swept.set()
-        rows = await self._leases.claim()
+        rows = await self.leases.claim()
         for row in rows:
             if row.id not in self.live:
                 live = self.live[row.id] = Live(row.id, asyncio.Event())
@@ -108,11 +108,11 @@ class SandboxController(Controller):
     async def _sweep(self) -> None:
         """Once at the start: remove what runs here under a name that the database does not have as live."""
         await self._disks.thaw_left()
-        live = await self._leases.all_live()
+        live = await self.leases.all_live()
         for id_ in await self._backend.known() - live:
             log.warning("sandbox.reaped", sandbox=id_)
             await self._backend.remove(id_, self.place(id_))
-        in_use = {row.id: str(row.spec["volume"]) for row in await self._leases.claim() if row.spec.get("volume")}
+        in_use = {row.id: str(row.spec["volume"]) for row in await self.leases.claim() if row.spec.get("volume")}
         for id_, volume in in_use.items():
             self.volumes.expect(volume, id_)
         for volume in self._disks.all_mounted() - set(in_use.values()):
@@ -182,6 +182,8 @@ class SandboxController(Controller):
                 rules = []
 
         async def save(current: str, following: str | None) -> None:
+            if row.state == State.STARTING:  # kept with "running"; whoever is killed before that begins anew
+                return
             async with self._database.write() as uow:
                 uow.unrecorded("tokens of a control channel")
                 stored = await self._row(uow, row.id)
@@ -220,13 +222,22 @@ class SandboxController(Controller):
                 waiting.cancel()
         return connected, pid
 
-    def _writes_down(self, row: Sandbox, spec: SandboxSpec) -> Callable[[], Awaitable[bool]]:
+    def _writes_down(self, row: Sandbox, spec: SandboxSpec, connected: Connected) -> Callable[[], Awaitable[bool]]:
         async def write_down() -> bool:
             if row.state == State.STARTING:
                 now = self._clock.now()
                 metrics.SANDBOX_START_SECONDS.labels(row.purpose).observe((now - row.created_at).total_seconds())
                 deadline = None if spec.seconds is None else now + timedelta(seconds=spec.seconds)
-                await self._set(row, State.RUNNING, running_at=now, deadline_at=deadline)
+                current, following = connected.token_hash, connected.next_token_hash
+                await self._set(
+                    row, State.RUNNING, running_at=now, deadline_at=deadline,
+                    token_hash=current, next_token_hash=following,
+                )  # fmt: skip
+                if (current, following) != (
+                    connected.token_hash,
+                    connected.next_token_hash,
+                ):  # it dialled again meanwhile
+                    await connected.save_tokens(connected.token_hash, connected.next_token_hash)
             return row.state == State.RUNNING  # else it was stopped while it started
 
         return write_down
@@ -237,7 +248,7 @@ class SandboxController(Controller):
         await self._set(row, State.STARTING, token_hash=known.token_hash, next_token_hash=known.next_token_hash)
         await asyncio.to_thread(furnish, known.place, spec)
         known.become(await self._connect(row, known.token_hash, known.next_token_hash))
-        known.before_start = self._writes_down(row, spec)
+        known.before_start = self._writes_down(row, spec, known)
         await self._inner.assign(known)
         return known, blank.pid
 
@@ -250,7 +261,7 @@ class SandboxController(Controller):
         await asyncio.to_thread(make_place, place, token)
         volume = await mounting if mounting else None
         connected = live.connected = await self._connect(row, secret_hash(token), None)
-        connected.before_start = self._writes_down(row, spec)
+        connected.before_start = self._writes_down(row, spec, connected)
         await self._inner.open(connected)
         first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         if spec.warm:  # its program begins while the agent still dials; it waits for nothing but to be forked
@@ -376,7 +387,7 @@ class SandboxController(Controller):
         lives = list(self.live.values())
         tasks = [live.task for live in lives if live.task is not None]
         if stop_sandboxes:
-            await self._leases.stop_all()
+            await self.leases.stop_all()
             for live in self.live.values():
                 live.stop.set()
             await asyncio.wait(tasks, timeout=15) if tasks else None

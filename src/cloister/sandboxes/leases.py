@@ -28,6 +28,10 @@ class Leases:
         self._node = node_id(settings)
         self._me = new_id("ctl")
 
+    def take(self, row: Sandbox) -> None:
+        """Let a row that is about to be written be this machine's from the beginning: who was asked starts it."""
+        row.node, row.lease_owner, row.lease_until = self._node, self._me, self._clock.now() + LEASE
+
     async def claim(self) -> list[Sandbox]:
         """Take, or keep, those leases; returns the rows, oldest first."""
         now = self._clock.now()

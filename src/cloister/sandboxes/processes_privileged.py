@@ -3,7 +3,7 @@
 They are started by :mod:`subprocess`, which does not copy this process's page tables (``vfork``); uvloop's own way does, and
 stands still for it: 8 ms against 0.8 with 180 MB in use.
 
-Short programs are marked by a file that they have open. One that was running when its platform was killed goes on: it would
+Short programs are marked by a word in their environment. One that was running when its platform was killed goes on: it would
 remove what the next platform has just started under the same name, or check a file system that is being mounted. So the next
 one waits for it first (:func:`take_over`).
 """
@@ -22,8 +22,9 @@ from cloister.platform.logs import logger
 log = logger(__name__)
 LEFT_SECONDS = 10.0
 """So long a program that a killed platform left may go on; then it is killed, too."""
-_marks: list[int] = []
-"""A descriptor of the file that marks the programs of this process, once it has a state directory."""
+MARK = "CLOISTER_PROGRAM_OF"
+_of: list[str] = []
+"""Whose programs this process starts: a state directory's, once it has one."""
 
 
 def environment() -> dict[str, str]:
@@ -31,11 +32,11 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
 
 
-async def take_over(mark: Path) -> None:
-    """Wait for short programs that an earlier process with the same mark left running, and mark those of this one."""
-    mark.touch()
+async def take_over(folder: Path) -> None:
+    """Wait for short programs that an earlier process on the same state directory left running; mark those of this one."""
+    mark = os.path.realpath(folder)
     deadline = asyncio.get_running_loop().time() + LEFT_SECONDS
-    while left := await asyncio.to_thread(_marked, mark):
+    while left := await asyncio.to_thread(_marked, f"{MARK}={mark}".encode()):
         try:
             async with asyncio.timeout_at(deadline):
                 await asyncio.gather(*(_end_of(descriptor) for descriptor in left.values()))
@@ -48,27 +49,17 @@ async def take_over(mark: Path) -> None:
         finally:
             for descriptor in left.values():
                 os.close(descriptor)
-    for old in _marks:
-        os.close(old)
-    _marks[:] = [os.open(mark, os.O_RDONLY)]
+    _of[:] = [mark]
 
 
-def _marked(mark: Path) -> dict[int, int]:
-    """Descriptors of the processes that have a file open, but for this one, by process id."""
-    wanted, found = os.path.realpath(mark), {}
-
-    def has_it(process: Path) -> bool:
-        for link in (process / "fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if os.readlink(link) == wanted:  # not looked up: what others have open may be on a disk that hangs
-                    return True
-        return False
-
+def _marked(mark: bytes) -> dict[int, int]:
+    """Descriptors of the processes that have a word in their environment, by process id."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if int(process.name) != os.getpid() and has_it(process):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
                 descriptor = os.pidfd_open(int(process.name))
-                if has_it(process):  # still: it is not another one by the same number
+                if mark in (process / "environ").read_bytes().split(b"\0"):  # still: not another one by the same number
                     found[int(process.name)] = descriptor
                 else:
                     os.close(descriptor)
@@ -140,10 +131,8 @@ async def exit_code_of(*command: str, errors: IO[bytes], leaves_one: bool = Fals
 
 
 def _spawn(*command: str, output: IO[bytes] | int, errors: IO[bytes] | int, marked: bool) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment(),
-        pass_fds=_marks if marked else (),
-    )  # fmt: skip
+    marks = {MARK: _of[0]} if marked and _of else {}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment() | marks)
 
 
 async def ended(pid: int) -> None:

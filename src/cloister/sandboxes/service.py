@@ -36,6 +36,7 @@ from cloister.sandboxes.errors import (
     WallsMissing,
 )
 from cloister.sandboxes.inside import Inside
+from cloister.sandboxes.leases import Leases
 from cloister.sandboxes.models import Sandbox, Volume
 from cloister.sandboxes.ports import Backend, DataAccess
 from cloister.sandboxes.programs import encoded_files, program_environ
@@ -89,6 +90,7 @@ class Sandboxes:
     images: "Images | None" = None
     data_access: DataAccess | None = None
     blanks: Blanks | None = None
+    leases: Leases | None = None
 
     def check_walls(self) -> None:
         """Refuse to go on where isolation is not what it must be.
@@ -148,6 +150,8 @@ class Sandboxes:
             wanted="running",
             created_at=self.clock.now(),
         )
+        if self.leases is not None:
+            self.leases.take(row)
         uow.session.add(row)
         record(
             uow, Name.SANDBOX_REQUESTED, person=person, team=team, space=space, sandbox=row.id, subject=purpose,

@@ -94,7 +94,9 @@ class WorkspaceController(Controller):
         for row in rows:
             sandbox = sandboxes.get(row.sandbox or "")
             try:
-                if row.wanted == "stopped" or sandbox is None or sandbox.state in FINAL:
+                if sandbox is None and row.wanted == "running" and row.state != "failed":
+                    await self._launch(row)
+                elif row.wanted == "stopped" or sandbox is None or sandbox.state in FINAL:
                     await self._settle(row.id)
                 elif row.state == "running":
                     self._begin_to_look(row, sandbox)
@@ -113,11 +115,7 @@ class WorkspaceController(Controller):
         live = sandbox is not None and sandbox.state not in FINAL
         if row.wanted == "stopped":
             await self._bring_down(row, sandbox, live=live)
-        elif row.state == "failed":
-            return
-        elif sandbox is None:
-            await self._launch(row)
-        elif not live:
+        elif sandbox is not None and not live and row.state != "failed":
             await self._after_end(row, sandbox)
 
     async def _sandbox(self, uow: UnitOfWork, row: Workspace) -> Sandbox | None:
@@ -135,7 +133,9 @@ class WorkspaceController(Controller):
     async def _launch(self, row: Workspace) -> None:
         try:
             async with self._database.write() as uow:
-                current = await uow.session.get_one(Workspace, row.id)
+                current = await uow.session.get(Workspace, row.id)
+                if current is None or (current.version, current.sandbox) != (row.version, row.sandbox):
+                    return  # much may have been since it was read: its space has ended, somebody stopped it
                 sandbox = await self._workspaces.launch(uow, current)
                 await uow.session.flush()
                 current.sandbox, current.state = sandbox.id, "starting"

@@ -9,7 +9,6 @@ every capability for good, loads the same seccomp filter that the runtime loads,
 import base64
 import ctypes
 import gc
-import importlib
 import json
 import os
 import random
@@ -105,15 +104,16 @@ def load_start():
 
 
 def rehearse(start):
-    """Boot once in a child, and tell which modules that took: they are imported here for all who come."""
+    """Boot once in a child, and do here ahead what that took, for all who come."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read)
         code = 1
         try:
-            names = start.rehearsal()
-            os.write(write, json.dumps(sorted(names)).encode())
+            took = json.dumps(start.rehearsal()).encode()
+            with os.fdopen(write, "wb") as file:
+                file.write(took)
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -122,12 +122,8 @@ def rehearse(start):
     with os.fdopen(read, "rb") as file:
         data = file.read()
     os.waitpid(child, 0)
-    for name in json.loads(data or b"[]"):
-        if name not in sys.modules and "__main__" not in name:
-            try:
-                importlib.import_module(name)
-            except Exception:
-                continue
+    if data:
+        start.learn(json.loads(data))
 
 
 # -- forks

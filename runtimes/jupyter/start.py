@@ -118,6 +118,7 @@ def settings(gateway, safe, token=None):
     c.ServerApp.sock_mode = "0660"
     c.ServerApp.root_dir = HOME
     c.ServerApp.open_browser = False
+    c.ServerApp.no_browser_open_file = True
     c.ServerApp.allow_remote_access = True  # the gateway has checked the host
     c.ServerApp.quit_button = False
     c.Application.log_level = c.ServerApp.log_level = 30
@@ -176,6 +177,7 @@ def preload():
     """Import what a server needs. Nothing in it knows of a team, so it may happen before there is one."""
     if HERE not in sys.path:
         sys.path.append(HERE)
+    import cloister_boot
     import cloister_contents  # noqa: F401 - named in the settings
     import cloister_kernels  # noqa: F401 - likewise
     import cloister_rooms
@@ -183,6 +185,7 @@ def preload():
     from jupyterlab.labapp import LabApp
     from notebook_shim import shim
 
+    cloister_boot.install()
     cloister_rooms.install()
     shim.IGNORED_TRAITS += ("static_url_prefix",)  # or each start says that Jupyter's notebook app has one, too
 
@@ -211,7 +214,7 @@ def preload():
 
 
 def rehearsal():
-    """Boot once where nobody is, for the modules that a boot and a first answer take; return their names."""
+    """Boot once where nobody is; return what a boot and a first answer take."""
     import http.client
     import socket
     import threading
@@ -240,7 +243,16 @@ def rehearsal():
 
     tornado.ioloop.IOLoop.current().call_later(0.2, lambda: threading.Thread(target=ask, daemon=True).start())
     server.start()
-    return set(sys.modules)
+    import cloister_boot
+
+    return cloister_boot.taken()
+
+
+def learn(took):
+    """Have ready what a rehearsal took."""
+    import cloister_boot
+
+    cloister_boot.learn(took)
 
 
 def main(token=None):

@@ -6,8 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from cloister.audit import Name, record, seal, verify
-from cloister.bootstrap import check_schema, upgrade_schema
+from cloister.bootstrap import Platform, check_schema, upgrade_schema
 from cloister.platform import Database
+from tests.support import make_settings
 
 
 @pytest.fixture
@@ -42,3 +43,23 @@ async def test_upgrading_again_changes_nothing(database):
     await asyncio.sleep(0)
     assert await check_schema(database) == []
     assert (await verify(database, None)).records == 1
+
+
+async def test_a_connection_that_two_give_up_at_once_ends_for_both(tmp_path):
+    """As when a task is cancelled in the middle of a statement; the driver's own way waits for ever then."""
+    database = Database(make_settings(tmp_path).database_dsn, seal=seal, publish=lambda _events: None)
+    async with database.reader.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        adapted = (await connection.get_raw_connection()).dbapi_connection
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(adapted._terminate_graceful_close() for _ in range(2)))
+            adapted._terminate_force_close()
+        await connection.invalidate()
+    await database.close()
+
+
+async def test_a_platform_that_is_stopped_at_any_moment_of_its_start_stops(tmp_path):
+    async with asyncio.timeout(60):
+        for moment in range(12):
+            async with Platform(make_settings(tmp_path / str(moment % 2))).running():
+                await asyncio.sleep(moment * 0.015)

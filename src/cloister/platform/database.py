@@ -222,6 +222,9 @@ class Database:
         await self.writer.dispose()
         if self.reader is not self.writer:
             await self.reader.dispose()
+        if self.is_sqlite:
+            for engine in (self.writer, self.reader):
+                await sqlite.ended(engine)
 
 
 def _dumps(value: object) -> str:

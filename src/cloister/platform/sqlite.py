@@ -6,9 +6,11 @@ statement with its rows is one crossing, ``BEGIN`` travels with the first statem
 transaction that only looked.
 """
 
+import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from threading import Thread
 from typing import Any
 
 from sqlalchemy.dialects import registry
@@ -17,6 +19,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_dbapi,
     SQLiteDialect_aiosqlite,
 )
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util.concurrency import await_
 
 Parameters = Sequence[Any] | dict[str, Any]
@@ -134,9 +137,45 @@ class Connection(AsyncAdapt_aiosqlite_connection):
             self._open = False
             super().rollback()
 
+    async def _end(self) -> None:
+        """Close it, once. The driver's own way, asked twice, waits for a thread that has ended: for ever, where a task was
+        cancelled in the middle of a statement and its connection is given up by two at a time.
+        """
+        done = self._give_up()
+        if done is not None:
+            await done
+
+    def _give_up(self) -> "asyncio.Future[Any] | None":
+        connection = self._connection
+        if not connection._running:  # noqa: SLF001 - likewise
+            return None
+        going = [thread for thread in self.dbapi.ending if thread.is_alive()]
+        self.dbapi.ending = [*going, connection._thread]  # noqa: SLF001 - likewise
+        done: asyncio.Future[Any] | None = connection.stop()
+        return done
+
+    def close(self) -> None:
+        await_(self._end())
+
+    async def _terminate_graceful_close(self) -> None:
+        await self._end()
+
+    def _terminate_force_close(self) -> None:
+        self._give_up()
+
 
 class Dbapi(AsyncAdapt_aiosqlite_dbapi):
     """The adapter's module, whose connections are ours."""
+
+    def __init__(self, aiosqlite: Any, sqlite: Any) -> None:
+        super().__init__(aiosqlite, sqlite)
+        self.ending: list[Thread] = []
+        """Threads of connections that were given up, not all of which anybody has waited for."""
+
+    async def ended(self) -> None:
+        """Wait until the last of them is gone: it may still have a word for an event loop, which must not be closed yet."""
+        while self.ending:
+            await asyncio.to_thread(self.ending.pop().join)
 
     def connect(self, *arguments: Any, **named: Any) -> Connection:
         return Connection(self, super().connect(*arguments, **named)._connection)  # noqa: SLF001
@@ -151,6 +190,12 @@ class Dialect(SQLiteDialect_aiosqlite):
     @classmethod
     def import_dbapi(cls) -> Any:
         return Dbapi(__import__("aiosqlite"), sqlite3)
+
+
+async def ended(engine: AsyncEngine) -> None:
+    """Wait for what is left of an engine's connections."""
+    dbapi: Any = engine.dialect.dbapi
+    await dbapi.ended()
 
 
 def register() -> None:

@@ -1,8 +1,11 @@
 """Fixtures. Every test of the data layer runs on SQLite and on PostgreSQL."""
 
+import asyncio
 import os
+import sys
 
 import pytest
+import pytest_asyncio
 
 from tests.support import Postgres, make_settings, served
 
@@ -12,6 +15,17 @@ def _clean_environment():
     """No setting of the caller's shell reaches a test."""
     for name in [name for name in os.environ if name.startswith("CLOISTER_")]:
         del os.environ[name]
+
+
+@pytest_asyncio.fixture(autouse=True, scope="session", loop_scope="session")
+async def _one_browser():
+    """Tests in one event loop share a browser; `scripts/test` lets those that need one be in one."""
+    module = sys.modules.get("tests.workspaces.browser")
+    if module is not None:
+        module.Chromium.loop = asyncio.get_running_loop()
+    yield
+    if module is not None:
+        await module.Chromium.close()
 
 
 @pytest.fixture(scope="session")

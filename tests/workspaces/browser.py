@@ -1,5 +1,6 @@
 """A person in a real browser, and the few things people do in JupyterLab."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -31,14 +32,51 @@ UPSTREAM = "Cannot read properties of null (reading 'observe')"
 """JupyterLab 4.6's own, when a notebook comes by collaboration before its panel is laid out; it has no effect."""
 
 
+class Chromium:
+    """The browser of an event loop, where tests share one: to start it takes longer than what many of them do in it."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    stack: contextlib.AsyncExitStack | None = None
+    browser: Browser | None = None
+
+    @classmethod
+    async def get(cls) -> Browser:
+        if cls.browser is None or not cls.browser.is_connected():
+            await cls.close()
+            cls.stack = contextlib.AsyncExitStack()
+            cls.browser = await cls.stack.enter_async_context(_launched())
+        return cls.browser
+
+    @classmethod
+    async def close(cls) -> None:
+        if cls.stack is not None:
+            await cls.stack.aclose()
+        cls.stack = cls.browser = None
+
+
 @contextlib.asynccontextmanager
-async def chromium_browser() -> AsyncIterator[Browser]:
+async def _launched() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         try:
             yield browser
         finally:
             await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def chromium_browser() -> AsyncIterator[Browser]:
+    """A browser; what is opened in it ends with the block."""
+    if asyncio.get_running_loop() is not Chromium.loop:
+        async with _launched() as browser:
+            yield browser
+        return
+    browser = await Chromium.get()
+    try:
+        yield browser
+    finally:
+        for context in browser.contexts:
+            await context.close()
 
 
 class Visitor:

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { effectScope } from "vue";
 import { settled } from "../src/lib/board";
 import { contrast, primaries } from "../src/lib/colour";
 import { hitsIn } from "../src/lib/draft";
 import { tableNames } from "../src/lib/tables";
 import { slug, unanswered } from "../src/lib/form";
+import { useLoad } from "../src/lib/load";
 import { kindOf, nodeAt, patched } from "../src/lib/live";
 import { csvOf } from "../src/lib/save";
 import { messages } from "../src/texts";
@@ -87,5 +89,32 @@ describe("a brand's colour", () => {
     const { light, dark } = primaries(color);
     expect(contrast(light, "#ffffff")).toBeGreaterThan(4.5);
     expect(contrast(dark, "#1a222c")).toBeGreaterThan(4.5);
+  });
+});
+
+describe("what is loaded", () => {
+  it("is what was asked for last, also when an earlier answer comes later, and who waited has it", async () => {
+    const answers: ((text: string) => void)[] = [];
+    const scope = effectScope();
+    const loaded = scope.run(() => useLoad(() => new Promise<string>((answer) => answers.push(answer))))!;
+    const again = loaded.load();
+    answers[1]!("new");
+    await again;
+    expect([loaded.data.value, loaded.busy.value]).toEqual(["new", false]);
+    answers[0]!("old");
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(loaded.data.value).toBe("new");
+
+    const [first, second] = [loaded.load(), loaded.load()];
+    let waits = true;
+    void first.then(() => (waits = false));
+    answers[2]!("old");
+    await Promise.resolve();
+    expect([loaded.data.value, waits]).toEqual(["new", true]);
+    answers[3]!("newest");
+    await Promise.all([first, second]);
+    expect(loaded.data.value).toBe("newest");
+    scope.stop();
   });
 });

@@ -30,16 +30,23 @@ export function useLoad<T>(ask: () => Promise<T>, every = 0): Loaded<T> {
   const error = ref<ApiError | null>(null);
   const busy = ref(false);
 
-  async function load(): Promise<void> {
+  let asked = 0;
+  let newest = Promise.resolve();
+  const load = (): Promise<void> => (newest = turn((asked += 1)));
+  /** An answer that is overtaken by a later question is not shown: it may be older than what was done meanwhile. */
+  async function turn(mine: number): Promise<void> {
     busy.value = true;
     try {
-      data.value = await ask();
+      const found = await ask();
+      if (mine !== asked) return await newest;
+      data.value = found;
       error.value = null;
     } catch (fault) {
       if (!(fault instanceof ApiError)) throw fault;
+      if (mine !== asked) return await newest;
       error.value = Object.assign(fault, { again: load, repeats: true });
     } finally {
-      busy.value = false;
+      if (mine === asked) busy.value = false;
     }
   }
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,6 @@ from cloister.sandboxes.processes_privileged import output_of
 async def main():
     await take_over(Path(sys.argv[1]))
     program = asyncio.create_task(output_of("sh", "-c", sys.argv[2], leaves_one=sys.argv[3] == "leaves"))
-    await asyncio.sleep(0)
-    print("left", flush=True)
     await program
 
 asyncio.run(main())
@@ -36,10 +35,19 @@ def mark(tmp_path):
 
 def leave(mark: Path, program: str, how: str = "ends") -> None:
     """A process of ours that is killed while a program of its own runs."""
-    command = [sys.executable, "-c", LEAVES, str(mark), program, how]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "left\n"
+    begun = mark / "pid"
+    command = [
+        sys.executable,
+        "-c",
+        LEAVES,
+        str(mark),
+        f"echo $$ > {begun}.new; mv {begun}.new {begun}; {program}",
+        how,
+    ]
+    with subprocess.Popen(command) as process:
+        while not begun.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
         process.kill()
 
 
@@ -59,13 +67,13 @@ async def test_programs_that_were_left_are_waited_for(mark, tmp_path):
 
 async def test_one_that_does_not_end_is_killed(mark, tmp_path, monkeypatch):
     monkeypatch.setattr(processes_privileged, "LEFT_SECONDS", 0.2)
-    await asyncio.to_thread(leave, mark, f"echo $$ > {tmp_path}/pid; while :; do sleep 1; done")
+    await asyncio.to_thread(leave, mark, "while :; do sleep 1; done")
     await take_over(mark)
     assert not runs(int((tmp_path / "pid").read_text()))
 
 
 async def test_a_server_that_is_meant_to_go_on_is_not_waited_for(mark, tmp_path):
-    await asyncio.to_thread(leave, mark, f"echo $$ > {tmp_path}/pid; exec sleep 60", "leaves")
+    await asyncio.to_thread(leave, mark, "exec sleep 60", "leaves")
     await take_over(mark)
     pid = int((tmp_path / "pid").read_text())
     assert runs(pid)

@@ -35,6 +35,7 @@ from cloister.sandboxes.spec import Place, SandboxSpec
 log = logger(__name__)
 _HIDE = 'umount /sys/fs/cgroup/unified && exec "$@"'
 _COVER = 'mount -t tmpfs none /sys/fs/cgroup/unified && exec "$@"'
+DELETE_SECONDS = 30.0
 HIDDEN = ("unshare", "--mount", "--propagation", "slave", "sh", "-c", _HIDE, "sh")
 COVERED = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _COVER, "sh")
 """crun refuses hosts with both cgroup versions mounted: it is started where the second cannot be seen. Only root may
@@ -204,7 +205,15 @@ class OciBackend:
             await self._forget_image(self._images / id_)
         if not bundle.exists() and not groups:
             return
-        code, output = await output_of(*self._command(self._runtime(id_), "delete", "--force", id_))
+        runtime = self._runtime(id_)
+        try:
+            async with asyncio.timeout(DELETE_SECONDS):
+                code, output = await output_of(*self._command(runtime, "delete", "--force", id_))
+        except (
+            TimeoutError
+        ):  # it tries for ever where somebody else worked on the same sandbox; what it had to do is done below
+            code, output = 1, f"it did not end within {DELETE_SECONDS:g} s"
+            await asyncio.to_thread(shutil.rmtree, self._root / runtime / id_, ignore_errors=True)
         if code != 0 and "does not exist" not in output and "No such file" not in output:
             log.warning("sandbox.delete_failed", sandbox=id_, output=output[-500:])
         for group in _cgroups(self.layout.cgroup, id_):

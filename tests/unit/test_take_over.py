@@ -20,8 +20,7 @@ from cloister.sandboxes.processes_privileged import output_of
 
 async def main():
     await take_over(Path(sys.argv[1]))
-    program = asyncio.create_task(output_of("sh", "-c", sys.argv[2], leaves_one=sys.argv[3] == "leaves"))
-    await program
+    await output_of("sh", "-c", sys.argv[2], leaves_one=sys.argv[3] == "leaves")
 
 asyncio.run(main())
 """

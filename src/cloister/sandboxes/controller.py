@@ -228,15 +228,9 @@ class SandboxController(Controller):
                 now = self._clock.now()
                 metrics.SANDBOX_START_SECONDS.labels(row.purpose).observe((now - row.created_at).total_seconds())
                 deadline = None if spec.seconds is None else now + timedelta(seconds=spec.seconds)
-                current, following = connected.token_hash, connected.next_token_hash
-                await self._set(
-                    row, State.RUNNING, running_at=now, deadline_at=deadline,
-                    token_hash=current, next_token_hash=following,
-                )  # fmt: skip
-                if (current, following) != (
-                    connected.token_hash,
-                    connected.next_token_hash,
-                ):  # it dialled again meanwhile
+                kept = connected.tokens
+                await self._set(row, State.RUNNING, running_at=now, deadline_at=deadline, **kept)
+                if connected.tokens != kept:  # it dialled again meanwhile
                     await connected.save_tokens(connected.token_hash, connected.next_token_hash)
             return row.state == State.RUNNING  # else it was stopped while it started
 
@@ -245,7 +239,7 @@ class SandboxController(Controller):
     async def _become(self, live: Live, row: Sandbox, spec: SandboxSpec, blank: Blank) -> tuple[Connected, int]:
         """Let one that waits be the row's."""
         known = live.connected = blank.connected
-        await self._set(row, State.STARTING, token_hash=known.token_hash, next_token_hash=known.next_token_hash)
+        await self._set(row, State.STARTING, **known.tokens)
         await asyncio.to_thread(furnish, known.place, spec)
         known.become(await self._connect(row, known.token_hash, known.next_token_hash))
         known.before_start = self._writes_down(row, spec, known)

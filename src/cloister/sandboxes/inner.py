@@ -81,6 +81,11 @@ class Connected:
         self.output, self.save_tokens = wanted.output, wanted.save_tokens
 
     @property
+    def tokens(self) -> dict[str, str | None]:
+        """What its row is to keep of its tokens."""
+        return {"token_hash": self.token_hash, "next_token_hash": self.next_token_hash}
+
+    @property
     def principal(self) -> Principal:
         """The person that the sandbox acts for, as far as a sandbox may."""
         return Principal(person=self.person, kind="sandbox")

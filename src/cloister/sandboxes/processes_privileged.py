@@ -35,21 +35,30 @@ def environment() -> dict[str, str]:
 async def take_over(folder: Path) -> None:
     """Wait for short programs that an earlier process on the same state directory left running; mark those of this one."""
     mark = os.path.realpath(folder)
+    for word in (0, signal.SIGKILL):
+        left = await _ended_at(word, f"{MARK}={mark}".encode())
+        if not left:
+            break
+        log.warning("programs.left", processes=left, reason="an earlier process started them, and they do not end")
+    _of[:] = [mark]
+
+
+async def _ended_at(word: int, mark: bytes) -> list[int]:
+    """Send a signal (0 is none) to marked programs and wait for their end; return those that do not end in time."""
     deadline = asyncio.get_running_loop().time() + LEFT_SECONDS
-    while left := await asyncio.to_thread(_marked, f"{MARK}={mark}".encode()):
+    while left := await asyncio.to_thread(_marked, mark):
         try:
+            for descriptor in left.values():
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, word)
             async with asyncio.timeout_at(deadline):
                 await asyncio.gather(*(_end_of(descriptor) for descriptor in left.values()))
         except TimeoutError:
-            log.warning("programs.killed", processes=sorted(left), reason="left by an earlier process, and did not end")
-            for descriptor in left.values():
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            await asyncio.gather(*(_end_of(descriptor) for descriptor in left.values()))
+            return sorted(left)
         finally:
             for descriptor in left.values():
                 os.close(descriptor)
-    _of[:] = [mark]
+    return []
 
 
 def _marked(mark: bytes) -> dict[int, int]:

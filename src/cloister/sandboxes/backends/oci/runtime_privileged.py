@@ -209,9 +209,7 @@ class OciBackend:
         try:
             async with asyncio.timeout(DELETE_SECONDS):
                 code, output = await output_of(*self._command(runtime, "delete", "--force", id_))
-        except (
-            TimeoutError
-        ):  # it tries for ever where somebody else worked on the same sandbox; what it had to do is done below
+        except TimeoutError:  # it tries for ever where somebody else worked on the same sandbox; its work is done below
             code, output = 1, f"it did not end within {DELETE_SECONDS:g} s"
             await asyncio.to_thread(shutil.rmtree, self._root / runtime / id_, ignore_errors=True)
         if code != 0 and "does not exist" not in output and "No such file" not in output:

@@ -5,7 +5,6 @@ done as ever.
 """
 
 import importlib
-import platform
 import re
 import sys
 from pathlib import Path
@@ -64,9 +63,14 @@ def learn(took):
     from jupyter_events.schema import EventSchema
 
     for path in took["schemas"]:
-        schema = EventSchema(Path(path))._schema  # noqa: SLF001 - as it will be asked for
+        try:
+            schema = EventSchema(Path(path))._schema  # noqa: SLF001 - as it will be asked for
+        except Exception:
+            continue
         _schemas[path] = schema
         _checked.add(id(schema))
     for pattern, flags in took["patterns"]:  # last, and the last used last: there is room for a few hundred
-        re.compile(pattern, flags)
-    platform.platform()
+        try:
+            re.compile(pattern, flags)
+        except re.error:
+            continue

@@ -20,7 +20,7 @@ from cloister.sandboxes.processes_privileged import output_of
 
 async def main():
     await take_over(Path(sys.argv[1]))
-    await output_of("sh", "-c", sys.argv[2], leaves_one=sys.argv[3] == "leaves")
+    await output_of("sh", "-c", sys.argv[2], leaves_one=sys.argv[3] == "leaves", may_end=sys.argv[3] == "may end")
 
 asyncio.run(main())
 """
@@ -32,7 +32,7 @@ def mark(tmp_path):
     processes_privileged._of.clear()
 
 
-def leave(mark: Path, program: str, how: str = "ends") -> None:
+def leave(mark: Path, program: str, how: str = "writes") -> None:
     """A process of ours that is killed while a program of its own runs."""
     begun = mark / "pid"
     command = [
@@ -66,7 +66,7 @@ async def test_programs_that_were_left_are_waited_for(mark, tmp_path):
 
 async def test_one_that_does_not_end_is_killed(mark, tmp_path, monkeypatch):
     monkeypatch.setattr(processes_privileged, "LEFT_SECONDS", 0.2)
-    await asyncio.to_thread(leave, mark, "while :; do sleep 1; done")
+    await asyncio.to_thread(leave, mark, "while :; do sleep 1; done", "may end")
     await take_over(mark)
     assert not runs(int((tmp_path / "pid").read_text()))
 
@@ -77,3 +77,33 @@ async def test_a_server_that_is_meant_to_go_on_is_not_waited_for(mark, tmp_path)
     pid = int((tmp_path / "pid").read_text())
     assert runs(pid)
     os.kill(pid, signal.SIGKILL)
+
+
+async def test_one_that_writes_a_volume_is_waited_for_but_not_killed(mark, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes_privileged, "LEFT_SECONDS", 0.2)
+    await asyncio.to_thread(leave, mark, "exec sleep 60")
+    await take_over(mark)
+    pid = int((tmp_path / "pid").read_text())
+    assert runs(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+async def test_what_says_in_a_sandbox_that_it_was_left_is_not_believed(mark, tmp_path):
+    """Its processes have a namespace of their own."""
+    environ = os.environ | {"CLOISTER_PROGRAM_OF": str(mark)}
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "sleep", "60"]
+    with subprocess.Popen(command, env=environ) as process:
+        try:
+            for _ in range(200):
+                inside = [pid for pid in (Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()).split()]
+                if inside:
+                    break
+                await asyncio.sleep(0.01)
+            marks = {f"CLOISTER_PROGRAM_OF={mark}".encode()}
+            found = processes_privileged._marked(marks)
+            assert process.pid in found
+            assert int(inside[0]) not in found
+            for descriptor in found.values():
+                os.close(descriptor)
+        finally:
+            os.kill(int(inside[0]), signal.SIGKILL)

@@ -205,6 +205,8 @@ async def test_a_download_that_is_under_way_ends_when_downloads_are_blocked(tmp_
                     assert monotonic() - blocked < 3
             for _ in range(100):
                 assert await page.content.readline(), "what the app shows in its page goes on"
+        refused = await api.records(name="gateway:file:refuse")
+        assert [one["subject"] for one in refused] == ["/files/stream"]
         await ada.close()
 
 

@@ -115,6 +115,12 @@ describe("what is loaded", () => {
     answers[3]!("newest");
     await Promise.all([first, second]);
     expect(loaded.data.value).toBe("newest");
+
+    void loaded.load();
+    loaded.put("done just now");
+    answers[4]!("asked before that");
+    await Promise.resolve();
+    expect([loaded.data.value, loaded.busy.value]).toEqual(["done just now", false]);
     scope.stop();
   });
 });

@@ -65,14 +65,18 @@ class Leaving:
         for way in list(self._open):
             if not everybody and self._decisions.stands(way.asked, way.allowed):
                 continue
+            blocked = False
             try:
                 allowed = await self._decisions.decide(way.asked)
                 still = allowed.sandbox == way.allowed.sandbox
-                still = still and not (allowed.policies.downloads == "blocked" and _is_download(way.request))
+                blocked = allowed.policies.downloads == "blocked" and _is_download(way.request)
                 way.allowed = allowed
             except CloisterError:
                 still = False
-            if not still and way in self._open and way.request.transport is not None:
+            if (blocked or not still) and way in self._open and way.request.transport is not None:
+                self._open.discard(way)
+                if blocked:
+                    self._record(way.request, way.allowed, Outcome.REFUSED, code=DownloadsBlocked.code)
                 way.request.transport.abort()
 
     async def serve(

@@ -22,6 +22,8 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util.concurrency import await_
 
+ENDING_SECONDS = 5.0
+"""How long the thread of a connection that was given up is waited for; the statement that it is in may take longer."""
 Parameters = Sequence[Any] | dict[str, Any]
 
 
@@ -160,6 +162,10 @@ class Connection(AsyncAdapt_aiosqlite_connection):
     async def _terminate_graceful_close(self) -> None:
         await self._end()
 
+    def terminate_now(self) -> None:
+        """Give it up without waiting."""
+        self._give_up()
+
     def _terminate_force_close(self) -> None:
         self._give_up()
 
@@ -175,7 +181,7 @@ class Dbapi(AsyncAdapt_aiosqlite_dbapi):
     async def ended(self) -> None:
         """Wait until the last of them is gone: it may still have a word for an event loop, which must not be closed yet."""
         while self.ending:
-            await asyncio.to_thread(self.ending.pop().join)
+            await asyncio.to_thread(self.ending.pop().join, ENDING_SECONDS)
 
     def connect(self, *arguments: Any, **named: Any) -> Connection:
         return Connection(self, super().connect(*arguments, **named)._connection)  # noqa: SLF001

@@ -182,7 +182,7 @@ class SandboxController(Controller):
                 rules = []
 
         async def save(current: str, following: str | None) -> None:
-            if row.state == State.STARTING:  # kept with "running"; whoever is killed before that begins anew
+            if row.state == State.STARTING:  # kept with "running": what is interrupted before that begins anew
                 return
             async with self._database.write() as uow:
                 uow.unrecorded("tokens of a control channel")
@@ -378,6 +378,7 @@ class SandboxController(Controller):
 
     async def shut_down(self, *, stop_sandboxes: bool) -> None:
         """End this process's care. Sandboxes go on for the next process to adopt, or are stopped first."""
+        self.leases.closing = True
         lives = list(self.live.values())
         tasks = [live.task for live in lives if live.task is not None]
         if stop_sandboxes:

@@ -27,10 +27,13 @@ class Leases:
         self._clock = clock
         self._node = node_id(settings)
         self._me = new_id("ctl")
+        self.closing = False
+        """Whether this process is about to end: what is asked for now is whoever's comes next."""
 
     def take(self, row: Sandbox) -> None:
         """Let a row that is about to be written be this machine's from the beginning: who was asked starts it."""
-        row.node, row.lease_owner, row.lease_until = self._node, self._me, self._clock.now() + LEASE
+        if not self.closing:
+            row.node, row.lease_owner, row.lease_until = self._node, self._me, self._clock.now() + LEASE
 
     async def claim(self) -> list[Sandbox]:
         """Take, or keep, those leases; returns the rows, oldest first."""

@@ -3,9 +3,8 @@
 They are started by :mod:`subprocess`, which does not copy this process's page tables (``vfork``); uvloop's own way does, and
 stands still for it: 8 ms against 0.8 with 180 MB in use.
 
-Short programs are marked by a word in their environment. One that was running when its platform was killed goes on: it would
-remove what the next platform has just started under the same name, or check a file system that is being mounted. So the next
-one waits for it first (:func:`take_over`).
+Short programs are marked by a word in their environment. One that was running when its platform was killed goes on, and would
+remove what the next platform has just started under the same name. So the next one waits for it first (:func:`take_over`).
 """
 
 import asyncio
@@ -21,8 +20,8 @@ from cloister.platform.logs import logger
 
 log = logger(__name__)
 LEFT_SECONDS = 10.0
-"""So long a program that a killed platform left may go on; then it is killed, too."""
-MARK = "CLOISTER_PROGRAM_OF"
+"""So long a program that a killed platform left is waited for; then it is killed, if it is one that may be."""
+MARK, MAY_END = "CLOISTER_PROGRAM_OF", "CLOISTER_PROGRAM_MAY_END"
 _of: list[str] = []
 """Whose programs this process starts: a state directory's, once it has one."""
 
@@ -35,18 +34,18 @@ def environment() -> dict[str, str]:
 async def take_over(folder: Path) -> None:
     """Wait for short programs that an earlier process on the same state directory left running; mark those of this one."""
     mark = os.path.realpath(folder)
-    for word in (0, signal.SIGKILL):
-        left = await _ended_at(word, f"{MARK}={mark}".encode())
-        if not left:
-            break
+    marks = {f"{MARK}={mark}".encode()}
+    if left := await _ended_at(0, marks):
         log.warning("programs.left", processes=left, reason="an earlier process started them, and they do not end")
+        # What writes a volume is left alone: until it ends, that is busy.
+        await _ended_at(signal.SIGKILL, marks | {f"{MAY_END}=1".encode()})
     _of[:] = [mark]
 
 
-async def _ended_at(word: int, mark: bytes) -> list[int]:
+async def _ended_at(word: int, marks: set[bytes]) -> list[int]:
     """Send a signal (0 is none) to marked programs and wait for their end; return those that do not end in time."""
     deadline = asyncio.get_running_loop().time() + LEFT_SECONDS
-    while left := await asyncio.to_thread(_marked, mark):
+    while left := await asyncio.to_thread(_marked, marks):
         try:
             for descriptor in left.values():
                 with contextlib.suppress(ProcessLookupError):
@@ -61,21 +60,30 @@ async def _ended_at(word: int, mark: bytes) -> list[int]:
     return []
 
 
-def _marked(mark: bytes) -> dict[int, int]:
-    """Descriptors of the processes that have a word in their environment, by process id."""
-    found = {}
+def _marked(marks: set[bytes]) -> dict[int, int]:
+    """Descriptors of the processes that have these words in their environment, by process id.
+
+    Only of this process's own namespace of processes and user: what runs in sandboxes could say anything of itself.
+    """
+    own, found = os.readlink("/proc/self/ns/pid"), {}
+
+    def ours(process: Path) -> bool:
+        if process.stat().st_uid != os.geteuid() or os.readlink(process / "ns" / "pid") != own:
+            return False
+        return marks <= set((process / "environ").read_bytes().split(b"\0"))
+
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if mark in (process / "environ").read_bytes().split(b"\0"):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:  # it has ended, or is another user's
+            if ours(process):
                 descriptor = os.pidfd_open(int(process.name))
-                if mark in (process / "environ").read_bytes().split(b"\0"):  # still: not another one by the same number
+                stack.callback(os.close, descriptor)
+                if ours(process):  # still: it is not another one by the same number
                     found[int(process.name)] = descriptor
-                else:
-                    os.close(descriptor)
+                    stack.pop_all()
     return found
 
 
-async def output_of(*command: str, leaves_one: bool = False) -> tuple[int, str]:
+async def output_of(*command: str, leaves_one: bool = False, may_end: bool = False) -> tuple[int, str]:
     """Run a program; return its exit code and what it wrote (both streams).
 
     A cancelled caller leaves no process behind: it is killed and waited for.
@@ -83,13 +91,16 @@ async def output_of(*command: str, leaves_one: bool = False) -> tuple[int, str]:
     Args:
         command: its name and arguments.
         leaves_one: whether it is meant to leave a process behind that goes on, as a file system's server.
+        may_end: whether it may be killed by a later platform that it keeps waiting.
 
     Raises:
         OSError: when there is no such program.
     """
     # In memory and not a pipe: nobody need read it while it grows, nor wait for programs that it leaves behind.
     with os.fdopen(os.memfd_create("output"), "w+b", buffering=0) as output:
-        process = _spawn(*command, output=output, errors=subprocess.STDOUT, marked=not leaves_one)
+        process = _spawn(
+            *command, output=output, errors=subprocess.STDOUT, marks=_marks(leaves_one=leaves_one, may_end=may_end)
+        )
         try:
             await _end(process.pid)
         except asyncio.CancelledError:
@@ -129,7 +140,8 @@ async def exit_code_saying(*command: str, said: Callable[[str], None]) -> int:
 
 async def exit_code_of(*command: str, errors: IO[bytes], leaves_one: bool = False) -> int:
     """Run a program to its end, whose complaints go to a file; a cancelled caller waits for it all the same."""
-    process = _spawn(*command, output=subprocess.DEVNULL, errors=errors, marked=not leaves_one)
+    marks = _marks(leaves_one=leaves_one, may_end=True)
+    process = _spawn(*command, output=subprocess.DEVNULL, errors=errors, marks=marks)
     try:
         await _end(process.pid)
     except asyncio.CancelledError:
@@ -139,8 +151,13 @@ async def exit_code_of(*command: str, errors: IO[bytes], leaves_one: bool = Fals
     return process.wait()
 
 
-def _spawn(*command: str, output: IO[bytes] | int, errors: IO[bytes] | int, marked: bool) -> "subprocess.Popen[bytes]":
-    marks = {MARK: _of[0]} if marked and _of else {}
+def _marks(*, leaves_one: bool, may_end: bool) -> dict[str, str]:
+    return {} if leaves_one or not _of else {MARK: _of[0], **({MAY_END: "1"} if may_end else {})}
+
+
+def _spawn(
+    *command: str, output: IO[bytes] | int, errors: IO[bytes] | int, marks: dict[str, str]
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment() | marks)
 
 

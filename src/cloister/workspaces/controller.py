@@ -133,7 +133,7 @@ class WorkspaceController(Controller):
     async def _launch(self, row: Workspace) -> None:
         try:
             async with self._database.write() as uow:
-                current = await uow.session.get(Workspace, row.id)
+                current = await uow.session.get(Workspace, row.id, with_for_update=True)
                 if current is None or (current.version, current.sandbox) != (row.version, row.sandbox):
                     return  # much may have been since it was read: its space has ended, somebody stopped it
                 sandbox = await self._workspaces.launch(uow, current)

@@ -7,6 +7,8 @@ export interface Loaded<T> {
   error: Ref<ApiError | null>;
   busy: Ref<boolean>;
   load: () => Promise<void>;
+  /** What is known without asking, such as the answer to what was done just now: no earlier question's answer takes its place. */
+  put: (known: T) => void;
 }
 
 const AGAIN = 4000;
@@ -50,13 +52,20 @@ export function useLoad<T>(ask: () => Promise<T>, every = 0): Loaded<T> {
     }
   }
 
+  function put(known: T): void {
+    asked += 1;
+    newest = Promise.resolve();
+    data.value = known;
+    busy.value = false;
+  }
+
   void load();
   useAgain(() => unreached(error.value) && void load());
   if (every > 0) {
     const timer = setInterval(() => document.hidden || busy.value || void load(), every);
     onScopeDispose(() => clearInterval(timer));
   }
-  return { data, error, busy, load };
+  return { data, error, busy, load, put };
 }
 
 /** Do something once at a time; what went wrong is kept for the page to show. */

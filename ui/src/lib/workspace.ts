@@ -36,16 +36,16 @@ export function useWorkspace(space: string, team: string) {
   onScopeDispose(() => clearTimeout(soon));
 
   const start = useAction(async (safe: boolean = false, environment: string | null = null) => {
-    loaded.data.value = await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/start", { ...path, body: { safe, environment } }));
+    loaded.put(await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/start", { ...path, body: { safe, environment } })));
   });
   const restart = useAction(async () => {
-    loaded.data.value = await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/restart", { ...path, body: {} }));
+    loaded.put(await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/restart", { ...path, body: {} })));
   });
   const stop = useAction(async () => {
-    loaded.data.value = await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/stop", path));
+    loaded.put(await must(api.POST("/api/v1/spaces/{space}/teams/{team}/workspace/stop", path)));
   });
   const change = useAction(async (body: Schemas["WorkspaceIn"]) => {
-    loaded.data.value = await must(api.PATCH("/api/v1/spaces/{space}/teams/{team}/workspace", { ...path, body }));
+    loaded.put(await must(api.PATCH("/api/v1/spaces/{space}/teams/{team}/workspace", { ...path, body })));
   });
   /** What runs in it just now, in a sentence, and would be lost by a stop; null when nothing does. */
   const said = useBusy();

@@ -188,7 +188,7 @@ class OciBackend:
     async def alive(self, id_: str) -> int | None:
         if not self._bundle(id_).exists():
             return None
-        code, output = await output_of(*self._command(self._runtime(id_), "state", id_))
+        code, output = await output_of(*self._command(self._runtime(id_), "state", id_), may_end=True)
         if code != 0:
             log.warning("sandbox.not_known", sandbox=id_, output=output[-500:])
             return None
@@ -207,9 +207,9 @@ class OciBackend:
             return
         runtime = self._runtime(id_)
         try:
-            async with asyncio.timeout(DELETE_SECONDS):
-                code, output = await output_of(*self._command(runtime, "delete", "--force", id_))
-        except TimeoutError:  # it tries for ever where somebody else worked on the same sandbox; its work is done below
+            async with asyncio.timeout(DELETE_SECONDS if groups else None):
+                code, output = await output_of(*self._command(runtime, "delete", "--force", id_), may_end=True)
+        except TimeoutError:  # it may try for ever; what is in its control groups is killed below
             code, output = 1, f"it did not end within {DELETE_SECONDS:g} s"
             await asyncio.to_thread(shutil.rmtree, self._root / runtime / id_, ignore_errors=True)
         if code != 0 and "does not exist" not in output and "No such file" not in output:
@@ -226,7 +226,9 @@ class OciBackend:
             return False
         wanted = self._bundle(id_) / "resources.json"
         await asyncio.to_thread(write_whole, wanted, json.dumps(resources(spec)))
-        code, output = await output_of(*self._command(runtime, "update", "--resources", str(wanted), id_, limits=True))
+        code, output = await output_of(
+            *self._command(runtime, "update", "--resources", str(wanted), id_, limits=True), may_end=True
+        )
         if code != 0:  # less memory than it uses cannot be set, for instance
             log.info("sandbox.not_resized", sandbox=id_, output=output[-500:])
         return code == 0

@@ -118,7 +118,6 @@ def settings(gateway, safe, token=None):
     c.ServerApp.sock_mode = "0660"
     c.ServerApp.root_dir = HOME
     c.ServerApp.open_browser = False
-    c.ServerApp.no_browser_open_file = True
     c.ServerApp.allow_remote_access = True  # the gateway has checked the host
     c.ServerApp.quit_button = False
     c.Application.log_level = c.ServerApp.log_level = 30

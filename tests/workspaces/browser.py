@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, JSHandle, Locator, Page, async_playwright, expect
 
 from tests.support import ROOT
 from tests.workspaces.conftest import Desk, chromium
@@ -159,6 +159,7 @@ class Visitor:
 
     async def write(self, index: int, text: str) -> None:
         """Write into a cell what was not there before."""
+        await expect(self.cell(index)).to_be_visible()
         await self.cell(index).locator(".cm-content").click()
         await self.page.keyboard.press("Control+A")
         await self.page.keyboard.insert_text(text)
@@ -210,6 +211,11 @@ class Visitor:
     @property
     def banner(self) -> Locator:
         return self.page.locator("#cloister-banner")
+
+    def told(self, text: str) -> "asyncio.Future[JSHandle]":
+        """Wait from now on until the banner says something, however briefly."""
+        said = "(text) => document.getElementById('cloister-banner')?.textContent.includes(text)"
+        return asyncio.ensure_future(self.page.wait_for_function(said, arg=text, polling="raf", timeout=LONG))
 
     async def picture(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ async def test_a_connection_that_two_give_up_at_once_ends_for_both(tmp_path):
     await database.close()
 
 
-async def test_a_platform_that_is_stopped_at_any_moment_of_its_start_stops(tmp_path):
+async def test_a_platform_that_is_stopped_as_its_controllers_begin_stops(tmp_path):
     async with asyncio.timeout(60):
         for moment in range(12):
             async with Platform(make_settings(tmp_path / str(moment % 2))).running():

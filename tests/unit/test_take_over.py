@@ -92,9 +92,11 @@ async def test_what_says_in_a_sandbox_that_it_was_left_is_not_believed(mark, tmp
     """Its processes have a namespace of their own."""
     environ = os.environ | {"CLOISTER_PROGRAM_OF": str(mark)}
     command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "sleep", "60"]
+    inside = []
     with subprocess.Popen(command, env=environ) as process:
         try:
             for _ in range(200):
+                assert process.poll() is None, "this needs user namespaces, as sandboxes do"
                 inside = [pid for pid in (Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()).split()]
                 if inside:
                     break
@@ -106,4 +108,5 @@ async def test_what_says_in_a_sandbox_that_it_was_left_is_not_believed(mark, tmp
             for descriptor in found.values():
                 os.close(descriptor)
         finally:
-            os.kill(int(inside[0]), signal.SIGKILL)
+            for pid in inside:
+                os.kill(int(pid), signal.SIGKILL)

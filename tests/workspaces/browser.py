@@ -72,10 +72,11 @@ async def chromium_browser() -> AsyncIterator[Browser]:
             yield browser
         return
     browser = await Chromium.get()
+    others = set(browser.contexts)
     try:
         yield browser
     finally:
-        for context in browser.contexts:
+        for context in set(browser.contexts) - others:
             await context.close()
 
 

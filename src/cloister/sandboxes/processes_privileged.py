@@ -21,9 +21,10 @@ from cloister.platform.logs import logger
 log = logger(__name__)
 LEFT_SECONDS = 10.0
 """So long a program that a killed platform left is waited for; then it is killed, if it is one that may be."""
+KILLED_SECONDS = 1.0
 MARK, MAY_END = "CLOISTER_PROGRAM_OF", "CLOISTER_PROGRAM_MAY_END"
 _of: list[str] = []
-"""Whose programs this process starts: a state directory's, once it has one."""
+"""Whose programs this process starts: a run directory's, once it has one."""
 
 
 def environment() -> dict[str, str]:
@@ -44,8 +45,9 @@ async def take_over(folder: Path) -> None:
 
 async def _ended_at(word: int, marks: set[bytes]) -> list[int]:
     """Send a signal (0 is none) to marked programs and wait for their end; return those that do not end in time."""
+    left = await asyncio.to_thread(_marked, marks)
     deadline = asyncio.get_running_loop().time() + LEFT_SECONDS
-    while left := await asyncio.to_thread(_marked, marks):
+    while left:
         try:
             for descriptor in left.values():
                 with contextlib.suppress(ProcessLookupError):
@@ -57,6 +59,7 @@ async def _ended_at(word: int, marks: set[bytes]) -> list[int]:
         finally:
             for descriptor in left.values():
                 os.close(descriptor)
+        left = await asyncio.to_thread(_marked, marks)
     return []
 
 
@@ -105,7 +108,10 @@ async def output_of(*command: str, leaves_one: bool = False, may_end: bool = Fal
             await _end(process.pid)
         except asyncio.CancelledError:
             process.kill()
-            process.wait()
+            with contextlib.suppress(
+                subprocess.TimeoutExpired
+            ):  # the kernel may not let go of it; nobody else shall wait
+                process.wait(KILLED_SECONDS)
             raise
         output.seek(0)
         return process.wait(), output.read().decode("utf-8", "replace").strip()

@@ -291,6 +291,9 @@ class VolumeDisks:
     async def _copy(self, id_: str, source: Path, target: Path) -> None:
         """A copy is there whole or not at all."""
         partial = self._images / f"{id_}.partial"
+        await _run(
+            "rm", "-rf", str(partial)
+        )  # a killed platform's copy may still be written to: into nothing, from now on
         await _run("cp", "-a", "--sparse=always", "--reflink=auto", "-T", str(source), str(partial))
         if target.is_dir():
             await _run("rm", "-rf", str(target))

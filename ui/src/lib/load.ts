@@ -56,11 +56,12 @@ export function useLoad<T>(ask: () => Promise<T>, every = 0): Loaded<T> {
     asked += 1;
     newest = Promise.resolve();
     data.value = known;
+    error.value = null;
     busy.value = false;
   }
 
   void load();
-  useAgain(() => unreached(error.value) && void load());
+  useAgain(() => unreached(error.value) && !busy.value && void load());
   if (every > 0) {
     const timer = setInterval(() => document.hidden || busy.value || void load(), every);
     onScopeDispose(() => clearInterval(timer));

@@ -137,12 +137,14 @@ async def test_a_cpu_hog_leaves_a_neighbour_its_share(arena):
     hog = "import os\nfor _ in range(5):\n    os.fork()\nwhile True:\n    pass"
     hogs = [await arena.start(hog, size="core", seconds=40) for _ in range(3)]
     neighbour = await arena.start("while True:\n    pass", arena.victim, size="core", seconds=40)
-    for sandbox, client in [*((hog, arena.attacker) for hog in hogs), (neighbour, arena.victim)]:
+    people = [(neighbour, arena.victim), *((hog, arena.attacker) for hog in hogs)]
+    for sandbox, client in people:
         await arena.api.running(client, sandbox)
-    ids = [sandbox["id"] for sandbox in (neighbour, *hogs)]
 
     async def used():
-        return [(await arena.platform.backend.usage(id_)).cpu_seconds for id_ in ids]
+        usages = [await arena.platform.backend.usage(sandbox["id"]) for sandbox, _ in people]
+        assert all(usages), [await arena.api.show(client, sandbox) for sandbox, client in people]
+        return [usage.cpu_seconds for usage in usages]
 
     await asyncio.sleep(0.5)
     before, then = await used(), time.monotonic()

@@ -97,7 +97,7 @@ async def test_what_says_in_a_sandbox_that_it_was_left_is_not_believed(mark, tmp
         try:
             for _ in range(200):
                 assert process.poll() is None, "this needs user namespaces, as sandboxes do"
-                inside = [pid for pid in (Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()).split()]
+                inside = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
                 if inside:
                     break
                 await asyncio.sleep(0.01)

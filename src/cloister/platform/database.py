@@ -271,7 +271,7 @@ def _sqlite_engine(dsn: str, *, begin: str, size: int) -> AsyncEngine:
             for pragma in PRAGMAS:
                 cursor.execute(f"PRAGMA {pragma}")
         except BaseException:  # whoever wanted it was cancelled: it is in no pool yet, and nobody else ends its thread
-            connection.terminate_now()
+            connection.give_up()
             raise
         cursor.close()
 

@@ -143,11 +143,12 @@ class Connection(AsyncAdapt_aiosqlite_connection):
         """Close it, once. The driver's own way, asked twice, waits for a thread that has ended: for ever, where a task was
         cancelled in the middle of a statement and its connection is given up by two at a time.
         """
-        done = self._give_up()
+        done = self.give_up()
         if done is not None:
             await done
 
-    def _give_up(self) -> "asyncio.Future[Any] | None":
+    def give_up(self) -> "asyncio.Future[Any] | None":
+        """Let it end without waiting; return what may be waited for."""
         connection = self._connection
         if not connection._running:  # noqa: SLF001 - likewise
             return None
@@ -162,12 +163,8 @@ class Connection(AsyncAdapt_aiosqlite_connection):
     async def _terminate_graceful_close(self) -> None:
         await self._end()
 
-    def terminate_now(self) -> None:
-        """Give it up without waiting."""
-        self._give_up()
-
     def _terminate_force_close(self) -> None:
-        self._give_up()
+        self.give_up()
 
 
 class Dbapi(AsyncAdapt_aiosqlite_dbapi):

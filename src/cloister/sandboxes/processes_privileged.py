@@ -108,9 +108,7 @@ async def output_of(*command: str, leaves_one: bool = False, may_end: bool = Fal
             await _end(process.pid)
         except asyncio.CancelledError:
             process.kill()
-            with contextlib.suppress(
-                subprocess.TimeoutExpired
-            ):  # the kernel may not let go of it; nobody else shall wait
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel may not let go of it
                 process.wait(KILLED_SECONDS)
             raise
         output.seek(0)

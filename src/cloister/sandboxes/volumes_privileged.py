@@ -139,12 +139,12 @@ class VolumeDisks:
             os.chown(image, owner, group)
             return
         partial = image.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
         await self._format(partial, size, owner, group)
         partial.replace(image)
 
     @staticmethod
     async def _format(image: Path, size: int, owner: int, group: int, *more: str) -> None:
+        image.unlink(missing_ok=True)  # likewise: see `_copy`
         with image.open("wb") as file:
             file.truncate(size)
         await _run(
@@ -291,9 +291,7 @@ class VolumeDisks:
     async def _copy(self, id_: str, source: Path, target: Path) -> None:
         """A copy is there whole or not at all."""
         partial = self._images / f"{id_}.partial"
-        await _run(
-            "rm", "-rf", str(partial)
-        )  # a killed platform's copy may still be written to: into nothing, from now on
+        await _run("rm", "-rf", str(partial))  # what a killed platform left still writes to has no name any more
         await _run("cp", "-a", "--sparse=always", "--reflink=auto", "-T", str(source), str(partial))
         if target.is_dir():
             await _run("rm", "-rf", str(target))

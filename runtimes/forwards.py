@@ -1,14 +1,14 @@
 """Connections that the agent passes on: loopback ports to the platform's sockets, and the app's socket to a loopback port."""
 
 import os
-import selectors
-import socket
+
+from lean import READ, WRITE, accept, end_writing, listen_on, tcp, unix
 
 APP_SOCKET = "/run/app/app.sock"
 MAX_PAIRS = 60  # the platform accepts as many of one sandbox
 HIGH_WATER = 256 * 1024
 CHUNK = 32 * 1024
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+BACKLOG = 64
 
 
 def push(sock, data):
@@ -19,14 +19,6 @@ def push(sock, data):
     except BlockingIOError:
         pass
     return data
-
-
-def serve(selector, seconds):
-    """Call whoever is ready. What an earlier call of the same round took away, or put anew, is not: what it was ready for
-    may be over. It is looked up by its number: a socket that is closed has none any more."""
-    for key, mask in selector.select(seconds):
-        if selector.get_map().get(key.fd) is key:
-            key.data(mask)
 
 
 class Pump:
@@ -57,7 +49,7 @@ class Pump:
             self.buffer, self.ended = b"", True
         if self.ended and not self.buffer:
             try:
-                self.sink.shutdown(socket.SHUT_WR)
+                end_writing(self.sink)
             except OSError:
                 pass
         self.forwards.watch(self, self.other)
@@ -72,10 +64,8 @@ class Forwards:
 
     def listen(self, port, path):
         try:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-            listener.listen(64)
+            listener = tcp()
+            listen_on(listener, ("127.0.0.1", port), BACKLOG)
         except OSError:
             return  # no loopback here: programs can still use the sockets themselves
         listener.setblocking(False)
@@ -83,13 +73,12 @@ class Forwards:
 
     def listen_for_app(self, port):
         """Join the app socket to a loopback port, for programs that speak only TCP."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = unix()
         try:
             os.unlink(APP_SOCKET)
         except FileNotFoundError:
             pass
-        listener.bind(APP_SOCKET)
-        listener.listen(64)
+        listen_on(listener, APP_SOCKET, BACKLOG)
         listener.setblocking(False)
         self._accept_on(listener, ("127.0.0.1", port))
 
@@ -103,8 +92,8 @@ class Forwards:
             return
         near = far = None
         try:
-            near, _ = listener.accept()
-            far = socket.socket(socket.AF_UNIX if isinstance(path, str) else socket.AF_INET, socket.SOCK_STREAM)
+            near = accept(listener)
+            far = unix() if isinstance(path, str) else tcp()
             if isinstance(path, str):
                 far.setblocking(False)  # a full backlog must not make us wait; loopback answers or refuses at once
             far.connect(path)
@@ -130,10 +119,7 @@ class Forwards:
     def watch(self, pump, other):
         if pump.ended and other.ended and not pump.buffer and not other.buffer:
             for sock in (pump.source, pump.sink):
-                try:
-                    self.selector.unregister(sock)
-                except (KeyError, ValueError):
-                    pass
+                self.selector.unregister(sock)
                 sock.close()
             if not pump.counted:
                 pump.counted = other.counted = True
@@ -144,14 +130,10 @@ class Forwards:
             return
         for one, two in ((pump, other), (other, pump)):
             want = (READ if not one.ended and len(one.buffer) < HIGH_WATER else 0) | (WRITE if two.buffer else 0)
-            try:
-                key = self.selector.get_key(one.source)
-            except (KeyError, ValueError):
-                if want:
-                    reader, writer = one, two
-                    self.selector.register(one.source, want, lambda mask, r=reader, w=writer: self._on_pair(mask, r, w))
-                continue
-            if want:
-                self.selector.modify(one.source, want, key.data)
-            else:
+            if not want:
                 self.selector.unregister(one.source)
+            elif self.selector.watched(one.source):
+                self.selector.modify(one.source, want)
+            else:
+                reader, writer = one, two
+                self.selector.register(one.source, want, lambda mask, r=reader, w=writer: self._on_pair(mask, r, w))

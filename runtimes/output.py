@@ -2,7 +2,8 @@
 
 import os
 
-from forwards import CHUNK, READ
+from forwards import CHUNK
+from lean import READ
 
 
 class Output:

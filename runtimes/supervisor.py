@@ -8,18 +8,14 @@ The output is slowed, not lost: when the platform reads slowly, the program's pi
 """
 
 import binascii
-import ctypes
 import errno
-import json
 import os
-import selectors
-import signal
-import socket
 import sys
 import time
 
 from channel import BROKEN, OPENED, PING, PONG, TEXT, Channel
-from forwards import HIGH_WATER, READ, WRITE, Forwards, push, serve
+from forwards import HIGH_WATER, Forwards, push
+from lean import READ, WRITE, Selector, accept, dumps, listen_on, loads, not_dumpable, receive_fds, signal, unix
 from output import Output
 
 RUN = "/run/cloister"
@@ -28,14 +24,13 @@ CONFIGURATION_FILE = "/dev/shm/cloister-configuration"
 FORWARDS = {3127: f"{RUN}/inner.sock", 3128: f"{RUN}/egress.sock"}
 MAX_PENDING = 8  # messages kept while the platform is away; the rest waits in the pipes
 WARM_SOCKET = "/dev/shm/cloister-warm"
-PR_SET_DUMPABLE = 4
 
 
 class Agent:
     """The loop."""
 
     def __init__(self):
-        self.selector = selectors.DefaultSelector()
+        self.selector = Selector()
         self.token = open(f"{RUN}/token").read().strip()
         self.sock = None
         self.channel = None
@@ -58,7 +53,7 @@ class Agent:
     # -- the control channel
 
     def dial(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = unix()
         try:
             self.sock.connect(f"{RUN}/inner.sock")
         except OSError:
@@ -71,10 +66,7 @@ class Agent:
 
     def hang_up(self):
         if self.sock is not None:
-            try:
-                self.selector.unregister(self.sock)
-            except (KeyError, ValueError):
-                pass
+            self.selector.unregister(self.sock)
             self.sock.close()
         self.sock = self.channel = None
         self.ready = False
@@ -86,7 +78,7 @@ class Agent:
             self.pending.append(message)
             self.weigh()
             return
-        self.out += self.channel.frame(TEXT, json.dumps(message).encode())
+        self.out += self.channel.frame(TEXT, dumps(message).encode())
         self.flush()
 
     def flush(self):
@@ -97,7 +89,7 @@ class Agent:
         except OSError:
             self.hang_up()
             return
-        self.selector.modify(self.sock, READ | WRITE if self.out else READ, self.on_channel)
+        self.selector.modify(self.sock, READ | WRITE if self.out else READ)
         self.weigh()
 
     def weigh(self):
@@ -122,9 +114,9 @@ class Agent:
             if self.channel is None:  # nobody took the answer to what came just before
                 return
             if kind == OPENED:
-                self.out += self.channel.frame(TEXT, json.dumps({"type": "HELLO", "token": self.token}).encode())
+                self.out += self.channel.frame(TEXT, dumps({"type": "HELLO", "token": self.token}).encode())
             elif kind == TEXT:
-                self.on_message(json.loads(value))
+                self.on_message(loads(value))
             elif kind == PING:
                 self.out += self.channel.frame(PONG, value)
             elif kind == BROKEN:
@@ -194,9 +186,8 @@ class Agent:
 
     def open_door(self):
         """Wait for the zygote's child, which takes its output from us; meanwhile nothing else runs here."""
-        self.door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.door.bind(WARM_SOCKET)
-        self.door.listen(1)
+        self.door = unix()
+        listen_on(self.door, WARM_SOCKET, 1)
         self.selector.register(self.door, READ, lambda _mask: self.let_in())
         self.send(type="AWAIT")
 
@@ -207,11 +198,10 @@ class Agent:
         os.unlink(WARM_SOCKET)
 
     def let_in(self):
-        self.guest, _ = self.door.accept()
+        self.guest = accept(self.door)
         self.guest.settimeout(5)
         try:
-            _, passed, _, _ = socket.recv_fds(self.guest, 1, 2)
-            read_out, read_err = passed
+            read_out, read_err = receive_fds(self.guest, 2)
         except (OSError, ValueError):
             self.guest.close()
             self.guest = None
@@ -230,7 +220,7 @@ class Agent:
         self.selector.unregister(self.guest)
         self.guest.close()
         self.guest = None
-        self.exit = json.loads(said)["exit"] if said else -9
+        self.exit = loads(said)["exit"] if said else -9
         self.kill_all()
 
     def start_waiter(self, wanted):
@@ -254,7 +244,7 @@ class Agent:
         (pid, order), self.waiter = self.waiter, None
         told = {name: self.assignment[name] for name in ("command", "cwd", "environ")}
         try:
-            os.write(order, json.dumps(told).encode())  # into a pipe that is empty and larger than this
+            os.write(order, dumps(told).encode())  # into a pipe that is empty and larger than this
         except OSError:
             return None  # it is gone
         finally:
@@ -360,7 +350,7 @@ class Agent:
                 self.kill_all()
             waits = [self.retry_at - now] if self.sock is None else []
             waits += [self.kill_at - now] if self.kill_at is not None else []
-            serve(self.selector, max(0.0, min(waits)) if waits else None)
+            self.selector.serve(max(0.0, min(waits)) if waits else None)
             self.reap()
             if self.exit is not None and not self.output.levels and not self.exit_sent and self.ready:
                 self.exit_sent = True
@@ -368,7 +358,7 @@ class Agent:
 
 
 def main():
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # programs of the same user can't look in here
+    not_dumpable()  # programs of the same user can't look in here
     try:
         Agent().run()
     except OSError as error:

@@ -153,7 +153,7 @@ def enter(order, bpf):
     check(LIBC.prctl(PR_SET_SECCOMP, 2, ctypes.c_char_p(fprog), 0, 0), "seccomp")
 
 
-def become(order, out, err, start):
+def become(order, out, err, start, booted):
     """The program itself: the second child, inside the sandbox's process namespace."""
     os.setsid()
     for number in (signal.SIGCHLD, signal.SIGTERM):
@@ -172,7 +172,7 @@ def become(order, out, err, start):
     sys.argv = list(order["argv"])
     code = 0
     try:
-        start.main(order["token"])
+        start.main(order["token"], booted)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
@@ -198,7 +198,7 @@ def find_agent():
             time.sleep(0.003)
 
 
-def fork(order, bpf, start, go):
+def fork(order, bpf, start, booted, go):
     """The first child: enters the sandbox, forks the program there, and tells the agent how it ended."""
     child = None
     try:
@@ -210,7 +210,7 @@ def fork(order, bpf, start, go):
         (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         child = os.fork()
         if child == 0:
-            become(order, out_end, err_end, start)
+            become(order, out_end, err_end, start, booted)
         os.write(CONTROL, json.dumps({"id": order["id"], "running": True}).encode())
         os.close(CONTROL)
         os.close(out_end)
@@ -237,6 +237,7 @@ def serve():
     bpf = base64.b64decode(setup["bpf"])
     start.preload()
     rehearse(start)
+    booted = start.boot_ahead()
     gc.collect()
     gc.freeze()
     control.send(json.dumps({"ready": True, "modules": len(sys.modules)}).encode())
@@ -260,7 +261,7 @@ def serve():
             os.close(write)
             for other in waiting.values():
                 os.close(other)
-            fork(order, bpf, start, read)
+            fork(order, bpf, start, booted, read)
         os.close(read)
         waiting[order["id"]] = write
         control.send(json.dumps({"id": order["id"], "forked": child}).encode())

@@ -6,6 +6,7 @@ space's environment beneath its own: what ``pip`` or ``uv pip`` put there surviv
 kernels run without it.
 """
 
+import functools
 import hashlib
 import hmac
 import json
@@ -108,7 +109,7 @@ def write_page():
     )
 
 
-def settings(gateway, safe, token=None):
+def settings(gateway, safe):
     """Jupyter's configuration, in the form of its configuration objects."""
     from traitlets.config import Config
 
@@ -124,7 +125,6 @@ def settings(gateway, safe, token=None):
     c.ServerApp.terminals_enabled = os.environ.get("CLOISTER_TERMINALS") == "1"
     c.ServerApp.identity_provider_class = gateway
     c.ServerApp.websocket_ping_interval = 30000
-    gateway.secret = token or app_token()
     c.IdentityProvider.token = ""  # JupyterLab puts it into its page, from which it would come back with each request
     c.ServerApp.contents_manager_class = "cloister_contents.WholeFiles"
     c.ContentsManager.checkpoints_class = "cloister_contents.WholeCheckpoints"
@@ -132,8 +132,6 @@ def settings(gateway, safe, token=None):
     c.WholeFiles.delete_to_trash = False  # which would keep its place on the disk, and needs some when that is full
     c.ServerApp.kernel_spec_manager_class = "cloister_kernels.Offered"
     c.Offered.ensure_native_kernel = False
-    if os.environ.get("CLOISTER_KERNELS", "").startswith("r"):
-        c.MultiKernelManager.default_kernel_name = "ir"
     c.KernelManager.transport = "ipc"  # no TCP: no Nagle, no ports for others in the sandbox to meet
     c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 0
     c.ZMQChannelsWebsocketConnection.iopub_msg_rate_limit = 0
@@ -172,6 +170,7 @@ def prepare_environ(safe):
         os.environ["PATH"] = f"{VENV}/bin:" + os.environ["PATH"]
 
 
+@functools.cache
 def preload():
     """Import what a server needs. Nothing in it knows of a team, so it may happen before there is one."""
     if HERE not in sys.path:
@@ -223,7 +222,8 @@ def rehearsal():
     prepare_environ(safe=True)
     write_kernel(sys.executable)
     app, gateway = preload()
-    config = settings(gateway, safe=False, token="rehearsal")
+    config = settings(gateway, safe=False)
+    gateway.secret = "rehearsal"
     config.ServerApp.sock = "/tmp/rehearsal/app.sock"
     config.ServerApp.root_dir = "/tmp/rehearsal"
     config.ServerApp.allow_root = True
@@ -254,7 +254,24 @@ def learn(took):
     cloister_boot.learn(took)
 
 
-def main(token=None):
+def boot_ahead():
+    """Boot what most workspaces are, with terminals and without; return those that can be shared."""
+    import cloister_ahead
+
+    app, gateway = preload()
+    os.environ["CLOISTER_SAFE_MODE"] = "0"
+    prepare_environ(safe=False)
+    booted = []
+    for terminals in ("0", "1"):
+        os.environ["CLOISTER_TERMINALS"] = terminals
+        try:
+            booted.append(cloister_ahead.Ahead(app, settings(gateway, safe=False)))
+        except cloister_ahead.NotAlike as reason:
+            sys.stderr.write(f"not booted ahead: {reason}\n")
+    return booted
+
+
+def main(token=None, booted=()):
     if SERVER not in sys.path:
         sys.path.insert(0, SERVER)
     safe = os.environ.get("CLOISTER_SAFE_MODE") == "1"
@@ -280,7 +297,17 @@ def main(token=None):
     if "r" in kernels:
         write_r_kernel()
     os.chdir(HOME)
-    server = app.initialize_server(argv=[], config=settings(gateway, safe, token))
+    config = settings(gateway, safe)
+    gateway.secret = token or app_token()
+    ahead = next((one for one in booted if one.fits(config)), None)
+    if ahead is not None:
+        server = ahead.adopt()
+    else:
+        app.serverapp_class.clear_instance()
+        server = app.initialize_server(argv=[], config=config)
+    server.no_browser_open_file = True
+    if kernels[0] == "r":
+        server.kernel_manager.default_kernel_name = "ir"
     # A channel to a kernel that is not there yet is tried again so often. At ZeroMQ's 100 ms the first status of a kernel
     # is missed, for which Jupyter asks again only after half a second.
     server.kernel_manager.context.setsockopt(RECONNECT_IVL, 10)

@@ -1,12 +1,14 @@
-"""How the agent reads what a program says, without a sandbox around it."""
+"""How the agent reads what a program says, and what it has in the place of Python's modules, without a sandbox around it."""
 
+import json
 import os
-import selectors
 import socket
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 RUNTIMES = str(Path(__file__).parents[2] / "runtimes")
 
@@ -15,19 +17,19 @@ RUNTIMES = str(Path(__file__).parents[2] / "runtimes")
 def agent(monkeypatch):
     """The agent's modules, which import each other by bare names."""
     monkeypatch.syspath_prepend(RUNTIMES)
-    import forwards
+    import lean
     import output
 
-    yield forwards, output
-    for name in ("forwards", "output"):
+    yield lean, output
+    for name in ("forwards", "lean", "output"):
         sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("talks", [0, 1])
 def test_a_flood_that_pauses_reading_as_the_other_pipe_ends_loses_nothing(agent, talks):
     """A platform that reads slowly is told to wait for in the middle of a round in which the other pipe has ended, too."""
-    forwards, output = agent
-    selector, said = selectors.DefaultSelector(), []
+    lean, output = agent
+    selector, said = lean.Selector(), []
     out, out_end = os.pipe()
     err, err_end = os.pipe()
 
@@ -42,16 +44,17 @@ def test_a_flood_that_pauses_reading_as_the_other_pipe_ends_loses_nothing(agent,
     for end in reversed(ends) if talks else ends:
         os.close(end)
     while reading.levels:
-        forwards.serve(selector, 0)
+        selector.serve(0)
         reading.pause(False)
     assert said == ["the last words"]
-    assert not selector.get_map()
+    assert not len(selector)
+    selector.close()
 
 
 def test_a_connection_that_is_closed_while_it_is_ready_is_passed_over(agent):
     """As when a program's output finds the platform gone, in the very round in which the channel to it would say so."""
-    forwards, _ = agent
-    selector, called = selectors.DefaultSelector(), []
+    lean, _ = agent
+    selector, called = lean.Selector(), []
     pairs = [socket.socketpair() for _ in range(2)]
 
     def closes(other):
@@ -63,11 +66,68 @@ def test_a_connection_that_is_closed_while_it_is_ready_is_passed_over(agent):
         return call
 
     for (mine, _), (other, _) in zip(pairs, reversed(pairs), strict=True):
-        selector.register(mine, forwards.READ, closes(other))
+        selector.register(mine, lean.READ, closes(other))
     for _, far in pairs:
         far.close()
-    forwards.serve(selector, 0)
+    selector.serve(0)
     assert len(called) == 1
     for mine, _ in pairs:
         mine.close()
     selector.close()
+
+
+def test_a_watch_that_is_changed_in_a_round_counts_from_the_next(agent):
+    lean, _ = agent
+    selector, called = lean.Selector(), []
+    one, two = socket.socketpair()
+
+    def call(mask):
+        called.append(mask)
+        selector.modify(one, lean.READ)
+
+    selector.register(one, lean.READ | lean.WRITE, call)
+    two.send(b"x")
+    selector.serve(0)
+    selector.serve(0)
+    assert called == [lean.READ | lean.WRITE, lean.READ]
+    assert (selector.unregister(one), selector.unregister(one), len(selector)) == (True, False, 0)
+    for sock in (one, two):
+        sock.close()
+    assert not selector.unregister(one), "one that is closed is watched by nobody"
+    selector.close()
+
+
+def test_files_are_passed_as_python_passes_them(agent):
+    lean, _ = agent
+    one, two = socket.socketpair()
+    read, write = os.pipe()
+    socket.send_fds(one, [b"."], [read, write])
+    passed = lean.receive_fds(two, 2)
+    os.write(passed[1], b"through")
+    assert os.read(passed[0], 7) == b"through"
+    assert all(not os.get_inheritable(number) for number in passed), "no program gets them"
+    for number in (read, write, *passed):
+        os.close(number)
+    one.close()
+    two.close()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=VALUES)
+def test_what_the_agent_writes_and_reads_is_json(agent, value):
+    lean, _ = agent
+    assert json.loads(lean.dumps(value)) == value
+    assert lean.loads(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,]", '{"a": 1} 2', "nothing", '"\n"'])
+def test_what_is_no_json_is_an_error(agent, text):
+    lean, _ = agent
+    with pytest.raises(ValueError, match=r"."):
+        lean.loads(text.encode())

@@ -1,10 +1,13 @@
 """A forked workspace has the walls of a started one: the same facts, and the same refusals."""
 
 import json
+import re
+from datetime import UTC, datetime
 
 import pytest
 
 from cloister.spaces import JUPYTERLAB
+from tests.support import until
 from tests.workspaces.conftest import Desk, gateway_platform, lab_blueprint
 
 FACTS = """
@@ -60,23 +63,86 @@ async def facts_of(folder, *, warm):
         await desk.enter()
         state = await desk.start()
         assert (platform.backend.zygote is not None and platform.backend.zygote.forks == 1) == warm
+        answers = await answers_of(desk)
         async with await desk.kernel() as kernel:
             printed, _ = await kernel.run(FACTS)
         await client.post(f"/spaces/cup/teams/{desk.team}/workspace/stop")
         await desk.becomes("stopped")
         assert not await platform.backend.known()
         await desk.close()
-        found = json.loads(printed)
+        found = {**json.loads(printed), "answers": answers}
         found["cgroup"] = [line.replace(state["sandbox"], "SANDBOX").split("/cloister-")[0] for line in found["cgroup"]]
         return found
 
 
+async def asked(desk, path, method="GET"):
+    status, _, body = await desk.get(path, method)
+    return status, json.loads(body or b"null")
+
+
+async def answers_of(desk):
+    """What a page is told by a server that has just started: its settings, and what it can do."""
+    _, _, page = await desk.get("/lab")
+    (settings,) = re.findall(
+        rb'<script id="jupyter-config-data" type="application/json">(.*?)</script>', page, re.DOTALL
+    )
+    found = {"page": json.loads(settings)}
+    for path in ("/api/kernelspecs", "/api/terminals", "/lab/api/settings", "/api/me"):
+        found[path] = await asked(desk, path)
+    _, listed = await asked(desk, "/api/contents")
+    found["files"] = sorted(one["name"] for one in listed["content"])
+    _, status = await asked(desk, "/api/status")
+    assert (datetime.now(UTC) - datetime.fromisoformat(status["started"])).total_seconds() < 60, "when it was forked"
+    found = json.dumps(found).replace(desk.host, "HOST")
+    return json.loads(re.sub(r"20\d\d-\d\d-\d\dT[\d:.]+", "then", found))
+
+
 @pytest.mark.timeout(120)
-async def test_a_forked_workspace_has_every_wall_of_a_started_one(tmp_path):
+async def test_a_forked_workspace_has_every_wall_of_a_started_one_and_answers_like_it(tmp_path):
     started = await facts_of(tmp_path / "cold", warm=False)
     forked = await facts_of(tmp_path / "warm", warm=True)
+    assert forked.pop("answers") == started.pop("answers")
     assert forked == started
     assert {forked[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0000000000000000"}
     assert (forked["NoNewPrivs"], forked["Seccomp"], forked["environ"], forked["files"]) == ("1", "2", [], [])
     assert all(forked["spaces"].values())
     assert "WORKED" not in forked["tried"].values()
+
+
+OWN = """{"ContentsManager": {"untitled_file": "ours"}}"""
+
+
+@pytest.mark.parametrize("terminals", ["allowed", "blocked"])
+async def test_settings_of_a_teams_own_count_in_a_forked_workspace_too(tmp_path, terminals):
+    """It is forked from a server that had booted before anybody asked: the usual boot has to follow then."""
+    async with gateway_platform(tmp_path, lab_blueprint(policies={"terminals": terminals}), warm_starts=True) as api:
+        built = await api.platform.environments.ensure(JUPYTERLAB)
+        await api.platform.backend.warm_up(built.path)
+        await api.platform.backend.zygote.ready.wait()
+        client = await api.member("ada", "cup")
+        team = (await client.post("/spaces/cup/teams", json={"name": "blue"})).json()
+        desk = Desk(api, client, team["number"], "blue")
+        await desk.enter()
+        await desk.start()
+        try:
+            assert ((await asked(desk, "/api/terminals", "POST"))[0] == 200) == (terminals == "allowed")
+            async with await desk.kernel() as kernel:
+                await kernel.run(
+                    f"import pathlib; pathlib.Path('.jupyter/jupyter_server_config.json').write_text({OWN!r})"
+                )
+            before = (await desk.workspace())["sandbox"]
+            await client.post(f"/spaces/cup/teams/{desk.team}/workspace/restart")
+
+            async def again():
+                found = await desk.workspace()
+                return found["state"] == "running" and found["sandbox"] != before
+
+            await until(again, 30)
+            assert (await asked(desk, "/api/contents", "POST"))[1]["name"] == "ours"
+
+            async def forked_again():
+                return api.platform.backend.zygote.forks == 2
+
+            await until(forked_again, 5)
+        finally:
+            await desk.close()

@@ -106,7 +106,8 @@ class Zygote:
         binds += [(layout.empty, hidden[1:]) for hidden in layout.hidden]
         plan = {
             "root": str(self._root), "rootfs": str(layout.rootfs), "python": layout.python.executable,
-            "binds": [(str(source), inside) for source, inside in binds], "environ": environ(layout),
+            "binds": [(str(source), inside) for source, inside in binds],
+            "environ": {**environ(layout), "CLOISTER_JUPYTER": self.packages.name},
         }  # fmt: skip
         interpreter = layout.python.prefix / "bin" / Path(layout.python.executable).name
         self._socket = ours

@@ -1,4 +1,5 @@
-"""What each boot of Jupyter finds out anew, though it is always the same: the zygote learns it once, for all who come.
+"""What each boot of Jupyter finds out anew, though it is always the same or never needed: it is left out here, or the zygote
+learns it once, for all who come.
 
 A rehearsal tells what a boot took (`taken`), and the zygote does that before it is forked (`learn`). What is not known here is
 done as ever.
@@ -15,9 +16,13 @@ _checked = set()
 
 
 def install():
-    """Let Jupyter look here first."""
+    """Let Jupyter look here first, and before anything else of it is imported."""
+    # It makes a grammar when it is imported, which takes longer than all else together, to check a format of texts (“iri”)
+    # that no schema here asks for. The validator does without what it cannot import.
+    sys.modules.setdefault("rfc3987_syntax", None)
     import jupyter_events.schema
     import jupyter_events.yaml
+    import jupyterlab.commands
     from traitlets.config import Application, Config
 
     load, validate = jupyter_events.yaml.load, jupyter_events.schema.validate_schema
@@ -40,6 +45,8 @@ def install():
         self.argv, self.cli_config, self.extra_args = [], Config(), []
         return None
 
+    # JupyterLab asks Node where packages would come from if it were built here.
+    jupyterlab.commands._yarn_config = lambda _logger: {"yarn config": {}, "npm config": {}}  # noqa: SLF001
     known_load.known = True
     jupyter_events.yaml.load = known_load
     jupyter_events.schema.validate_schema = known_validate

@@ -131,6 +131,7 @@ def settings(gateway, safe):
     c.ContentsManager.allow_hidden = True
     c.WholeFiles.delete_to_trash = False  # which would keep its place on the disk, and needs some when that is full
     c.ServerApp.kernel_spec_manager_class = "cloister_kernels.Offered"
+    c.ServerApp.kernel_websocket_connection_class = "cloister_kernels.Prompt"
     c.Offered.ensure_native_kernel = False
     c.KernelManager.transport = "ipc"  # no TCP: no Nagle, no ports for others in the sandbox to meet
     c.ZMQChannelsWebsocketConnection.iopub_data_rate_limit = 0
@@ -176,6 +177,8 @@ def preload():
     if HERE not in sys.path:
         sys.path.append(HERE)
     import cloister_boot
+
+    cloister_boot.install()
     import cloister_contents  # noqa: F401 - named in the settings
     import cloister_kernels  # noqa: F401 - likewise
     import cloister_rooms
@@ -183,7 +186,6 @@ def preload():
     from jupyterlab.labapp import LabApp
     from notebook_shim import shim
 
-    cloister_boot.install()
     cloister_rooms.install()
     shim.IGNORED_TRAITS += ("static_url_prefix",)  # or each start says that Jupyter's notebook app has one, too
 

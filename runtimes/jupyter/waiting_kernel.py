@@ -7,8 +7,15 @@ import json
 import os
 import sys
 
-AHEAD = ("ipykernel.ipkernel", "ipykernel.debugger", "ipykernel.zmqshell", "IPython.core.magics", "sqlite3", "cloister")
-"""What a kernel imports when it begins, the debugger's half of it; and the extension that every kernel loads."""
+AHEAD = (
+    "ipykernel.ipkernel", "ipykernel.debugger", "ipykernel.zmqshell", "IPython.core.magics", "IPython.core.debugger",
+    "IPython.core.oinspect", "IPython.core.completerlib", "IPython.extensions.storemagic", "tornado.platform.asyncio",
+    "faulthandler", "sqlite3", "cloister", "IPython.core.logger", "IPython.core.magics.basic", "stack_data",
+    "pygments.formatters.terminal256",
+)  # fmt: skip
+"""What a kernel imports when it begins, the debugger's half of it; the extensions that every kernel loads; and what the first
+cell takes, and the first error.
+"""
 
 
 def main():

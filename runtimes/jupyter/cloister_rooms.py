@@ -5,10 +5,18 @@ pause, that second does not come; and whoever stops the server meanwhile stops w
 """
 
 import asyncio
+import uuid
 from time import monotonic
 
 LONGEST = 5.0
 """Seconds that a change waits to be saved, however many come after it."""
+
+
+def name_session():
+    """Tell this server from all others, for pages that come back: what is forked would bear its zygote's name."""
+    from jupyter_server_ydoc import handlers, utils
+
+    handlers.SERVER_SESSION = utils.SERVER_SESSION = str(uuid.uuid4())
 
 
 def install():

@@ -274,10 +274,31 @@ def boot_ahead():
 
 
 def main(token=None, booted=()):
+    """Serve until told to stop.
+
+    ``token`` is what the gateway shows, where it is not in a file; ``booted`` are servers that booted before anybody asked.
+    """
     if SERVER not in sys.path:
         sys.path.insert(0, SERVER)
-    safe = os.environ.get("CLOISTER_SAFE_MODE") == "1"
-    base = os.path.realpath(sys.executable)
+    safe = furnish_home(os.environ.get("CLOISTER_SAFE_MODE") == "1")
+    app, gateway = preload()
+    kernels = offer_kernels(gateway, safe)
+    gateway.secret = token or app_token()
+    os.chdir(HOME)
+    server = server_of(app, settings(gateway, safe), booted)
+    server.no_browser_open_file = True
+    if kernels[0] == "r":
+        server.kernel_manager.default_kernel_name = "ir"
+    from zmq import RECONNECT_IVL
+
+    # A channel to a kernel that is not there yet is tried again so often. At ZeroMQ's 100 ms the first status of a kernel
+    # is missed, for which Jupyter asks again only after half a second.
+    server.kernel_manager.context.setsockopt(RECONNECT_IVL, 10)
+    server.start()
+
+
+def furnish_home(safe):
+    """Have what the team installs and sets found in its home; return whether it is to be left out."""
     prepare_environ(safe)
     try:
         ensure_venv()
@@ -286,34 +307,33 @@ def main(token=None, booted=()):
         sys.stderr.write(f"the team's own packages and settings are left out: {error}\n")
         safe = True
         prepare_environ(safe)
-    kernels = os.environ.get("CLOISTER_KERNELS", "python").split(",")
-    from zmq import RECONNECT_IVL
+    return safe
 
-    app, gateway = preload()
+
+def offer_kernels(gateway, safe):
+    """Write the kernels' specifications, and have one of Python's kept ahead; return their languages."""
+    kernels = os.environ.get("CLOISTER_KERNELS", "python").split(",")
     if "python" in kernels:
-        python = base if safe else f"{VENV}/bin/python"
+        python = os.path.realpath(sys.executable) if safe else f"{VENV}/bin/python"
         environ = write_kernel(python)
         from cloister_spares import install
 
         gateway.spares = install(python, environ, SITE)
     if "r" in kernels:
         write_r_kernel()
-    os.chdir(HOME)
-    config = settings(gateway, safe)
-    gateway.secret = token or app_token()
-    ahead = next((one for one in booted if one.fits(config)), None)
-    if ahead is not None:
-        server = ahead.adopt()
-    else:
-        app.serverapp_class.clear_instance()
-        server = app.initialize_server(argv=[], config=config)
-    server.no_browser_open_file = True
-    if kernels[0] == "r":
-        server.kernel_manager.default_kernel_name = "ir"
-    # A channel to a kernel that is not there yet is tried again so often. At ZeroMQ's 100 ms the first status of a kernel
-    # is missed, for which Jupyter asks again only after half a second.
-    server.kernel_manager.context.setsockopt(RECONNECT_IVL, 10)
-    server.start()
+    return kernels
+
+
+def server_of(app, config, booted):
+    """A server with these settings: one that has booted before, or one that boots now."""
+    import cloister_rooms
+
+    cloister_rooms.name_session()
+    for ahead in booted:
+        if ahead.fits(config):
+            return ahead.adopt()
+    app.serverapp_class.clear_instance()
+    return app.initialize_server(argv=[], config=config)
 
 
 if __name__ == "__main__":

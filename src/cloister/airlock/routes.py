@@ -23,8 +23,7 @@ State = Annotated[Literal["waiting", "approved", "refused", "withdrawn", "failed
 BYTES = "application/octet-stream"
 
 
-def router(airlock: Airlock) -> APIRouter:
-    api = APIRouter(tags=["airlock"])
+def add_routes(api: APIRouter, airlock: Airlock) -> None:
 
     @api.post(
         "/spaces/{space}/teams/{team}/exports", openapi_extra=guard(Action.EXPORT_ASK, transaction=False),
@@ -78,5 +77,3 @@ def router(airlock: Airlock) -> APIRouter:
         del space
         row = await airlock.decide(call.uow, call.scope, export, approve=body.approve, reason=body.reason)
         return ExportOut.of(row)
-
-    return api

@@ -57,11 +57,10 @@ ADDRESSES = 20
 """Wrong passphrases of a share from everywhere: so many times as many as from one address."""
 
 
-def router(
-    settings: Settings, database: Database, dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets,
+def add_routes(
+    api: APIRouter, settings: Settings, database: Database, dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets,
     live: LiveSessions,
-) -> APIRouter:  # fmt: skip
-    api = APIRouter(tags=["dashboards"])
+) -> None:  # fmt: skip
 
     @api.get("/spaces/{space}/dashboards", openapi_extra=READ)
     async def list_dashboards(
@@ -184,7 +183,6 @@ def router(
 
     _share_routes(api, dashboards, shares, frames.shares)
     _visitor_routes(api, shares, frames, tickets, live, database, settings.share_guesses_per_minute)
-    return api
 
 
 def _ticket(secret: str) -> TicketOut:
@@ -284,9 +282,8 @@ def _visitor_routes(
         return Response(found[0], media_type=found[1], headers=headers)
 
 
-def frame_router(frames: Frames) -> APIRouter:
+def add_frame_routes(api: APIRouter, frames: Frames) -> None:
     """What is at the origin of widgets, and nowhere else."""
-    api = APIRouter(include_in_schema=False)
 
     @api.get("/w/{digest}/{path:path}", openapi_extra=guard(Action.PUBLIC_READ))
     async def widget_file(digest: Id, path: Annotated[str, Path(max_length=200)], call: CallDep) -> Response:
@@ -298,5 +295,3 @@ def frame_router(frames: Frames) -> APIRouter:
         del call
         content, headers = await asyncio.to_thread(frames.library, name)
         return Response(content, headers=headers)
-
-    return api

@@ -48,13 +48,13 @@ def _etag(row: Dataset) -> str:
     return f'"{row.id}-{row.version}"'
 
 
-def router(settings: Settings, datasets: Datasets, grants: Grants, database: Database, recorder: Recorder) -> APIRouter:
-    api = APIRouter(tags=["datasets"])
+def add_routes(
+    api: APIRouter, settings: Settings, datasets: Datasets, grants: Grants, database: Database, recorder: Recorder
+) -> None:
     _catalogue_routes(api, datasets, grants)
     _version_routes(api, settings, datasets, database)
     _download_route(api, datasets, grants, database, recorder)
     _grant_routes(api, grants)
-    return api
 
 
 def _catalogue_routes(api: APIRouter, datasets: Datasets, grants: Grants) -> None:

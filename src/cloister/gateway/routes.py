@@ -23,8 +23,7 @@ To = Annotated[str, Query(max_length=4000)]
 OWN_POLICY = pages.POLICY + "; form-action 'self'"
 
 
-def router(settings: Settings, entering: Entering, decider: Decider, outflows: Outflows) -> APIRouter:
-    api = APIRouter(tags=["workspaces"])
+def add_routes(api: APIRouter, settings: Settings, entering: Entering, decider: Decider, outflows: Outflows) -> None:
 
     @api.get("/workspaces/enter", openapi_extra=guard(Action.PUBLIC_READ, writes=True), response_class=RedirectResponse)
     async def enter_workspace(host: Host, call: CallDep, request: Request, to: To = "/") -> Response:
@@ -75,5 +74,3 @@ def router(settings: Settings, entering: Entering, decider: Decider, outflows: O
         if found is None:
             raise NotFound
         return Response(found[0], media_type=found[1])
-
-    return api

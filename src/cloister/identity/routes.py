@@ -55,11 +55,10 @@ class DemoOnly(NotFound):
     code = "identity.not_demo"
 
 
-def router(
-    settings: Settings, sessions: Sessions, tokens: Tokens, oidc: OidcSignIn, on_sign_in: OnSignIn,
+def add_routes(
+    api: APIRouter, settings: Settings, sessions: Sessions, tokens: Tokens, oidc: OidcSignIn, on_sign_in: OnSignIn,
     confirmations: Confirmations, on_confirmed: OnConfirmed, recorder: Recorder,
-) -> APIRouter:  # fmt: skip
-    api = APIRouter(tags=["identity"])
+) -> None:  # fmt: skip
     limit = RateLimit(settings.sign_ins_per_minute)
 
     async def begin(
@@ -220,5 +219,3 @@ def router(
     async def revoke_token(token: str, call: CallDep) -> None:
         """Make one of your tokens useless at once."""
         await tokens.revoke(call.uow, call.person, token)
-
-    return api

@@ -31,8 +31,7 @@ def _period(clock: Clock, days: int) -> tuple[datetime, datetime]:
     return now - timedelta(days=days), now
 
 
-def router(clock: Clock, machines: Machines) -> APIRouter:
-    api = APIRouter(tags=["insight"])
+def add_routes(api: APIRouter, clock: Clock, machines: Machines) -> None:
 
     @api.get("/findings", openapi_extra=guard(Action.AUDIT_READ_ALL))
     async def all_findings(call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> FindingPage:
@@ -82,5 +81,3 @@ def router(clock: Clock, machines: Machines) -> APIRouter:
         """Say that a finding needs nothing more, and why."""
         del space
         return await findings.close(call.uow, call.scope, number, body.why)
-
-    return api

@@ -54,8 +54,7 @@ Word = Annotated[str | None, Query(max_length=60)]
 READ, WRITE = guard(Action.MODULE_READ), guard(Action.MODULE_WRITE)
 
 
-def router(settings: Settings, modules: Modules, builds: BuildController, sources: Sources) -> APIRouter:
-    api = APIRouter(tags=["modules"])
+def add_routes(api: APIRouter, settings: Settings, modules: Modules, builds: BuildController, sources: Sources) -> None:
 
     async def detail(call: Call, row: Module) -> ModuleDetail:
         releases = [r for r in await modules.releases(call.uow, row) if not r.removed]
@@ -131,7 +130,6 @@ def router(settings: Settings, modules: Modules, builds: BuildController, source
     _draft_routes(api, modules)
     _release_routes(api, modules, builds)
     _source_routes(api, settings, modules, sources)
-    return api
 
 
 def _file(path: str, content: bytes, response: Response) -> FileOut:

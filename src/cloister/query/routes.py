@@ -62,8 +62,7 @@ async def _unless_gone(request: Request, asking: Coroutine[Any, Any, Answer]) ->
                 await answer.result().chunks.aclose()
 
 
-def router(broker: Broker, relations: Relations, database: Database) -> APIRouter:
-    api = APIRouter(tags=["query"])
+def add_routes(api: APIRouter, broker: Broker, relations: Relations, database: Database) -> None:
 
     @api.post(
         "/spaces/{space}/query",
@@ -130,5 +129,3 @@ def router(broker: Broker, relations: Relations, database: Database) -> APIRoute
                 for t in tables
             ]
         )  # fmt: skip
-
-    return api

@@ -40,10 +40,14 @@ Cursor = Annotated[str | None, Query(max_length=400)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-def router(
-    sandboxes: Sandboxes, snapshots: Snapshots, files: VolumeFiles, following: Following, database: Database
-) -> APIRouter:
-    api = APIRouter(tags=["sandboxes"])
+def add_routes(
+    api: APIRouter,
+    sandboxes: Sandboxes,
+    snapshots: Snapshots,
+    files: VolumeFiles,
+    following: Following,
+    database: Database,
+) -> None:
 
     @api.post("/spaces/{space}/sandboxes", openapi_extra=guard(Action.SANDBOX_RUN), status_code=202)
     async def run(space: Slug, body: RunIn, call: CallDep) -> SandboxOut:
@@ -101,7 +105,6 @@ def router(
         return Streamed(following.lines(row.id, follow=follow), media_type="application/x-ndjson")
 
     _volume_routes(api, sandboxes, snapshots, files)
-    return api
 
 
 def _entries(found: list[Entry]) -> EntryList:

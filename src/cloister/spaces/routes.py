@@ -84,14 +84,12 @@ def _etag(row: Enrolment) -> str:
     return f'"{row.id}-{row.version}"'
 
 
-def router(settings: Settings, spaces: Spaces, enrolments: Enrolments) -> APIRouter:
-    api = APIRouter(tags=["spaces"])
+def add_routes(api: APIRouter, settings: Settings, spaces: Spaces, enrolments: Enrolments) -> None:
     _space_routes(api, spaces)
     _owner_routes(api, spaces)
     _enrolment_routes(api, enrolments, RateLimit(settings.registrations_per_minute))
     _review_routes(api, spaces, enrolments)
     _team_routes(api, enrolments)
-    return api
 
 
 def _space_routes(api: APIRouter, spaces: Spaces) -> None:

@@ -4,36 +4,36 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from cloister import __version__
-from cloister.airlock.routes import router as airlock_routes
+from cloister.airlock.routes import add_routes as airlock_routes
 from cloister.bootstrap import Platform
 from cloister.core.errors import CloisterError, Invalid, NotFound, TooLarge
 from cloister.dashboards.frames import Frames
 from cloister.dashboards.live_socket import LiveSocket
-from cloister.dashboards.routes import frame_router
-from cloister.dashboards.routes import router as dashboard_routes
-from cloister.datasets.routes import router as dataset_routes
-from cloister.gateway.routes import router as gateway_routes
-from cloister.identity.routes import router as identity_routes
-from cloister.insight.routes import router as insight_routes
-from cloister.modules.routes import router as module_routes
-from cloister.query.routes import router as query_routes
+from cloister.dashboards.routes import add_frame_routes
+from cloister.dashboards.routes import add_routes as dashboard_routes
+from cloister.datasets.routes import add_routes as dataset_routes
+from cloister.gateway.routes import add_routes as gateway_routes
+from cloister.identity.routes import add_routes as identity_routes
+from cloister.insight.routes import add_routes as insight_routes
+from cloister.modules.routes import add_routes as module_routes
+from cloister.query.routes import add_routes as query_routes
 from cloister.sandboxes import Following
-from cloister.sandboxes.routes import router as sandbox_routes
-from cloister.spaces.routes import router as space_routes
+from cloister.sandboxes.routes import add_routes as sandbox_routes
+from cloister.spaces.routes import add_routes as space_routes
 from cloister.web.answering import AnsweredBeforeError, problem_response
-from cloister.web.branding import branding_router
+from cloister.web.branding import add_branding_routes
 from cloister.web.edge import Authoriser, Edge
-from cloister.web.routes import health_router, platform_router
-from cloister.web.ui import ui_router
-from cloister.workspaces.routes import router as workspace_routes
+from cloister.web.routes import add_health_routes, add_platform_routes
+from cloister.web.ui import add_ui_routes
+from cloister.workspaces.routes import add_routes as workspace_routes
 
 PREFIX = "/api/v1"
 PROBLEM = "application/problem+json"
@@ -78,10 +78,6 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         else:
             yield
 
-    responses: dict[int | str, dict[str, Any]] = {
-        "422": _problem_content("The request cannot be accepted"),
-        "default": _problem_content("A problem"),
-    }
     app = FastAPI(
         title="Cloister",
         version=__version__,
@@ -90,75 +86,10 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
-        responses=responses,
-        generate_unique_id_function=lambda route: route.name,
         telemetry={"tracing": False},
     )
     authoriser = Authoriser(platform)
-    guards = [Depends(authoriser)]
-    frames = Frames(
-        platform.modules,
-        platform.live.trials,
-        platform.hosts.widgets,
-        platform.hosts.shares,
-        platform.settings.public_url,
-    )
-    for router in (
-        identity_routes(
-            platform.settings,
-            platform.sessions,
-            platform.tokens,
-            platform.oidc,
-            platform.on_sign_in,
-            platform.confirmations,
-            platform.spaces.on_confirmed,
-            platform.recorder,
-        ),
-        space_routes(platform.settings, platform.spaces, platform.enrolments),
-        dataset_routes(platform.settings, platform.datasets, platform.grants, platform.database, platform.recorder),
-        query_routes(platform.broker, platform.relations, platform.database),
-        sandbox_routes(
-            platform.sandboxes,
-            platform.snapshots,
-            platform.volume_files,
-            Following(platform.sandbox_controller, platform.database, platform.bus),
-            platform.database,
-        ),
-        workspace_routes(platform.workspaces, platform.capacity, platform.hosts.origin),
-        airlock_routes(platform.airlock),
-        gateway_routes(platform.settings, platform.entering, platform.decider, platform.outflows),
-        module_routes(platform.settings, platform.modules, platform.builds, platform.sources),
-        dashboard_routes(
-            platform.settings,
-            platform.database,
-            platform.dashboards,
-            platform.shares,
-            frames,
-            platform.tickets,
-            platform.live,
-        ),
-        insight_routes(platform.clock, platform.machines),
-        platform_router(platform),
-        branding_router(platform),
-    ):
-        app.include_router(router, prefix=PREFIX, dependencies=guards)
-    app.router.routes.append(
-        LiveSocket(
-            platform.database,
-            platform.decider,
-            platform.signed_in,
-            platform.dashboards,
-            platform.shares,
-            platform.live,
-            platform.tickets,
-        ).route()
-    )
-    app.include_router(frame_router(frames), dependencies=guards)
-    app.include_router(health_router(platform), dependencies=guards)
-    app.include_router(
-        ui_router(platform.settings.public_url, platform.hosts.widgets, platform.settings.ui_files),
-        dependencies=guards,
-    )
+    _add_routes(app, platform, authoriser)
     _check_guards(app)
     _handle_errors(app, platform, authoriser)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
@@ -166,14 +97,64 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     return app
 
 
+def _add_routes(app: FastAPI, platform: Platform, authoriser: Authoriser) -> None:
+    """All routes in one list, each made once. FastAPI's own including makes each a second time, and looks through those of
+    an included router twice for each request.
+    """
+    p = platform
+    guards = [Depends(authoriser)]
+
+    def at(prefix: str, tag: str, *, shown: bool = True) -> APIRouter:
+        router = APIRouter(
+            prefix=prefix,
+            tags=[tag],
+            dependencies=guards,
+            responses={
+                "422": _problem_content("The request cannot be accepted"),
+                "default": _problem_content("A problem"),
+            },
+            generate_unique_id_function=lambda route: route.name,
+            include_in_schema=shown,
+        )
+        routers.append(router)
+        return router
+
+    routers: list[APIRouter] = []
+    frames = Frames(p.modules, p.live.trials, p.hosts.widgets, p.hosts.shares, p.settings.public_url)
+    identity_routes(
+        at(PREFIX, "identity"), p.settings, p.sessions, p.tokens, p.oidc, p.on_sign_in, p.confirmations,
+        p.spaces.on_confirmed, p.recorder,
+    )  # fmt: skip
+    space_routes(at(PREFIX, "spaces"), p.settings, p.spaces, p.enrolments)
+    dataset_routes(at(PREFIX, "datasets"), p.settings, p.datasets, p.grants, p.database, p.recorder)
+    query_routes(at(PREFIX, "query"), p.broker, p.relations, p.database)
+    following = Following(p.sandbox_controller, p.database, p.bus)
+    sandbox_routes(at(PREFIX, "sandboxes"), p.sandboxes, p.snapshots, p.volume_files, following, p.database)
+    workspace_routes(at(PREFIX, "workspaces"), p.workspaces, p.capacity, p.hosts.origin)
+    airlock_routes(at(PREFIX, "airlock"), p.airlock)
+    gateway_routes(at(PREFIX, "workspaces"), p.settings, p.entering, p.decider, p.outflows)
+    module_routes(at(PREFIX, "modules"), p.settings, p.modules, p.builds, p.sources)
+    dashboard_routes(
+        at(PREFIX, "dashboards"), p.settings, p.database, p.dashboards, p.shares, frames, p.tickets, p.live
+    )  # fmt: skip
+    insight_routes(at(PREFIX, "insight"), p.clock, p.machines)
+    add_platform_routes(at(PREFIX, "platform"), p)
+    add_branding_routes(at(PREFIX, "platform"), p)
+    live = LiveSocket(p.database, p.decider, p.signed_in, p.dashboards, p.shares, p.live, p.tickets)
+    add_frame_routes(at("", "frames", shown=False), frames)
+    add_health_routes(at("", "health"), p)
+    add_ui_routes(at("", "ui", shown=False), p.settings.public_url, p.hosts.widgets, p.settings.ui_files)
+    app.router.routes += [live.route(), *(route for router in routers for route in router.routes)]
+
+
 def _problem_content(description: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": description, "content": {PROBLEM: {"schema": schema}}}
 
 
-def guarded_routes(app: FastAPI) -> list[RouteContext]:
-    """Every route, with its path as it is served; FastAPI keeps those of included routers apart."""
-    return [route for route in iter_route_contexts(app.routes) if isinstance(route.original_route, APIRoute)]
+def guarded_routes(app: FastAPI) -> list[APIRoute]:
+    """Every route that asks for the decision."""
+    return [route for route in app.routes if isinstance(route, APIRoute)]
 
 
 def _check_guards(app: FastAPI) -> None:

@@ -108,8 +108,7 @@ def _etag(shown: PlatformOut) -> str:
     return etag_of(shown.name, shown.color, shown.welcome, shown.sign_in, links)
 
 
-def branding_router(platform: Platform) -> APIRouter:
-    api = APIRouter(tags=["platform"])
+def add_branding_routes(api: APIRouter, platform: Platform) -> None:
     brands = Brands(platform)
 
     @api.get("/platform", openapi_extra=guard(Action.PUBLIC_READ))
@@ -164,5 +163,3 @@ def branding_router(platform: Platform) -> APIRouter:
             raise LogoNotFound
         headers = {"Cache-Control": "public, max-age=3600", "Content-Security-Policy": LOGO_POLICY}
         return Response(row.logo, media_type=row.logo_type, headers=headers | {"X-Content-Type-Options": "nosniff"})
-
-    return api

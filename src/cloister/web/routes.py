@@ -122,8 +122,7 @@ async def _record_query(
     )  # fmt: skip
 
 
-def platform_router(platform: Platform) -> APIRouter:
-    api = APIRouter(tags=["platform"])
+def add_platform_routes(api: APIRouter, platform: Platform) -> None:
     query_dep = Depends(_record_query)
 
     @api.get("/operations/{operation}", openapi_extra=guard(Action.OPERATION_READ))
@@ -192,11 +191,8 @@ def platform_router(platform: Platform) -> APIRouter:
             ]
         )
 
-    return api
 
-
-def health_router(platform: Platform) -> APIRouter:
-    api = APIRouter(tags=["health"])
+def add_health_routes(api: APIRouter, platform: Platform) -> None:
     scrape = Action.PUBLIC_READ if platform.settings.metrics_public else Action.PLATFORM_READ
 
     @api.get("/health/live", openapi_extra=guard(Action.PUBLIC_READ, transaction=False))
@@ -220,5 +216,3 @@ def health_router(platform: Platform) -> APIRouter:
     async def scrape_metrics() -> Response:
         """Prometheus metrics."""
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return api

@@ -21,9 +21,8 @@ FOR_EVER = "public, max-age=31536000, immutable"
 NOT_BUILT = "The web application is not built: run scripts/ui. The API is at /api/v1."
 
 
-def ui_router(home: str, widgets: str, directory: Path) -> APIRouter:
+def add_ui_routes(api: APIRouter, home: str, widgets: str, directory: Path) -> None:
     """Everything that is no API: files by name, and for every other address the page, which knows its own."""
-    api = APIRouter(include_in_schema=False)
     policy = POLICY.format(sockets=home.replace("http", "ws", 1), widgets=widgets)
 
     @api.get("/assets/{name}", openapi_extra=guard(Action.PUBLIC_READ, transaction=False))
@@ -45,5 +44,3 @@ def ui_router(home: str, widgets: str, directory: Path) -> APIRouter:
             raise NotFound(NOT_BUILT)
         headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
         return FileResponse(file, media_type="text/html; charset=utf-8", headers=headers)
-
-    return api

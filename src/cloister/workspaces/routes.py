@@ -41,8 +41,7 @@ Origin = Callable[[str, str], str]
 """The address of a team's workspace in a space."""
 
 
-def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRouter:
-    api = APIRouter(tags=["workspaces"])
+def add_routes(api: APIRouter, workspaces: Workspaces, capacity: Capacity, origin: Origin) -> None:
 
     async def out(call: Call, row: Workspace) -> WorkspaceOut:
         team = await get_team(call.uow, in_space(row.space), row.team)
@@ -129,7 +128,6 @@ def router(workspaces: Workspaces, capacity: Capacity, origin: Origin) -> APIRou
         return await out(call, row)
 
     _capacity_routes(api, workspaces, capacity)
-    return api
 
 
 def _etag(row: Workspace) -> str:

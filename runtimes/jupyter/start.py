@@ -268,8 +268,8 @@ def boot_ahead():
         os.environ["CLOISTER_TERMINALS"] = terminals
         try:
             booted.append(cloister_ahead.Ahead(app, settings(gateway, safe=False)))
-        except cloister_ahead.NotAlike as reason:
-            sys.stderr.write(f"not booted ahead: {reason}\n")
+        except Exception as reason:  # then each fork boots for itself
+            sys.stderr.write(f"not booted ahead: {reason!r}\n")
     return booted
 
 

@@ -94,9 +94,13 @@ class Forwards:
         try:
             near = accept(listener)
             far = unix() if isinstance(path, str) else tcp()
-            if isinstance(path, str):
-                far.setblocking(False)  # a full backlog must not make us wait; loopback answers or refuses at once
-            far.connect(path)
+            far.setblocking(False)  # a full backlog must not make us wait
+            try:
+                far.connect(path)
+            except BlockingIOError:
+                if isinstance(path, str):
+                    raise  # there is no room
+                # Else it is under way: what is sent waits until it can be, and a refusal is read.
         except OSError:
             for sock in (near, far):
                 if sock is not None:

@@ -1,4 +1,4 @@
-"""What the agent needs of `json`, `selectors`, `socket` and `signal`, made of the built-in halves of those modules.
+"""What the agent needs of `json`, `selectors`, `socket` and `signal`, made of the halves of those modules that are in C.
 
 The other halves import `enum`, `re` and what those import in turn, which takes twice as long as Python does to start; and
 every sandbox waits for its agent. Tests hold what is here against the modules themselves.
@@ -23,20 +23,21 @@ class _Strict:
     """How the scanner reads: as `json.loads` does."""
 
     strict = True
-    object_hook = object_pairs_hook = None
+    object_hook = object_pairs_hook = array_hook = None
     parse_float, parse_int, parse_constant = float, int, float
 
 
+SPACE = " \t\r\n"
 _scan = _json.make_scanner(_Strict())
 
 
 def loads(data):
-    """Read a JSON text, UTF-8, with nothing before or after it.
+    """Read a JSON text, UTF-8.
 
     Raises:
         ValueError: when it is none.
     """
-    text = data.decode()
+    text = data.decode().strip(SPACE)
     try:
         value, end = _scan(text, 0)
     except StopIteration:
@@ -47,14 +48,22 @@ def loads(data):
 
 
 def dumps(value):
-    """Write what the agent says: texts, whole numbers, yes, no and nothing, in lists and dictionaries."""
+    """Write what the agent says: texts, whole numbers, yes, no and nothing, in lists and in dictionaries by text.
+
+    Raises:
+        TypeError: for anything else.
+    """
     if isinstance(value, str):
         return _json.encode_basestring_ascii(value)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return "{" + ", ".join(f"{dumps(key)}: {dumps(of)}" for key, of in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(dumps(of) for of in value) + "]"
-    return "null" if value is None else repr(value).lower()  # True and False, and numbers
+    if value is None:
+        return "null"
+    if isinstance(value, int):
+        return repr(value).lower()  # True and False, too
+    raise TypeError(type(value).__name__)
 
 
 # -- sockets
@@ -95,7 +104,7 @@ def receive_fds(sock, most):
 
 
 class Selector:
-    """Who is to be called when a file can be read or written."""
+    """Who is to be called when a file can be read or written. Each is registered once, and unregistered before it is closed."""
 
     def __init__(self):
         self._epoll = select.epoll()

@@ -1,7 +1,8 @@
-"""A server that booted before anybody asked for one: the zygote boots it as far as all boots are the same.
+"""A server that booted before anybody asked for one: the zygote boots two, one with terminals and one without, as far as
+nothing is anybody's.
 
-What is forked from it needs only what is somebody's own: files, socket, loop, and secrets. A team that has settings of
-Jupyter's own in its home gets a boot like any other, since they may change anything.
+What is forked from one needs only what is its own: files, socket, loop, and secrets. A boot with other settings (in safe mode,
+or those that a team has put in its home) begins anew in the fork.
 """
 
 import asyncio
@@ -12,9 +13,13 @@ import threading
 from datetime import datetime, timezone
 
 from tornado.ioloop import IOLoop
+from traitlets.config.configurable import SingletonConfigurable
 
-OURS = frozenset({"lab", "migrated", "collaboration_sessions.json", "jupyter_cookie_secret"})
+OURS = frozenset({"lab", "migrated", "collaboration_sessions.json", "serverconfig", "nbconfig"})
 """What Jupyter itself puts into a person's folder of settings, none of which a boot reads."""
+READ = ("JUPYTER", "IPYTHON", "LC_", "LANG")
+READ_TOO = frozenset({"HOME", "PATH", "SHELL", "VIRTUAL_ENV", "CONDA_PREFIX"})
+"""Environment variables that a boot reads: those that begin so, and these."""
 
 
 class NotAlike(Exception):
@@ -22,7 +27,7 @@ class NotAlike(Exception):
 
 
 class Ahead:
-    """One booted server, whose loop has not begun and which has no file open."""
+    """One booted server, whose loop has not begun and which has no file or thread."""
 
     def __init__(self, app, config):
         """Boot.
@@ -37,6 +42,7 @@ class Ahead:
         asyncio.set_event_loop(loop)
         try:
             self.server = _boot(app, config)
+            self.singletons = forget_singletons()
             settings = self.server.web_app.settings
             settings["lab_jinja2_env"].get_template("index.html")  # which is compiled once, and shown first
             self.ids = settings["file_id_manager"]
@@ -53,15 +59,18 @@ class Ahead:
         if left:
             raise NotAlike(f"a boot leaves {left}")
 
-    def fits(self, config):
-        """Whether a boot here, with these settings, would come out the same."""
-        return config == self.config and _environ() == self.environ and not _own_settings(self.server)
+    def unlike(self):
+        """Why a boot here, with the same configuration, could come out otherwise; None when it could not."""
+        if _environ() != self.environ:
+            return "environment variables are others"
+        own = _own_settings(self.server)
+        return f"there are settings of your own: {own}" if own else None
 
     def adopt(self):
         """Give it what is its own; return the server, ready to start."""
         server, settings = self.server, self.server.web_app.settings
-        for kind in type(server)._walk_mro():  # noqa: SLF001 - several may have booted: this is the one
-            kind._instance = server  # noqa: SLF001
+        for kind, only in self.singletons.items():
+            kind._instance = only  # noqa: SLF001
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         server.init_ioloop()
@@ -76,9 +85,20 @@ class Ahead:
         return server
 
 
+def forget_singletons():
+    """Let what is the only one of its kind be made anew by a next boot; return them, by kind."""
+    found, kinds = {}, [SingletonConfigurable]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        only = kind.__dict__.get("_instance")
+        if only is not None:
+            found[kind], kind._instance = only, None  # noqa: SLF001 - there is no other way to all of them
+    return found
+
+
 def _boot(app, config):
     """As `initialize_server` does, but for the socket."""
-    app.serverapp_class.clear_instance()
     server = app.make_serverapp(jpserver_extensions={app.get_extension_package(): True}, config=config)
     server.aliases.update(app.aliases)
     server.initialize(argv=[], starter_extension=app.name, new_httpserver=False)
@@ -86,22 +106,21 @@ def _boot(app, config):
 
 
 def _environ():
-    """What a boot looks at, of the names and values that are given to a program."""
-    return {
-        n: v for n, v in os.environ.items() if n.startswith(("JUPYTER", "IPYTHON", "HOME", "PATH", "SHELL", "LANG"))
-    }
+    return {n: v for n, v in os.environ.items() if n.startswith(READ) or n in READ_TOO}
 
 
 def _own_settings(server):
-    """What the team has put where Jupyter looks for settings."""
+    """The names of what the team has put where Jupyter looks for settings; a folder's own when it cannot be looked into."""
     home = os.path.expanduser("~")
     found = []
     for folder in server.config_file_paths:
         if folder.startswith(home):
             try:
-                found += set(os.listdir(folder)) - OURS
+                found += sorted(set(os.listdir(folder)) - OURS)
             except FileNotFoundError:
                 continue
+            except OSError:
+                found.append(folder)
     return found
 
 

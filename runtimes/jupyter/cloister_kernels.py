@@ -3,6 +3,7 @@ with one.
 """
 
 import asyncio
+import contextlib
 
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -26,50 +27,58 @@ class Prompt(ZMQChannelsWebsocketConnection):
     """
 
     def nudge(self):
-        return asyncio.ensure_future(self._nudge())
-
-    async def _nudge(self):
         kernel, iopub = self.kernel_manager, self.channels["iopub"]
-        if kernel.execution_state == "busy":  # it would answer when it is done
-            return
-        answered, shown, begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        channels = [kernel.connect_shell(), kernel.connect_control()]  # of their own: the page has asked nothing
+        answered, shown = asyncio.Event(), asyncio.Event()
 
         def on_iopub(_message):
             iopub.stop_on_recv()  # what comes after it is the page's
             shown.set()
 
-        def on_state(_change=None):
-            if kernel.execution_state != "starting":
-                begun.set()
-
+        iopub.on_recv(on_iopub)
+        channels = [kernel.connect_shell(), kernel.connect_control()]  # of their own: the page has asked nothing
         for channel in channels:
             channel.on_recv(lambda _message: answered.set())
-        iopub.on_recv(on_iopub)
-        kernel.observe(on_state, "execution_state")
-        on_state()
-        try:
-            async with asyncio.timeout(self.kernel_info_timeout):
-                await self._ask(channels, [answered, shown, begun])
-        except TimeoutError:
-            self.log.warning("kernel %s does not answer", self.kernel_id)
-        finally:
-            kernel.unobserve(on_state, "execution_state")
+        asking = asyncio.ensure_future(self._ask(channels, answered, shown))
+
+        def ended(_asking):
             for channel in channels:
                 channel.close()
             if not iopub.closed():
                 iopub.stop_on_recv()
 
-    async def _ask(self, channels, events):
-        """Until all has happened; or the kernel is gone, or has moved, which whoever opens the channel finds out."""
-        ports = list(self.kernel_manager.ports)
-        while self.kernel_id in self.multi_kernel_manager and list(self.kernel_manager.ports) == ports:
-            for channel in channels:
-                self.session.send(channel, "kernel_info_request")
-            try:
-                async with asyncio.timeout(AGAIN_SECONDS):
-                    for event in events:
-                        await event.wait()
-                return
-            except TimeoutError:
-                continue
+        asking.add_done_callback(ended)
+        return asking
+
+    async def _ask(self, channels, answered, shown):
+        """Until the kernel has answered, has shown something, and is not said to be starting any more; or it is gone, or has
+        moved, which whoever opens the channel finds out.
+
+        Raises:
+            TimeoutError: when it does not answer.
+        """
+        kernel, begun = self.kernel_manager, asyncio.Event()
+
+        def look(_change=None):
+            if getattr(kernel, "execution_state", None) != "starting":
+                begun.set()
+
+        ports = list(kernel.ports)
+        kernel.observe(look, "execution_state")
+        try:
+            async with asyncio.timeout(self.kernel_info_timeout):
+                # One that is busy would answer when it is done.
+                while getattr(kernel, "execution_state", None) != "busy" and self._is_there(ports, channels):
+                    look()  # where it is no trait, nobody tells
+                    for channel in channels:
+                        self.session.send(channel, "kernel_info_request")
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(AGAIN_SECONDS):
+                            for event in (answered, shown, begun):
+                                await event.wait()
+                        return
+        finally:
+            kernel.unobserve(look, "execution_state")
+
+    def _is_there(self, ports, channels):
+        here = self.kernel_id in self.multi_kernel_manager and list(self.kernel_manager.ports) == ports
+        return here and not any(channel.closed() for channel in (*channels, self.channels["iopub"]))

@@ -22,6 +22,7 @@ SERVER = "/opt/jupyter/lib"
 HERE = "/opt/cloister/jupyter"
 TOKEN_FILE = "/dev/shm/cloister-token"
 RUNTIME = "/tmp/jupyter"
+ANEW = "JupyterLab starts from the beginning"
 
 
 def app_token():
@@ -268,7 +269,8 @@ def boot_ahead():
         os.environ["CLOISTER_TERMINALS"] = terminals
         try:
             booted.append(cloister_ahead.Ahead(app, settings(gateway, safe=False)))
-        except Exception as reason:  # then each fork boots for itself
+        except (Exception, SystemExit) as reason:  # then each fork boots for itself
+            cloister_ahead.forget_singletons()
             sys.stderr.write(f"not booted ahead: {reason!r}\n")
     return booted
 
@@ -329,10 +331,12 @@ def server_of(app, config, booted):
     import cloister_rooms
 
     cloister_rooms.name_session()
-    for ahead in booted:
-        if ahead.fits(config):
-            return ahead.adopt()
-    app.serverapp_class.clear_instance()
+    alike = [ahead for ahead in booted if ahead.config == config]
+    why = alike[0].unlike() if alike else "no other does with these settings"
+    if why is None:
+        return alike[0].adopt()
+    if booted:
+        sys.stderr.write(f"{ANEW}: {why}.\n")
     return app.initialize_server(argv=[], config=config)
 
 

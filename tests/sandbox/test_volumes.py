@@ -9,6 +9,7 @@ import pytest
 
 from cloister.sandboxes import VolumeDisks, volumes_privileged
 from cloister.sandboxes.errors import VolumeBusy
+from cloister.sandboxes.processes_privileged import output_of
 from tests.support import make_settings
 
 SIZE = 64 << 20
@@ -78,6 +79,28 @@ async def test_a_volume_that_another_sandbox_s_start_still_holds_is_not_checked_
     found = disks.snapshots("v-1")
     await disks.delete("v-1")
     assert found == []  # what e2fsck will not mend alone is copied: nothing was damaged
+
+
+async def test_what_is_damaged_though_it_was_unmounted_in_order_is_mended_all_the_same(tmp_path):
+    disks = VolumeDisks(make_settings(tmp_path, volume_backend="loop"))
+    await disks.create("v-1", SIZE, 1_000_002)
+    (await disks.mount("v-1") / "work").write_text("of a week")
+    await disks.unmount("v-1")
+    image = disks.image("v-1")
+    await output_of("debugfs", "-w", "-R", "set_bg 0 checksum 4660", str(image))
+    assert volumes_privileged._in_order(image)
+    assert (await disks.mount("v-1") / "work").read_text() == "of a week"
+    await disks.delete("v-1")
+
+
+@pytest.mark.parametrize("sign", ["ssv state 0", "ssv state 3", "feature needs_recovery", "ssv last_orphan 12"])
+async def test_an_image_that_is_not_in_order_is_told_apart(tmp_path, sign):
+    disks = VolumeDisks(make_settings(tmp_path, volume_backend="loop"))
+    await disks.create("v-1", SIZE, 1_000_002)
+    image = disks.image("v-1")
+    assert volumes_privileged._in_order(image), "a new one is in order"
+    await output_of("debugfs", "-w", "-R", sign, str(image))
+    assert not volumes_privileged._in_order(image)
 
 
 async def test_a_volume_that_stays_held_is_left_alone(tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """How the agent reads what a program says, and what it has in the place of Python's modules, without a sandbox around it."""
 
+import contextlib
+import gc
 import json
 import os
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ def agent(monkeypatch):
     import output
 
     yield lean, output
-    for name in ("forwards", "lean", "output"):
+    for name in ("channel", "forwards", "lean", "output"):
         sys.modules.pop(name, None)
 
 
@@ -95,6 +98,49 @@ def test_a_watch_that_is_changed_in_a_round_counts_from_the_next(agent):
         sock.close()
     assert not selector.unregister(one), "one that is closed is watched by nobody"
     selector.close()
+
+
+def test_a_program_that_takes_no_connection_holds_up_nobody_else(agent, monkeypatch, tmp_path):
+    lean, _ = agent
+    import forwards
+
+    monkeypatch.setattr(forwards, "APP_SOCKET", str(tmp_path / "app.sock"))
+    selector = lean.Selector()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as program, contextlib.ExitStack() as stack:
+        port = program.getsockname()[1]
+        for _ in range(4):  # more than it has room for
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        forwards.Forwards(selector).listen_for_app(port)
+        visitor = stack.enter_context(socket.socket(socket.AF_UNIX))
+        visitor.connect(str(tmp_path / "app.sock"))
+        visitor.sendall(b"hello")
+        selector.serve(0)  # would not come back
+        selector.serve(0)
+        said = b""
+        while said != b"hello":
+            taken, _ = program.accept()
+            stack.enter_context(taken)
+            taken.setblocking(False)
+            for _ in range(200):
+                selector.serve(0.01)
+                with contextlib.suppress(BlockingIOError):
+                    said = taken.recv(5)
+                    break
+        assert said == b"hello"
+    selector.close()
+    with warnings.catch_warnings():  # the agent never closes its listeners
+        warnings.simplefilter("ignore", ResourceWarning)
+        del selector
+        gc.collect()
+
+
+@pytest.mark.parametrize("value", [1.5, {1: "x"}, ("a",), b"bytes"])
+def test_what_the_agent_never_says_it_cannot_say(agent, value):
+    lean, _ = agent
+    with pytest.raises(TypeError):
+        lean.dumps(value)
 
 
 def test_files_are_passed_as_python_passes_them(agent):

@@ -1,6 +1,7 @@
 """JupyterLab in a real browser, behind the real gateway: what a person sees and what the record says of it."""
 
 import contextlib
+import json
 import re
 from urllib.parse import urlsplit
 
@@ -171,7 +172,19 @@ async def test_two_people_of_a_team_write_in_one_notebook_and_each_one_s_code_is
     await expect(bob.cell(1)).to_be_visible()
     await expect(await bob.run(1, "print(a, 'and bob')")).to_have_text("from ada and bob\n")
     await expect(ada.output(1), "both see what it printed").to_have_text("from ada and bob\n")
+    label = bob.page.locator(".jp-remote-userFlag-name")
+    await expect(label.first, "the other's cursor bears a name").to_contain_text("ada")
+    await bob.page.get_by_role("tab", name="Collaboration").click()
+    people = bob.page.locator(".jp-CollaboratorsPanel")
+    await expect(people).to_contain_text("ada")
+    await expect(people).not_to_contain_text(await ada.number())
     await bob.picture("together")
+    await second.enter()
+    _, _, told = await second.get("/api/me")
+    assert (await bob.number()).encode() in told and b"bob" not in told, "the app itself knows numbers alone"
+    assert json.loads((await first.get("/_cloister/mates"))[2]) == {
+        await ada.number(): "ada", await bob.number(): "bob"
+    }  # fmt: skip
     ran = {r["details"]["code"]: r for r in await cup.records(name="gateway:code:run")}
     assert ran["a = 'from ada'"]["person"] == await ada.number()
     assert ran["print(a, 'and bob')"]["person"] == await bob.number()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from cloister.sandboxes import OutputLog
 from cloister.spaces import JUPYTERLAB
 from tests.support import until
 from tests.workspaces.conftest import Desk, gateway_platform, lab_blueprint
@@ -110,6 +111,13 @@ async def test_a_forked_workspace_has_every_wall_of_a_started_one_and_answers_li
 
 
 OWN = """{"ContentsManager": {"untitled_file": "ours"}}"""
+ANEW = "JupyterLab starts from the beginning"
+"""What a server says that could not begin as one that had booted."""
+
+
+async def said_by(api, desk):
+    place = api.platform.sandbox_controller.place((await desk.workspace())["sandbox"])
+    return "".join([json.loads(line)["text"] async for line in OutputLog(place.log, 0).lines(follow=False)])
 
 
 @pytest.mark.parametrize("terminals", ["allowed", "blocked"])
@@ -126,6 +134,7 @@ async def test_settings_of_a_teams_own_count_in_a_forked_workspace_too(tmp_path,
         await desk.start()
         try:
             assert ((await asked(desk, "/api/terminals", "POST"))[0] == 200) == (terminals == "allowed")
+            assert ANEW not in await said_by(api, desk)
             async with await desk.kernel() as kernel:
                 await kernel.run(
                     f"import pathlib; pathlib.Path('.jupyter/jupyter_server_config.json').write_text({OWN!r})"
@@ -139,6 +148,13 @@ async def test_settings_of_a_teams_own_count_in_a_forked_workspace_too(tmp_path,
 
             await until(again, 30)
             assert (await asked(desk, "/api/contents", "POST"))[1]["name"] == "ours"
+
+            async def said():
+                return f"{ANEW}: there are settings of your own: ['jupyter_server_config.json']" in await said_by(
+                    api, desk
+                )
+
+            await until(said, 5)
 
             async def forked_again():
                 return api.platform.backend.zygote.forks == 2

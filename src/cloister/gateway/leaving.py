@@ -35,7 +35,9 @@ SMALL_BYTES = 1024 * 1024
 _CONTENTS = re.compile(r"^/api/contents(/|$)")
 TERMINAL_BYTES = 64 * 1024
 PAGE_BYTES = 2 * 1024 * 1024
-BANNER = b'<script src="/_cloister/banner.js" defer></script></head>'
+OUR_SCRIPTS = (
+    b'<script src="/_cloister/banner.js" defer></script><script src="/_cloister/names.js" defer></script></head>'
+)
 
 
 @dataclass(eq=False)
@@ -181,11 +183,11 @@ class Leaving:
         html = answer.headers.get("Content-Type", "").startswith("text/html")
         if document and html and answer.status == 200 and size <= PAGE_BYTES:
             beginning, whole = await _read_page(answer)
-            # It is not the app's alone: our script is in it, and where Caddy has its files.
+            # It is not the app's alone: our scripts are in it, and where Caddy has its files.
             kept = [(k, v) for k, v in kept if k.lower() not in {"etag", "last-modified"}]
             if _metered(allowed):
                 await self._outflows.take(allowed, len(beginning), gently=True)
-            beginning = _from_disk(beginning, allowed).replace(b"</head>", BANNER, 1)
+            beginning = _from_disk(beginning, allowed).replace(b"</head>", OUR_SCRIPTS, 1)
             if whole:
                 return web.Response(body=beginning, status=200, headers=_multi(kept))
         if download and answer.status == 200:

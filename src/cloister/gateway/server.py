@@ -33,11 +33,13 @@ from cloister.gateway.relay import Relay
 from cloister.gateway.streams import Streams
 from cloister.gateway.upstream import Upstreams
 from cloister.gateway.watching import Watching
+from cloister.identity import people_by_number
 from cloister.platform import Bus, Database, Settings
 from cloister.platform.logs import logger
 from cloister.platform.ratelimit import RateLimit
 from cloister.platform.sockets import short_path
 from cloister.sandboxes import SandboxController
+from cloister.spaces import members
 from cloister.workspaces import Workspaces
 
 log = logger(__name__)
@@ -84,6 +86,7 @@ class Gateway:
         app.router.add_post("/_cloister/restart", self._guarded(self._restart))
         app.router.add_post("/_cloister/keep", self._guarded(self._keep))
         app.router.add_post("/_cloister/active", self._guarded(self._active))
+        app.router.add_get("/_cloister/mates", self._guarded(self._mates))
         app.router.add_get("/_cloister/{name}", self._asset)
         app.router.add_route("*", "/{path:.*}", self._pass)
         app.on_response_prepare.append(_name_for_the_log)
@@ -290,6 +293,14 @@ class Gateway:
         """
         self._presence.worked(allowed.workspace)
         return web.Response(status=204)
+
+    async def _mates(self, _request: web.Request, _asked: Asked, allowed: Allowed) -> web.Response:
+        """What those are called who may work here, by number: a page's business, and no app's."""
+        async with self._database.read() as uow:
+            numbers = [row.person for row in await members(uow, allowed.space, allowed.team)]
+            found = await people_by_number(uow, numbers)
+        names = {person_label(number): person.name for number, person in found.items()}
+        return web.json_response(names, headers=HEADERS)
 
     async def _asset(self, request: web.Request) -> web.Response:
         found = pages.asset(request.match_info["name"])

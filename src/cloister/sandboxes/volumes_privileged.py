@@ -64,8 +64,9 @@ def _formatted(image: Path) -> int:
 
 
 def _in_order(image: Path) -> bool:
-    """Whether a file system was unmounted and has no error on its books. ``e2fsck -p`` does nothing then, but takes as long
-    as all else that a mount takes to say so (``check_if_skip`` and what goes before it, e2fsck/unix.c).
+    """Whether a file system was unmounted and has no error on its books. ``e2fsck -p`` looks at hardly more then
+    (``check_if_skip`` and what goes before it, e2fsck/unix.c), but takes as long as all else that a mount takes. What is damaged
+    all the same the kernel refuses to mount.
     """
     magic, state, incompatible, read_only, orphan = _superblock(
         image, (0x38, 2), (0x3A, 2), (0x60, 4), (0x64, 4), (0xE8, 4)
@@ -182,20 +183,27 @@ class VolumeDisks:
             return point
         await self._clear(point)
         point.mkdir(exist_ok=True)
-        await self._check(id_)
-        await self._attach(self.image(id_), point)
+        await _released(self.image(id_))
+        in_order = await asyncio.to_thread(_in_order, self.image(id_))
+        if not in_order:
+            await self._mend(id_)
+        try:
+            await self._attach(self.image(id_), point)
+        except VolumeFailed:
+            if not in_order:
+                raise
+            await _released(self.image(id_))
+            await self._mend(id_)
+            await self._attach(self.image(id_), point)
         lost = point / "lost+found"
         if lost.is_dir() and not lost.is_symlink():
             with contextlib.suppress(OSError):  # it has files that e2fsck found: they are the team's
                 lost.rmdir()
         return point
 
-    async def _check(self, id_: str) -> None:
+    async def _mend(self, id_: str) -> None:
         """Mend an image. What cannot be mended without a choice is copied as it is first, as a snapshot to look into."""
         image = str(self.image(id_))
-        await _released(self.image(id_))
-        if await asyncio.to_thread(_in_order, self.image(id_)):
-            return
         code, text = await output_of("e2fsck", "-p", image)
         if code & UNCORRECTED:
             log.warning("volume.damaged", volume=id_, output=text[-500:])

@@ -174,6 +174,7 @@ async def test_two_people_of_a_team_write_in_one_notebook_and_each_one_s_code_is
     await expect(ada.output(1), "both see what it printed").to_have_text("from ada and bob\n")
     label = bob.page.locator(".jp-remote-userFlag-name")
     await expect(label.first, "the other's cursor bears a name").to_contain_text("ada")
+    await expect(bob.page.locator(".jp-MenuBar-anonymousIcon")).to_have_text("B")
     await bob.page.get_by_role("tab", name="Collaboration").click()
     people = bob.page.locator(".jp-CollaboratorsPanel")
     await expect(people).to_contain_text("ada")

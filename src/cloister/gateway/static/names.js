@@ -45,17 +45,27 @@
     }
   }
 
+  // The only place that says nothing but two digits: whose page this is.
+  function greet() {
+    const icon = document.querySelector(".jp-MenuBar-anonymousIcon");
+    const me = window.jupyterapp?.serviceManager.user.identity?.username ?? "";
+    if (icon && known(me)) initials(icon, me);
+  }
+
   async function ask() {
     asked = performance.now();
     const answer = await fetch("/_cloister/mates");
     if (!answer.ok) return;
-    names = await answer.json();
+    const told = Object.entries(await answer.json());
+    names = Object.fromEntries(told.filter(([, name]) => !NUMBER.test(name.trim()))); // or one would be looked up as another
     look(document.body);
+    greet();
   }
 
   function begin() {
     if (!document.getElementById("jupyter-config-data")) return; // another app has its own ways
     new MutationObserver((changes) => {
+      greet();
       for (const { type, target, addedNodes } of changes) type === "childList" ? addedNodes.forEach(look) : look(target);
     }).observe(document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["title"] });
     void ask().catch(() => {}); // then there are numbers

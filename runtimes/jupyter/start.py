@@ -182,11 +182,13 @@ def preload():
     cloister_boot.install()
     import cloister_contents  # noqa: F401 - named in the settings
     import cloister_kernels  # noqa: F401 - likewise
+    import cloister_page
     import cloister_rooms
     from jupyter_server.auth.identity import IdentityProvider, User
     from jupyterlab.labapp import LabApp
     from notebook_shim import shim
 
+    cloister_page.install(SERVER)
     cloister_rooms.install()
     shim.IGNORED_TRAITS += ("static_url_prefix",)  # or each start says that Jupyter's notebook app has one, too
 

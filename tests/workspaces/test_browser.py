@@ -164,8 +164,18 @@ async def test_two_people_of_a_team_write_in_one_notebook_and_each_one_s_code_is
     ada, bob = await Visitor.of(browser, first), await Visitor.of(browser, second)
     await ada.go()
     await ada.new_notebook("shared.ipynb")
+    scripts = {}
+    bob.page.on(
+        "response", lambda a: scripts.update({urlsplit(a.url).path: a.headers} if a.url.endswith(".js") else {})
+    )
     await bob.go("/lab/tree/shared.ipynb")
     await bob.kernel_idle()
+    fixed = {path: headers for path, headers in scripts.items() if path.startswith("/_cloister/static/")}
+    assert set(scripts) - set(fixed) == {"/_cloister/banner.js", "/_cloister/names.js"}, (
+        "all of JupyterLab comes from disk"
+    )
+    assert any("/labextensions/@jupyter/collaboration-extension/" in path for path in fixed), "its extensions, too"
+    assert {headers["cache-control"] for headers in fixed.values()} == {"public, max-age=31536000, immutable"}
     await ada.write(0, "a = 'from ada'")
     await expect(bob.cell(0).locator(".cm-content")).to_have_text("a = 'from ada'")
     await ada.page.keyboard.press("Shift+Enter")

@@ -11,14 +11,15 @@ import signal
 import sqlite3
 import threading
 from datetime import datetime, timezone
+from glob import glob
 
 from tornado.ioloop import IOLoop
 from traitlets.config.configurable import SingletonConfigurable
 
 OURS = frozenset({"lab", "migrated", "collaboration_sessions.json", "serverconfig", "nbconfig"})
 """What Jupyter itself puts into a person's folder of settings, none of which a boot reads."""
-READ = ("JUPYTER", "IPYTHON", "LC_", "LANG")
-READ_TOO = frozenset({"HOME", "PATH", "SHELL", "VIRTUAL_ENV", "CONDA_PREFIX"})
+READ_BY_BOOT = ("JUPYTER", "IPYTHON", "LC_", "LANG", "XDG_")
+READ_TOO = frozenset({"HOME", "PATH", "SHELL", "TMPDIR", "VIRTUAL_ENV", "CONDA_PREFIX"})
 """Environment variables that a boot reads: those that begin so, and these."""
 
 
@@ -30,7 +31,7 @@ class Ahead:
     """One booted server, whose loop has not begun and which has no file or thread."""
 
     def __init__(self, app, config):
-        """Boot.
+        """Boot, and put away what cannot be shared: the loop, the table of files, and who is the only one of a kind.
 
         Raises:
             NotAlike: when what it is now has open files, threads, or something that a loop is to do.
@@ -45,6 +46,9 @@ class Ahead:
             self.singletons = forget_singletons()
             settings = self.server.web_app.settings
             settings["lab_jinja2_env"].get_template("index.html")  # which is compiled once, and shown first
+            self.lab = settings["lab"]
+            folders = [*self.lab.labextensions_path, *self.lab.extra_labextensions_path]
+            self.elsewhere = [folder for folder in folders if not os.path.isdir(folder)]
             self.ids = settings["file_id_manager"]
             self.tables = self.ids.con.serialize()
             self.ids.con.close()
@@ -76,6 +80,7 @@ class Ahead:
         server.init_ioloop()
         server.cookie_secret = settings["cookie_secret"] = os.urandom(32)
         settings["started"] = server.kernel_manager.last_kernel_activity = datetime.now(timezone.utc)
+        settings["static_immutable_cache"] += self._extensions_here()
         with open(self.ids.db_path, "wb") as file:
             file.write(self.tables)
         self.ids.con = sqlite3.connect(self.ids.db_path)
@@ -83,6 +88,14 @@ class Ahead:
         server.init_metrics()
         server.init_httpserver()
         return server
+
+    def _extensions_here(self):
+        """Addresses of what never changes, of extensions that the space or the team have: the boot saw none of them."""
+        return [
+            f"{self.lab.labextensions_url}/{os.path.relpath(found, folder)}"
+            for folder in self.elsewhere
+            for found in glob(f"{folder}/**/static", recursive=True)
+        ]
 
 
 def forget_singletons():
@@ -106,7 +119,7 @@ def _boot(app, config):
 
 
 def _environ():
-    return {n: v for n, v in os.environ.items() if n.startswith(READ) or n in READ_TOO}
+    return {n: v for n, v in os.environ.items() if n.startswith(READ_BY_BOOT) or n in READ_TOO}
 
 
 def _own_settings(server):

@@ -28,6 +28,12 @@ class Prompt(ZMQChannelsWebsocketConnection):
 
     def nudge(self):
         kernel, iopub = self.kernel_manager, self.channels["iopub"]
+        if (
+            getattr(kernel, "execution_state", None) == "busy"
+        ):  # it would answer when it is done; what it shows is the page's
+            begun = asyncio.get_running_loop().create_future()
+            begun.set_result(None)
+            return begun
         answered, shown = asyncio.Event(), asyncio.Event()
 
         def on_iopub(_message):
@@ -38,7 +44,7 @@ class Prompt(ZMQChannelsWebsocketConnection):
         channels = [kernel.connect_shell(), kernel.connect_control()]  # of their own: the page has asked nothing
         for channel in channels:
             channel.on_recv(lambda _message: answered.set())
-        asking = asyncio.ensure_future(self._ask(channels, answered, shown))
+        asking = asyncio.ensure_future(self._ask([*channels, iopub], answered, shown))
 
         def ended(_asking):
             for channel in channels:
@@ -50,7 +56,7 @@ class Prompt(ZMQChannelsWebsocketConnection):
         return asking
 
     async def _ask(self, channels, answered, shown):
-        """Until the kernel has answered, has shown something, and is not said to be starting any more; or it is gone, or has
+        """Ask on the first two channels until the kernel has answered, has shown something, and is not said to be starting any more; or it is gone, or has
         moved, which whoever opens the channel finds out.
 
         Raises:
@@ -66,10 +72,9 @@ class Prompt(ZMQChannelsWebsocketConnection):
         kernel.observe(look, "execution_state")
         try:
             async with asyncio.timeout(self.kernel_info_timeout):
-                # One that is busy would answer when it is done.
-                while getattr(kernel, "execution_state", None) != "busy" and self._is_there(ports, channels):
+                while self._is_there(ports, channels):
                     look()  # where it is no trait, nobody tells
-                    for channel in channels:
+                    for channel in channels[:2]:
                         self.session.send(channel, "kernel_info_request")
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(AGAIN_SECONDS):
@@ -81,4 +86,4 @@ class Prompt(ZMQChannelsWebsocketConnection):
 
     def _is_there(self, ports, channels):
         here = self.kernel_id in self.multi_kernel_manager and list(self.kernel_manager.ports) == ports
-        return here and not any(channel.closed() for channel in (*channels, self.channels["iopub"]))
+        return here and not any(channel.closed() for channel in channels)

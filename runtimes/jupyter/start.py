@@ -72,7 +72,9 @@ def write_kernel(python):
     """The kernel specification, which names the interpreter that kernels run on; return what their environment adds."""
     folder = f"{RUNTIME}/share/jupyter/kernels/python3"
     os.makedirs(folder, exist_ok=True)
-    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    # A pause before each answer, for pages that took an answer for the last of what a cell prints; they wait for its end now.
+    quick = "--Kernel._execute_sleep=0"
+    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}", quick]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python", "metadata": {"debugger": True}}
     if python.startswith(VENV):
         spec["env"] = {"VIRTUAL_ENV": VENV, "PATH": f"{VENV}/bin:" + os.environ["PATH"], "PYTHONPATH": ""}

@@ -76,6 +76,26 @@ async def facts_of(folder, *, warm):
         return found
 
 
+EXTENSION = """
+import pathlib
+folder = pathlib.Path(".local/share/jupyter/labextensions/ours/static")
+folder.mkdir(parents=True)
+(folder / "x.js").write_text("1")
+"""
+
+
+async def again(desk):
+    """Restart a workspace."""
+    before = (await desk.workspace())["sandbox"]
+    await desk.client.post(f"/spaces/cup/teams/{desk.team}/workspace/restart")
+
+    async def there():
+        found = await desk.workspace()
+        return found["state"] == "running" and found["sandbox"] != before
+
+    await until(there, 30)
+
+
 async def asked(desk, path, method="GET"):
     status, _, body = await desk.get(path, method)
     return status, json.loads(body or b"null")
@@ -90,6 +110,11 @@ async def answers_of(desk):
     found = {"page": json.loads(settings)}
     for path in ("/api/kernelspecs", "/api/terminals", "/lab/api/settings", "/api/me"):
         found[path] = await asked(desk, path)
+    async with await desk.kernel() as kernel:
+        await kernel.run(EXTENSION)
+    await again(desk)
+    _, headers, _ = await desk.get("/lab/extensions/ours/static/x.js")
+    found["a team's extension"] = headers["Cache-Control"]
     _, listed = await asked(desk, "/api/contents")
     found["files"] = sorted(one["name"] for one in listed["content"])
     _, status = await asked(desk, "/api/status")
@@ -139,14 +164,7 @@ async def test_settings_of_a_teams_own_count_in_a_forked_workspace_too(tmp_path,
                 await kernel.run(
                     f"import pathlib; pathlib.Path('.jupyter/jupyter_server_config.json').write_text({OWN!r})"
                 )
-            before = (await desk.workspace())["sandbox"]
-            await client.post(f"/spaces/cup/teams/{desk.team}/workspace/restart")
-
-            async def again():
-                found = await desk.workspace()
-                return found["state"] == "running" and found["sandbox"] != before
-
-            await until(again, 30)
+            await again(desk)
             assert (await asked(desk, "/api/contents", "POST"))[1]["name"] == "ours"
 
             async def said():

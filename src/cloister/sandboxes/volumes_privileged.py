@@ -65,8 +65,8 @@ def _formatted(image: Path) -> int:
 
 def _in_order(image: Path) -> bool:
     """Whether a file system was unmounted and has no error on its books. ``e2fsck -p`` looks at hardly more then
-    (``check_if_skip`` and what goes before it, e2fsck/unix.c), but takes as long as all else that a mount takes. What is damaged
-    all the same the kernel refuses to mount.
+    (``check_if_skip`` and what goes before it, e2fsck/unix.c), but takes as long as all else that a mount takes. The kernel
+    refuses to mount one whose superblock or group descriptors are damaged all the same.
     """
     magic, state, incompatible, read_only, orphan = _superblock(
         image, (0x38, 2), (0x3A, 2), (0x60, 4), (0x64, 4), (0xE8, 4)
@@ -184,7 +184,7 @@ class VolumeDisks:
         await self._clear(point)
         point.mkdir(exist_ok=True)
         await _released(self.image(id_))
-        in_order = await asyncio.to_thread(_in_order, self.image(id_))
+        in_order = self.backend == "loop" and await asyncio.to_thread(_in_order, self.image(id_))
         if not in_order:
             await self._mend(id_)
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from cloister.spaces import AppDeclaration, EnvironmentDeclaration
 from cloister.workspaces.errors import KernelMissing, NoApp
 
-JUPYTERLAB = ("python3", "/opt/cloister/jupyter/start.py")
+JUPYTERLAB = ("python3", "-s", "/opt/cloister/jupyter/start.py")
 
 
 R_KERNEL = Path("/usr/lib/R/site-library/IRkernel")

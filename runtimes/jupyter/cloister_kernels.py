@@ -28,9 +28,8 @@ class Prompt(ZMQChannelsWebsocketConnection):
 
     def nudge(self):
         kernel, iopub = self.kernel_manager, self.channels["iopub"]
-        if (
-            getattr(kernel, "execution_state", None) == "busy"
-        ):  # it would answer when it is done; what it shows is the page's
+        if getattr(kernel, "execution_state", None) == "busy":
+            # It would answer when it is done; and what it shows meanwhile is the page's.
             begun = asyncio.get_running_loop().create_future()
             begun.set_result(None)
             return begun
@@ -56,8 +55,8 @@ class Prompt(ZMQChannelsWebsocketConnection):
         return asking
 
     async def _ask(self, channels, answered, shown):
-        """Ask on the first two channels until the kernel has answered, has shown something, and is not said to be starting any more; or it is gone, or has
-        moved, which whoever opens the channel finds out.
+        """Ask on the first two channels until the kernel has answered, has shown something, and is not said to be starting
+        any more; or until it or the page is gone, or it has moved, which whoever opens the channel finds out.
 
         Raises:
             TimeoutError: when it does not answer.

@@ -152,10 +152,11 @@ class Outflows(Controller):
         async with self._database.write() as uow:
             uow.unrecorded("sums; each download is recorded")
             for key in list(self._new):
-                count = self._new.pop(key, 0)  # a renewal may have taken it meanwhile
                 row = await scoped_get(
                     uow, Outflow, EVERYTHING, space=key.space, team=key.team, person=key.person, day=key.day
                 )
+                # Only now, when this is the transaction that writes: a renewal that was under way has taken what it ends.
+                count = self._new.pop(key, 0)
                 if row is None:
                     uow.session.add(
                         Outflow(space=key.space, team=key.team, person=key.person, day=key.day, bytes=count)

@@ -208,6 +208,15 @@ class Blanks(Controller):
             del self._going[id_]
 
     async def _forget(self, connected: Connected) -> None:
+        """Remove every trace. A caller that is cancelled, as when the platform stops, waits for it: nobody else would do it."""
+        removing = asyncio.ensure_future(self._forget_now(connected))
+        try:
+            await asyncio.shield(removing)
+        except asyncio.CancelledError:
+            await asyncio.wait({removing})
+            raise
+
+    async def _forget_now(self, connected: Connected) -> None:
         await self._inner.close(connected)
         await self._backend.remove(connected.id, connected.place)
         await asyncio.to_thread(remove_tree, connected.place.root)

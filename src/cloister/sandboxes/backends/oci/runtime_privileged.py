@@ -203,7 +203,7 @@ class OciBackend:
         groups = _cgroups(self.layout.cgroup, id_)
         if (self._images / id_).exists():  # a process that was killed while it started this one has left it
             await self._forget_image(self._images / id_)
-        if not bundle.exists() and not groups:
+        if not bundle.exists() and not groups and not place.app_mount.is_mount():
             return
         runtime = self._runtime(id_)
         try:

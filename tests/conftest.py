@@ -7,7 +7,7 @@ import sys
 import pytest
 import pytest_asyncio
 
-from tests.support import Postgres, make_settings, served
+from tests.support import Postgres, fake_backend, make_settings, served
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,24 +35,25 @@ def postgres():
     server.close()
 
 
+@pytest.fixture
+def empty():
+    """Whether a fresh platform's PostgreSQL database has no schema yet."""
+    return False
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def settings(request, tmp_path):
+async def settings(request, tmp_path, empty):
     """Settings of a fresh platform, once for each database; nothing is isolated, since nothing is run."""
     url = None
     if request.param == "postgresql":
-        url = await request.getfixturevalue("postgres").new_database()
+        url = await request.getfixturevalue("postgres").new_database(empty=empty)
     return make_settings(tmp_path / "state", database_url=url, sandbox_backend="fake")
 
 
 @pytest.fixture
 async def api(settings):
     """A served platform without sandboxes, on each database."""
-    import warnings
 
-    from cloister.sandboxes.backends.fake import FakeBackend
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backend = FakeBackend()
+    backend = fake_backend()
     async with served(settings, backend=backend) as found:
         yield found

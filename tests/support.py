@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import textwrap
 import uuid
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from cloister.platform import Database, Settings
 from cloister.platform.settings import load
 from cloister.query import WORKER_PACKAGES
 from cloister.sandboxes import FINAL
+from cloister.sandboxes.backends.fake import FakeBackend
 from cloister.spaces.declaration import KERNEL
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +96,7 @@ class Postgres:
         """A database of its own: with today's schema, since to make that takes ten times as long as to copy it; or empty."""
         if self._schema is None and not empty:
             self._schema = await self._create("schema")
-            await make_schema(self._schema.replace("postgresql://", "postgresql+asyncpg://"))
+            await make_schema(make_settings(self.folder, database_url=self._schema))
         return await self._create(f"t{uuid.uuid4().hex[:12]}", "template0" if empty else "schema")
 
     async def _create(self, name: str, template: str = "template0") -> str:
@@ -108,8 +110,15 @@ class Postgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-async def make_schema(dsn: str) -> None:
-    database = Database(dsn, seal=seal, publish=lambda _events: None)
+def fake_backend() -> FakeBackend:
+    """For tests that run nothing; it warns of itself, which is an error in tests."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return FakeBackend()
+
+
+async def make_schema(settings: Settings) -> None:
+    database = Database(settings.database_dsn, seal=seal, publish=lambda _events: None)
     await upgrade_schema(database)
     await database.close()
 
@@ -121,9 +130,8 @@ async def have_schema(settings: Settings) -> None:
         return
     if not _schema:
         folder = tempfile.TemporaryDirectory(prefix="cloister-schema-")
-        template = Path(folder.name) / file.name
-        await make_schema(f"sqlite+aiosqlite:///{template}")
-        _schema.append((folder, template))
+        await make_schema(make_settings(Path(folder.name)))
+        _schema.append((folder, Path(folder.name) / file.name))
     file.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(_schema[0][1], file)
 

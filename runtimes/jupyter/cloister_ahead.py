@@ -36,7 +36,7 @@ class Ahead:
         Raises:
             NotAlike: when what it is now has open files, threads, or something that a loop is to do.
         """
-        self.app, self.config = app, config
+        self.config = config
         self.environ = _environ()
         before, handlers = _open(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)}
         loop = asyncio.new_event_loop()

@@ -43,7 +43,7 @@ class Prompt(ZMQChannelsWebsocketConnection):
         channels = [kernel.connect_shell(), kernel.connect_control()]  # of their own: the page has asked nothing
         for channel in channels:
             channel.on_recv(lambda _message: answered.set())
-        asking = asyncio.ensure_future(self._ask([*channels, iopub], answered, shown))
+        asking = asyncio.ensure_future(self._ask(channels, iopub, answered, shown))
 
         def ended(_asking):
             for channel in channels:
@@ -54,8 +54,8 @@ class Prompt(ZMQChannelsWebsocketConnection):
         asking.add_done_callback(ended)
         return asking
 
-    async def _ask(self, channels, answered, shown):
-        """Ask on the first two channels until the kernel has answered, has shown something, and is not said to be starting
+    async def _ask(self, channels, iopub, answered, shown):
+        """Ask on some channels until the kernel has answered, has shown something, and is not said to be starting
         any more; or until it or the page is gone, or it has moved, which whoever opens the channel finds out.
 
         Raises:
@@ -71,9 +71,9 @@ class Prompt(ZMQChannelsWebsocketConnection):
         kernel.observe(look, "execution_state")
         try:
             async with asyncio.timeout(self.kernel_info_timeout):
-                while self._is_there(ports, channels):
+                while self._is_there(ports, (*channels, iopub)):
                     look()  # where it is no trait, nobody tells
-                    for channel in channels[:2]:
+                    for channel in channels:
                         self.session.send(channel, "kernel_info_request")
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(AGAIN_SECONDS):

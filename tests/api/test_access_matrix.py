@@ -1,14 +1,12 @@
 """Every route × every role × (own space, another, none), compared with the table that people read in docs/access.md."""
 
 import re
-import warnings
 
 import pytest
 
 from cloister.core.principal import Role
-from cloister.sandboxes.backends.fake import FakeBackend
 from cloister.web.app import create_app, guarded_routes
-from tests.support import ROOT, blueprint, declare, make_settings, served
+from tests.support import ROOT, blueprint, declare, fake_backend, make_settings, served
 
 ROLES = ["owner", "steward", "reviewer", "member", "viewer"]
 WHO = ["anonymous", "nobody", *ROLES, "operator"]
@@ -51,9 +49,7 @@ def may(row: dict[str, bool], who: str, where: str) -> bool:
 @pytest.fixture
 async def api(tmp_path):
     """On SQLite alone: decisions are the same code on both databases."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backend = FakeBackend()
+    backend = fake_backend()
     async with served(make_settings(tmp_path / "s", sandbox_backend="fake"), backend=backend) as found:
         yield found
 

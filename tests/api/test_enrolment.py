@@ -1,15 +1,13 @@
 """The way into a space and out of it: open, by code, by list, by approval; teams; ends."""
 
 import asyncio
-import warnings
 from datetime import timedelta
 
 import pytest
 
 from cloister.core.clock import ManualClock
-from cloister.sandboxes.backends.fake import FakeBackend
 from tests.api.contest import becomes, contest, problem, state
-from tests.support import blueprint, declare, served, until
+from tests.support import blueprint, declare, fake_backend, served, until
 
 
 async def test_open_and_closed(api):
@@ -188,9 +186,7 @@ async def test_somebody_who_left_can_be_kept_out(api):
 
 async def test_time_ends_an_enrolment_and_coming_back_gives_everything_back(settings):
     clock = ManualClock()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backend = FakeBackend()
+    backend = fake_backend()
     async with served(settings, backend=backend, clock=clock) as api:
         await declare(api.platform, blueprint(enrolment={"days": 180}))
         before = await state(await api.member("ana"), "course")
@@ -235,9 +231,7 @@ async def test_coming_back_does_not_overfill_a_team(api):
 async def test_who_leaves_the_operators_list_is_no_operator_after_the_next_start(settings):
     for listed, status in ((["boss@test.example"], 200), ([], 403)):
         changed = settings.model_copy(update={"operators": listed})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            backend = FakeBackend()
+        backend = fake_backend()
         async with served(changed, backend=backend) as api:
             boss = await api.sign_in("boss")
             assert (await boss.get("/audit")).status_code == status

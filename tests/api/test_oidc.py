@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import warnings
 from pathlib import Path
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -20,8 +19,7 @@ from sqlalchemy import select
 from cloister.access.models import RoleBinding
 from cloister.platform import OidcProvider
 from cloister.platform.mail import Letter
-from cloister.sandboxes.backends.fake import FakeBackend
-from tests.support import ROOT, blueprint, declare, free_port, make_settings, served, until
+from tests.support import ROOT, blueprint, declare, fake_backend, free_port, make_settings, served, until
 
 HERE = Path(__file__).parent / "oidc_provider"
 SECRET = "app-secret-app-secret-app-secret"
@@ -103,9 +101,7 @@ async def world(tmp_path, packages):
                      trusted_email=name == "good", group_roles={"staff": "course:reviewer", "ops": "operator"})
         for name, p in providers.items()
     ]  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backend = FakeBackend()
+    backend = fake_backend()
     try:
         async with served(settings, backend=backend) as api:
             api.platform.oidc._refetch_seconds = 0

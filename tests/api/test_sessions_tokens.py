@@ -1,7 +1,6 @@
 """Sessions, API tokens, requests from other sites, limits of rate."""
 
 import re
-import warnings
 import zlib
 from datetime import timedelta
 
@@ -10,17 +9,14 @@ from sqlalchemy import select, text
 
 from cloister.core.clock import ManualClock
 from cloister.identity.models import ApiToken, Session
-from cloister.sandboxes.backends.fake import FakeBackend
 from tests.api.test_http import problem
-from tests.support import blueprint, declare, make_settings, served
+from tests.support import blueprint, declare, fake_backend, make_settings, served
 
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def fake():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return FakeBackend()
+    return fake_backend()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Grants begin and end by the clock."""
 
-import warnings
 from datetime import UTC, datetime, timedelta
 
 from cloister.access import scoped_get, scoped_select
@@ -8,16 +7,13 @@ from cloister.core.clock import ManualClock
 from cloister.core.events import AccessChanged
 from cloister.core.principal import EVERYTHING
 from cloister.datasets import Dataset, GrantDeclaration, GrantPeriodController
-from cloister.sandboxes.backends.fake import FakeBackend
 from cloister.spaces import Space
-from tests.support import blueprint, declare, served
+from tests.support import blueprint, declare, fake_backend, served
 
 
 async def test_a_grant_for_later_ends_the_present_one_only_then_and_each_turn_is_news(settings):
     clock = ManualClock(datetime(2026, 2, 1, tzinfo=UTC))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backend = FakeBackend()
+    backend = fake_backend()
     async with served(settings, backend=backend, clock=clock) as api:
         platform = api.platform
         await declare(platform, blueprint())
@@ -95,9 +91,7 @@ async def test_of_one_subject_the_newest_grant_counts_for_each_operation(api):
 async def test_what_a_declaration_no_longer_names_is_no_longer_granted(settings):
     """Also what stood in one grant with what it still names."""
     everybody = {"to": "everybody", "dataset": "d"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backend = FakeBackend()
+    backend = fake_backend()
     async with served(settings, backend=backend) as api:
         grants = api.platform.grants
         await declare(api.platform, blueprint())

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from cloister.core.clock import Clock
 from cloister.platform.mail import ATTEMPTS, Letter, MailController, queue_letter
-from tests.support import blueprint, declare, free_port, make_settings, served, until
+from tests.support import blueprint, declare, fake_backend, free_port, make_settings, served, until
 
 
 class Mailbox:
@@ -40,17 +40,11 @@ def mailbox():
 
 @pytest.fixture
 async def api(settings, mailbox):
-    import warnings
-
-    from cloister.sandboxes.backends.fake import FakeBackend
-
     settings = make_settings(
         settings.state_directory, database_url=settings.database_url, sandbox_backend="fake",
         mail_url=f"smtp://127.0.0.1:{mailbox.port}", mail_from="Cloister <cloister@test.example>",
     )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backend = FakeBackend()
+    backend = fake_backend()
     async with served(settings, backend=backend) as found:
         yield found
 

@@ -1,7 +1,6 @@
 """What left is counted, and a steward's word begins the day's budget anew."""
 
 import asyncio
-import warnings
 from types import SimpleNamespace
 
 from cloister.access import scoped_select
@@ -9,14 +8,11 @@ from cloister.core.clock import Clock
 from cloister.core.principal import EVERYTHING
 from cloister.gateway.models import Outflow
 from cloister.gateway.outflow import Outflows
-from cloister.sandboxes.backends.fake import FakeBackend
-from tests.support import blueprint, declare, make_settings, served
+from tests.support import blueprint, declare, fake_backend, make_settings, served
 
 
 async def test_sums_that_are_written_down_while_a_budget_is_renewed_do_not_count_against_it(tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        backend = FakeBackend()
+    backend = fake_backend()
     async with served(make_settings(tmp_path, sandbox_backend="fake"), backend=backend) as api:
         database = api.platform.database
         await declare(api.platform, blueprint())

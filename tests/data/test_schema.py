@@ -11,13 +11,9 @@ from cloister.platform import Database
 from tests.support import make_settings
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def settings(request, tmp_path):
-    """With a database in which there is nothing yet."""
-    url = None
-    if request.param == "postgresql":
-        url = await request.getfixturevalue("postgres").new_database(empty=True)
-    return make_settings(tmp_path / "state", database_url=url, sandbox_backend="fake")
+@pytest.fixture
+def empty():
+    return True
 
 
 @pytest.fixture

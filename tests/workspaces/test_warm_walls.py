@@ -64,9 +64,9 @@ async def facts_of(folder, *, warm):
         await desk.enter()
         state = await desk.start()
         assert (platform.backend.zygote is not None and platform.backend.zygote.forks == 1) == warm
-        answers = await answers_of(desk)
         async with await desk.kernel() as kernel:
             printed, _ = await kernel.run(FACTS)
+        answers = await answers_of(desk)
         await client.post(f"/spaces/cup/teams/{desk.team}/workspace/stop")
         await desk.becomes("stopped")
         assert not await platform.backend.known()

@@ -24,7 +24,6 @@ BYTES = "application/octet-stream"
 
 
 def add_routes(api: APIRouter, airlock: Airlock) -> None:
-
     @api.post(
         "/spaces/{space}/teams/{team}/exports", openapi_extra=guard(Action.EXPORT_ASK, transaction=False),
         status_code=201,

@@ -61,7 +61,6 @@ def add_routes(
     api: APIRouter, settings: Settings, database: Database, dashboards: Dashboards, shares: Shares, frames: Frames, tickets: Tickets,
     live: LiveSessions,
 ) -> None:  # fmt: skip
-
     @api.get("/spaces/{space}/dashboards", openapi_extra=READ)
     async def list_dashboards(
         space: Slug, call: CallDep, cursor: Cursor = None, limit: Limit = 50, latest: bool = False

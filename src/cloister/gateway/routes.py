@@ -24,7 +24,6 @@ OWN_POLICY = pages.POLICY + "; form-action 'self'"
 
 
 def add_routes(api: APIRouter, settings: Settings, entering: Entering, decider: Decider, outflows: Outflows) -> None:
-
     @api.get("/workspaces/enter", openapi_extra=guard(Action.PUBLIC_READ, writes=True), response_class=RedirectResponse)
     async def enter_workspace(host: Host, call: CallDep, request: Request, to: To = "/") -> Response:
         """Carry your sign-in to a workspace's own address, by a code that works once."""

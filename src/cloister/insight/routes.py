@@ -32,7 +32,6 @@ def _period(clock: Clock, days: int) -> tuple[datetime, datetime]:
 
 
 def add_routes(api: APIRouter, clock: Clock, machines: Machines) -> None:
-
     @api.get("/findings", openapi_extra=guard(Action.AUDIT_READ_ALL))
     async def all_findings(call: CallDep, cursor: Cursor = None, limit: Limit = 50) -> FindingPage:
         """What the rules found on the whole platform, newest first."""

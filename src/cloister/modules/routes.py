@@ -55,7 +55,6 @@ READ, WRITE = guard(Action.MODULE_READ), guard(Action.MODULE_WRITE)
 
 
 def add_routes(api: APIRouter, settings: Settings, modules: Modules, builds: BuildController, sources: Sources) -> None:
-
     async def detail(call: Call, row: Module) -> ModuleDetail:
         releases = [r for r in await modules.releases(call.uow, row) if not r.removed]
         if row.author != call.person:

@@ -63,7 +63,6 @@ async def _unless_gone(request: Request, asking: Coroutine[Any, Any, Answer]) ->
 
 
 def add_routes(api: APIRouter, broker: Broker, relations: Relations, database: Database) -> None:
-
     @api.post(
         "/spaces/{space}/query",
         openapi_extra=guard(Action.QUERY_RUN, transaction=False),

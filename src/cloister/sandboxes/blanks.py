@@ -21,6 +21,7 @@ from cloister.core.errors import CloisterError
 from cloister.core.ids import new_id
 from cloister.identity import secret_hash
 from cloister.platform import Controller, Settings
+from cloister.platform.finishing import to_the_end
 from cloister.platform.logs import logger
 from cloister.platform.objects import remove_tree
 from cloister.sandboxes.inner import Connected, InnerApi
@@ -209,12 +210,7 @@ class Blanks(Controller):
 
     async def _forget(self, connected: Connected) -> None:
         """Remove every trace. A caller that is cancelled, as when the platform stops, waits for it: nobody else would do it."""
-        removing = asyncio.ensure_future(self._forget_now(connected))
-        try:
-            await asyncio.shield(removing)
-        except asyncio.CancelledError:
-            await asyncio.wait({removing})
-            raise
+        await to_the_end(self._forget_now(connected))
 
     async def _forget_now(self, connected: Connected) -> None:
         await self._inner.close(connected)

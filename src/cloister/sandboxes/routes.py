@@ -48,7 +48,6 @@ def add_routes(
     following: Following,
     database: Database,
 ) -> None:
-
     @api.post("/spaces/{space}/sandboxes", openapi_extra=guard(Action.SANDBOX_RUN), status_code=202)
     async def run(space: Slug, body: RunIn, call: CallDep) -> SandboxOut:
         """Run a command of your team in a sandbox."""

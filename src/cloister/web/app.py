@@ -97,12 +97,11 @@ def create_app(platform: Platform, *, manage: bool = True) -> FastAPI:
     return app
 
 
-def _add_routes(app: FastAPI, platform: Platform, authoriser: Authoriser) -> None:
+def _add_routes(app: FastAPI, p: Platform, authoriser: Authoriser) -> None:
     """All routes in one list, each made once. FastAPI's own including makes each a second time, and looks through those of
     an included router twice for each request.
     """
-    p = platform
-    guards = [Depends(authoriser)]
+    guards, routers = [Depends(authoriser)], list[APIRouter]()
 
     def at(prefix: str, tag: str, *, shown: bool = True) -> APIRouter:
         router = APIRouter(
@@ -119,7 +118,6 @@ def _add_routes(app: FastAPI, platform: Platform, authoriser: Authoriser) -> Non
         routers.append(router)
         return router
 
-    routers: list[APIRouter] = []
     frames = Frames(p.modules, p.live.trials, p.hosts.widgets, p.hosts.shares, p.settings.public_url)
     identity_routes(
         at(PREFIX, "identity"), p.settings, p.sessions, p.tokens, p.oidc, p.on_sign_in, p.confirmations,

@@ -42,7 +42,6 @@ Origin = Callable[[str, str], str]
 
 
 def add_routes(api: APIRouter, workspaces: Workspaces, capacity: Capacity, origin: Origin) -> None:
-
     async def out(call: Call, row: Workspace) -> WorkspaceOut:
         team = await get_team(call.uow, in_space(row.space), row.team)
         declaration = declared(await get_space(call.uow, row.space))

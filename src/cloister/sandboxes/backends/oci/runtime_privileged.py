@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cloister.platform import Settings
 from cloister.platform.files import write_whole
+from cloister.platform.finishing import to_the_end
 from cloister.platform.logs import logger
 from cloister.sandboxes.backends.oci import doctor_privileged as doctor
 from cloister.sandboxes.backends.oci.bundle import (
@@ -139,12 +140,8 @@ class OciBackend:
         bundle = self._bundle(id_)
         document = json.dumps(config(id_, spec, place, self.layout, uid, volume, root))
         uid_outside = None if self.layout.rootless else uid
-        preparing = asyncio.ensure_future(asyncio.to_thread(_prepare, bundle, place, document, uid_outside))
-        try:
-            await asyncio.shield(preparing)
-        except asyncio.CancelledError:  # the thread goes on: what it makes is there when `remove` looks, and not after
-            await asyncio.wait({preparing})
-            raise
+        # When this is cancelled, what the thread makes is there when `remove` looks, and not after.
+        await to_the_end(asyncio.to_thread(_prepare, bundle, place, document, uid_outside))
         runtime = "runsc" if spec.gvisor else self._usual
         await asyncio.to_thread(write_whole, bundle / "runtime", runtime)
         pid_file = bundle / "pid"
